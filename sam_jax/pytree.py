@@ -1,0 +1,71 @@
+"""Arithmetic on pytrees of parameters: safe norms, sums and random directions."""
+
+import jax
+import jax.numpy as jnp
+
+from sam_jax.typing import Key, PyTree, Scalar
+
+
+def widen(x: jax.Array) -> jax.Array:
+    """Return `x` in float32, or unchanged where it is already that wide."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def vdot(a: PyTree, b: PyTree) -> jax.Array:
+    """Return the inner product of two pytrees, accumulated in float32 or wider."""
+    products = jax.tree.map(lambda x, y: jnp.sum(widen(x) * widen(y)), a, b)
+    return jax.tree.reduce(jnp.add, products, jnp.zeros((), jnp.float32))
+
+
+def norm(tree: PyTree) -> jax.Array:
+    """Return the Euclidean norm over all leaves, with gradient zero where the norm is zero."""
+    squared = vdot(tree, tree)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+
+
+def safe_divide(numerator: Scalar, denominator: jax.Array) -> jax.Array:
+    """Return `numerator / denominator`, and zero where the denominator is zero."""
+    positive = denominator > 0
+    return jnp.where(positive, numerator / jnp.where(positive, denominator, 1), 0)
+
+
+def scale(tree: PyTree, factor: Scalar) -> PyTree:
+    """Return `factor * tree`, leaf by leaf in float32 or wider."""
+    return jax.tree.map(lambda x: factor * widen(x), tree)
+
+
+def add(params: PyTree, direction: PyTree, distance: Scalar = 1.0) -> PyTree:
+    """Return `params + distance * direction`, rounded once to the dtypes of `params`."""
+    return jax.tree.map(
+        lambda w, d: (widen(w) + distance * widen(d)).astype(w.dtype), params, direction
+    )
+
+
+def size(tree: PyTree) -> int:
+    """Return the number of scalars in a pytree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTree:
+    """Return independent random numbers, float32 or wider, with the structure of `tree`.
+
+    Args:
+      key: a typed key; every leaf draws from its own split of it.
+      tree: the structure and shapes to follow.
+      distribution: "gaussian" for N(0, 1), "uniform" for U(0, 1).
+    """
+    samplers = {"gaussian": jax.random.normal, "uniform": jax.random.uniform}
+    if distribution not in samplers:
+        raise ValueError(f"distribution must be one of {sorted(samplers)}, got {distribution!r}.")
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    return structure.unflatten(
+        samplers[distribution](k, leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32))
+        for k, leaf in zip(keys, leaves, strict=True)
+    )
+
+
+def normalise(tree: PyTree) -> PyTree:
+    """Return `tree` scaled to unit Euclidean norm over all leaves; a zero tree stays zero."""
+    return scale(tree, safe_divide(1.0, norm(tree)))

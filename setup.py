@@ -1,0 +1,52 @@
+"""Package metadata of sam_jax; tool settings live in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (ROOT / "sam_jax" / "version.py").read_text(), re.MULTILINE
+).group(1)
+
+TFDS_PREPARATION = ["tensorflow-cpu; platform_system != 'Darwin'", "tensorflow; platform_system == 'Darwin'"]
+NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
+
+setup(
+    name="sam_jax",
+    version=VERSION,
+    description="Sharpness-aware minimisation in JAX: optimisers, instruments and experiments",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["sam_jax", "sam_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py",
+        "array_record",
+        "flax",
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
+        "jax>=0.10",
+        "matplotlib",
+        "ml-collections",
+        "numpy",
+        "optax>=0.2.4",
+        "orbax-checkpoint",
+        "scikit-learn",
+        "scipy",
+        "tensorboardX",
+        "tensorflow-datasets",
+        "tqdm",
+    ],
+    extras_require={
+        "tfds": TFDS_PREPARATION,
+        "notebooks": NOTEBOOKS,
+        "test": ["hypothesis", "pillow", "pytest", "ruff", *TFDS_PREPARATION, *NOTEBOOKS],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
