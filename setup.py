@@ -10,7 +10,7 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "sam_jax" / "version.py").read_text(), re.MULTILINE
 ).group(1)
 
-TFDS_PREPARATION = ["tensorflow-cpu; platform_system != 'Darwin'", "tensorflow; platform_system == 'Darwin'"]
+TFDS_PREPARATION = ["tensorflow-cpu"]
 NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
 
 setup(

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sam_jax.typing import Key, PyTree, Scalar
 
@@ -50,8 +51,10 @@ def size(tree: PyTree) -> int:
 def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTree:
     """Return independent random numbers, float32 or wider, with the structure of `tree`.
 
+    One draw serves all leaves: a draw of its own for each would compile the generator once a leaf.
+
     Args:
-      key: a typed key; every leaf draws from its own split of it.
+      key: a typed key.
       tree: the structure and shapes to follow.
       distribution: "gaussian" for N(0, 1), "uniform" for U(0, 1).
     """
@@ -59,10 +62,12 @@ def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTre
     if distribution not in samplers:
         raise ValueError(f"distribution must be one of {sorted(samplers)}, got {distribution!r}.")
     leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
+    dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
+    numbers = samplers[distribution](key, (size(tree),), dtype)
+    parts = jnp.split(numbers, np.cumsum([leaf.size for leaf in leaves])[:-1])
     return structure.unflatten(
-        samplers[distribution](k, leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32))
-        for k, leaf in zip(keys, leaves, strict=True)
+        part.reshape(leaf.shape).astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        for part, leaf in zip(parts, leaves, strict=True)
     )
 
 

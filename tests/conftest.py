@@ -13,3 +13,41 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Where packages put the published files; Debian's is dataset-fashion-mnist.
+FASHION_MNIST_FOLDERS = (
+    pathlib.Path("/usr/share/datasets/fashion-mnist"),
+    pathlib.Path("~/datasets/fashion-mnist").expanduser(),
+    pathlib.Path("~/fashion-mnist").expanduser(),
+)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_files():
+    """The folder with the four published files of Fashion-MNIST."""
+    for folder in FASHION_MNIST_FOLDERS:
+        if (folder / "train-images-idx3-ubyte.gz").is_file():
+            return folder
+    pytest.skip(f"needs the files of Fashion-MNIST in one of {[*map(str, FASHION_MNIST_FOLDERS)]}")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_dir(fashion_mnist_files, tmp_path_factory):
+    """A data_dir with the real Fashion-MNIST, prepared by the command; half a minute."""
+    pytest.importorskip("tensorflow_datasets")
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("preparing a set needs TensorFlow")
+    data_dir = tmp_path_factory.mktemp("tensorflow_datasets")
+    command = [sys.executable, "-m", "sam_jax.data.prepare", "fashion_mnist"]
+    command += [f"--data_dir={data_dir}", f"--from_dir={fashion_mnist_files}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "60000 train and 10000 test examples" in result.stdout
+    return data_dir

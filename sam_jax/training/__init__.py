@@ -1,0 +1,1 @@
+"""The training loop: state, losses, step, loop, checkpoints, records and measurements."""

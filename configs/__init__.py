@@ -1,0 +1,1 @@
+"""Configs of single runs and, in folders, of whole studies."""

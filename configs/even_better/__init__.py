@@ -1,0 +1,1 @@
+"""The study "Towards an Even Better Understanding of Sharpness-Aware Minimisation"."""

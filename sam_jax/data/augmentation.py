@@ -1,0 +1,151 @@
+"""Data augmentation of uint8 image batches, jitted and on the device."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, autoaugment
+from sam_jax.typing import Key
+
+_POLICIES = {"autoaugment_cifar10": CIFAR10_POLICY, "autoaugment_svhn": SVHN_POLICY}
+AUGMENTATIONS = ("flip", "crop_zero", "crop_reflect", "cutout", *_POLICIES)
+
+
+def random_flip(key: Key, image: jax.Array) -> jax.Array:
+    """Return the image `[H, W, C]`, mirrored left to right with probability 1/2."""
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def random_crop(key: Key, image: jax.Array, pad: int, mode: str) -> jax.Array:
+    """Return the image padded on all sides and cropped to its size at a uniform place.
+
+    Args:
+      key: a typed key.
+      image: `[H, W, C]`.
+      pad: pixels on each side; both offsets are uniform on 0 .. 2 * pad.
+      mode: "constant" for zeros, or "reflect" (the edge pixel is not repeated).
+    """
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode=mode)
+    top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+    return lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def random_cutout(key: Key, image: jax.Array, size: int, fill: jax.Array) -> jax.Array:
+    """Return the image with one square painted over.
+
+    The centre is uniform over the pixels, and what falls outside the image is clipped, so that
+    squares near the border cover less (DeVries & Taylor, 2017, arXiv:1708.04552).
+
+    Args:
+      key: a typed key.
+      image: uint8 `[H, W, C]`.
+      size: side of the square in pixels.
+      fill: uint8 `[C]`.
+    """
+    height, width, _ = image.shape
+    top, left = jax.random.randint(key, (2,), 0, jnp.array([height, width])) - size // 2
+    y, x = jnp.mgrid[:height, :width]
+    inside = (y >= top) & (y < top + size) & (x >= left) & (x < left + size)
+    return jnp.where(inside[..., None], fill, image)
+
+
+def augment(
+    key: Key,
+    images: jax.Array,
+    names: Sequence[str],
+    *,
+    pad: int = 4,
+    cutout_size: int = 16,
+    fill: int | Sequence[int] | jax.Array = 128,
+) -> jax.Array:
+    """Return a batch of images, augmented by the named operations in the order given.
+
+    Pure and jittable (all but `key`, `images` and `fill` static). What happens to example i
+    depends only on `key`, i and `names`, not on the other examples or their number.
+
+    Args:
+      key: a typed key.
+      images: uint8 `[n, H, W, C]`.
+      names: any of `AUGMENTATIONS`: "flip" (horizontal, probability 1/2); "crop_zero" and
+        "crop_reflect" (pad by `pad`, crop to size); "cutout" (a square of `cutout_size`);
+        "autoaugment_cifar10" and "autoaugment_svhn" (RGB only). AutoAugment's authors apply
+        their policy first, then flip, crop and cutout.
+      pad: pixels of padding on each side for the crops; the padding of "crop_zero" is black.
+      cutout_size: side of the cutout square in pixels.
+      fill: grey level, or one value a channel (0 .. 255), for cutout and for what AutoAugment's
+        geometric operations move in. The usual choice is the data set's channel mean, which
+        normalisation turns into zero.
+
+    Returns:
+      uint8 `[n, H, W, C]`.
+
+    Raises:
+      ValueError: a name is unknown, the images are not a uint8 batch, AutoAugment was asked for
+        images without three channels or under 3 pixels, or `pad`, `cutout_size` or `fill` do not
+        fit the images.
+
+    >>> images = jnp.full((2, 8, 8, 3), 7, jnp.uint8)
+    >>> out = augment(jax.random.key(0), images, ("flip", "crop_zero"), pad=2)
+    >>> out.shape, out.dtype
+    ((2, 8, 8, 3), dtype('uint8'))
+    """
+    _validate(images, names, pad, cutout_size)
+    fill = _fill_colour(fill, images.shape[-1])
+    one = {
+        "flip": random_flip,
+        "crop_zero": lambda key, image: random_crop(key, image, pad, "constant"),
+        "crop_reflect": lambda key, image: random_crop(key, image, pad, "reflect"),
+        "cutout": lambda key, image: random_cutout(key, image, cutout_size, fill),
+    }
+    example_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0]))
+    for position, name in enumerate(names):
+        keys = jax.vmap(jax.random.fold_in, (0, None))(example_keys, position)
+        if name in _POLICIES:
+            images = autoaugment(keys, images, _POLICIES[name], fill)
+        else:
+            images = jax.vmap(one[name])(keys, images)
+    return images
+
+
+def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: int) -> None:
+    """Raise a ValueError where static arguments do not fit."""
+    if isinstance(names, str) or (unknown := [n for n in names if n not in AUGMENTATIONS]):
+        wrong = names if isinstance(names, str) else unknown
+        raise ValueError(
+            f"Unknown augmentation {wrong!r}: give a tuple of names from {AUGMENTATIONS}."
+        )
+    if images.ndim != 4 or images.dtype != jnp.uint8:
+        raise ValueError(
+            "augment takes uint8 images [n, H, W, C], before normalisation; "
+            f"got {images.dtype} {images.shape}."
+        )
+    height, width, channels = images.shape[1:]
+    if _POLICIES.keys() & set(names) and (channels != 3 or min(height, width) < 3):
+        raise ValueError(
+            "AutoAugment needs RGB images of at least 3 x 3 pixels, got "
+            f"{height} x {width} x {channels}; leave it out of names={tuple(names)}."
+        )
+    if pad < 0 or ("crop_reflect" in names and pad >= min(height, width)):
+        raise ValueError(
+            f"pad must be at least 0, and with crop_reflect below the image size {height} x "
+            f"{width}; got {pad}."
+        )
+    if cutout_size < 1:
+        raise ValueError(
+            f"cutout_size must be at least 1, got {cutout_size}; drop the name for no cutout."
+        )
+
+
+def _fill_colour(fill: int | Sequence[int] | jax.Array, channels: int) -> jax.Array:
+    """Return the fill as uint8 `[C]`."""
+    fill = jnp.asarray(fill)
+    if fill.shape not in ((), (channels,)):
+        raise ValueError(
+            f"fill must be one value or one for each of {channels} channels, got shape "
+            f"{fill.shape}."
+        )
+    if not isinstance(fill, jax.core.Tracer) and bool(((fill < 0) | (fill > 255)).any()):
+        raise ValueError(f"fill must lie in 0 .. 255, got {fill}.")
+    return jnp.broadcast_to(fill, (channels,)).astype(jnp.uint8)

@@ -1,0 +1,145 @@
+"""The asymmetry factor: how unequally the loss rises on the two sides of a minimum."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sam_jax.metrics.checks import (
+    check_count,
+    check_directions,
+    check_distribution,
+    check_positive,
+)
+from sam_jax.metrics.directions import DISTRIBUTIONS, random_direction
+from sam_jax.metrics.evaluation import (
+    full_precision,
+    losses_along,
+    scalar_loss,
+    standard_error,
+    widen_all,
+)
+from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
+
+
+class AsymmetryFactor(NamedTuple):
+    """Rises of the loss on both sides of k directions; scalars, and arrays of shape [k]."""
+
+    factor: jax.Array  # mean of the ratios
+    stderr: jax.Array  # standard error of the factor over the directions, NaN for one direction
+    loss: jax.Array  # at the parameters themselves
+    ratios: jax.Array  # min(plus, minus) / max(plus, minus)
+    plus: jax.Array  # L(w + distance * u) - L(w)
+    minus: jax.Array  # L(w - distance * u) - L(w)
+    num_not_positive: jax.Array  # directions on which a rise is not positive; int32
+
+
+@full_precision
+def asymmetry_factor(
+    loss_fn: LossFn,
+    params: Params,
+    distance: Scalar = 5.0,
+    *,
+    key: Key | None = None,
+    num_directions: int = 30,
+    distribution: str = "uniform",
+    directions: PyTree | None = None,
+) -> AsymmetryFactor:
+    """Return the mean over directions u of min(l+, l-) / max(l+, l-).
+
+    Here l+ = L(w + distance * u) - L(w) and l- = L(w - distance * u) - L(w). A factor of one
+    means that both sides rise alike, a factor near zero that one side is much flatter.
+
+    The ratios are raw. They lie in [0, 1] only where both rises are positive. Where w is not a
+    minimum along u, the ratio is negative (one side falls), at least one (both fall) or not
+    finite (no side rises), and one such ratio can dominate the factor: `num_not_positive`
+    counts these directions, and a factor is only as good as that count is small.
+
+    With the defaults this is the definition behind the asymmetry column of Table 1 and
+    Figure 5 of the study of asymmetry (its notation: Omega, mu = 5, m = 30; the loss is that
+    of the whole training set). Its law "uniform" draws nearly the same direction each time,
+    a shift of all parameters by about the same amount, so the standard error over directions
+    says little about other directions; "gaussian" is isotropic.
+
+    The cost is two losses a direction and one more. The points run one after the other through
+    one compiled loss, and random directions are drawn inside the loop, never stored. Jit the
+    call to compile it once for many models.
+
+    Args:
+      loss_fn: `loss_fn(params)` -> scalar, the loss over the whole set.
+      params: parameters w. They are widened to float32 if narrower.
+      distance: how far to go on each side, in units of the length of a direction.
+      key: a typed key for random directions of unit norm, as in `random_directions`. They
+        depend on the key and the structure of the parameters only, so that all models of one
+        architecture are measured along the same directions.
+      num_directions: number k of random directions; not used with `directions`.
+      distribution: law of the random directions, "uniform" or "gaussian"; not used with
+        `directions`.
+      directions: directions to use instead, a pytree like `params` with one more leading axis
+        of size k. They are used as given and not scaled to unit norm, because scaled directions
+        (such as filter-normalised ones) carry their own units.
+
+    Returns:
+      An `AsymmetryFactor`.
+
+    Raises:
+      ValueError: unless exactly one of `key` and `directions` is given, and for a `distance`
+        that is not positive, `num_directions` below one, an unknown distribution, directions
+        that do not fit `params`, or a `loss_fn` without a scalar value.
+
+    References:
+      Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
+      Minimisation, 2023, https://github.com/Kausta/R252_SAM.
+      He, Huang and Yuan, Asymmetric Valleys: Beyond Sharp and Flat Local Minima, 2019,
+      https://arxiv.org/abs/1902.00744 (asymmetric directions).
+
+    >>> loss_fn = lambda w: jnp.sum(jnp.where(w > 0, 1.0, 4.0) * w**2)
+    >>> result = asymmetry_factor(loss_fn, jnp.zeros(3), distance=2.0, key=jax.random.key(0))
+    >>> print(f"{result.factor:.2f} from {result.ratios.shape[0]} directions")
+    0.25 from 30 directions
+    >>> axes = jnp.eye(3)  # one direction a row
+    >>> asymmetry_factor(loss_fn, jnp.zeros(3), distance=2.0, directions=axes).minus.tolist()
+    [16.0, 16.0, 16.0]
+    """
+    check_positive("distance", distance)
+    if (key is None) == (directions is None):
+        raise ValueError(
+            "Give either key= (for random directions) or directions= (a pytree like params with "
+            f"one more leading axis); got {'neither' if key is None else 'both'}."
+        )
+    if directions is None:
+        check_count("num_directions", num_directions)
+        check_distribution(distribution, DISTRIBUTIONS)
+    else:
+        num_directions = check_directions(directions, params)
+    loss_fn = scalar_loss(loss_fn)
+    params = widen_all(params)
+
+    def direction_at(index: jax.Array) -> PyTree:
+        if directions is None:
+            return random_direction(key, params, index, distribution)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], directions)
+
+    # The points: w itself, then the plus side of every direction, then the minus side.
+    sides = np.arange(num_directions)
+    losses = losses_along(
+        loss_fn,
+        params,
+        direction_at,
+        indices=jnp.asarray([0, *sides, *sides]),
+        distances=distance * np.repeat([0.0, 1.0, -1.0], [1, num_directions, num_directions]),
+    )
+    loss = losses[0]
+    plus, minus = jnp.split(losses[1:] - loss, 2)
+    ratios = jnp.minimum(plus, minus) / jnp.maximum(plus, minus)
+    return AsymmetryFactor(
+        factor=jnp.mean(ratios),
+        stderr=standard_error(ratios),
+        loss=loss,
+        ratios=ratios,
+        plus=plus,
+        minus=minus,
+        # Negated, so that NaN counts as well.
+        num_not_positive=jnp.sum(~((plus > 0) & (minus > 0)), dtype=jnp.int32),
+    )

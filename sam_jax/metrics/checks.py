@@ -1,0 +1,97 @@
+"""Checks of what a caller hands to an instrument, made once, before anything is computed."""
+
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sam_jax.typing import Batch, Params, PyTree, Scalar
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise a ValueError unless `value` is an integer of at least one."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+
+
+def check_positive(name: str, value: Scalar, *, or_zero: bool = False) -> None:
+    """Raise a ValueError unless `value` is one finite number above (or at) zero.
+
+    A value that is traced by jit is not known yet and passes.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    wanted = "zero or a positive number" if or_zero else "a positive number"
+    if np.ndim(value) != 0 or not np.isfinite(value) or value < 0 or (value == 0 and not or_zero):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+
+
+def check_distribution(distribution: str, known: tuple[str, ...]) -> None:
+    """Raise a ValueError that lists the known laws unless `distribution` is one of them."""
+    if distribution not in known:
+        raise ValueError(f"distribution must be one of {list(known)}, got {distribution!r}.")
+
+
+def check_batches(batches: Batch) -> None:
+    """Raise a ValueError unless all leaves share two leading axes [n, m], neither empty."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
+    if not shapes:
+        raise ValueError("batches must hold at least one array, got an empty pytree.")
+    leading = {shape[:2] for shape in shapes}
+    if len(leading) > 1 or len(shapes[0]) < 2:
+        raise ValueError(
+            "Every leaf of batches must start with the same two axes [n, m]: n batches of m "
+            f"examples. Got the shapes {shapes}. Reshape one batch of m examples to [1, m, ...]."
+        )
+    if 0 in shapes[0][:2]:
+        raise ValueError(f"batches must hold at least one example, got the shapes {shapes}.")
+
+
+def check_direction(name: str, direction: PyTree, params: Params) -> None:
+    """Raise a ValueError unless `direction` has the structure and the shapes of `params`."""
+    _check_structure(name, direction, params)
+    for path, got, wanted in _shapes(direction, params):
+        if got != wanted:
+            raise ValueError(
+                f"{name} must have the shapes of params: at {path} expected {wanted}, got {got}."
+            )
+
+
+def check_directions(directions: PyTree, params: Params) -> int:
+    """Return the number of directions, stacked along the leading axis of every leaf.
+
+    Raises:
+      ValueError: the structure or a shape does not fit `params`, or there is no direction.
+    """
+    _check_structure("directions", directions, params)
+    counts = set()
+    for path, got, wanted in _shapes(directions, params):
+        if len(got) != len(wanted) + 1 or got[1:] != wanted:
+            raise ValueError(
+                "directions must have the shapes of params after one leading axis: "
+                f"at {path} expected (number of directions, *{wanted}), got {got}."
+            )
+        counts.add(got[0])
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(
+            "Every leaf of directions must hold the same number of directions, at least one; "
+            f"got {sorted(counts)}."
+        )
+    return counts.pop()
+
+
+def _check_structure(name: str, tree: PyTree, params: Params) -> None:
+    got, wanted = jax.tree.structure(tree), jax.tree.structure(params)
+    if got != wanted:
+        raise ValueError(
+            f"{name} must have the same pytree structure as params, {wanted}; got {got}."
+        )
+
+
+def _shapes(tree: PyTree, params: Params) -> list[tuple[str, tuple, tuple]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        (jax.tree_util.keystr(path) or "the only leaf", jnp.shape(leaf), jnp.shape(weights))
+        for (path, leaf), weights in zip(leaves, jax.tree.leaves(params), strict=True)
+    ]

@@ -1,0 +1,241 @@
+"""Layers that the architectures share: convolutions fit for CPUs, batch norm, the classifier."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+
+from sam_jax.typing import Key
+
+MOMENTUM = 0.9  # running <- MOMENTUM * running + (1 - MOMENTUM) * batch
+EPSILON = 1e-5  # added to the variance
+
+IMPLEMENTATIONS = ("shifted", "native")
+
+# Variance 1 / (3 fan_in): U(-b, b) with b = 1 / sqrt(fan_in), PyTorch's default for every layer.
+fan_in_uniform: Initializer = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+# He et al. (2015): N(0, 2 / fan_out), with fan_out = kernel height * width * output channels.
+fan_out_normal: Initializer = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def uniform(bound: float) -> Initializer:
+    """Return an initialiser that draws from U(-bound, bound)."""
+
+    def initialise(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
+def batch_norm(train: bool, dtype: DTypeLike, name: str | None = None) -> nn.BatchNorm:
+    """Return the batch normalisation of every model of this room.
+
+    Statistics are taken in float32 or wider whatever `dtype` is. The running variance follows the
+    biased batch variance, as Flax does it; PyTorch's follows the unbiased one, which is larger by
+    n / (n - 1) with n = examples * height * width.
+
+    Args:
+      train: normalise with the statistics of the batch, and update the running ones.
+      dtype: the type of the output.
+      name: the name of the module.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=MOMENTUM, epsilon=EPSILON, dtype=dtype, name=name
+    )
+
+
+def choose_implementation(implementation: str | None) -> str:
+    """Return the implementation of convolutions to use: the given one, or the platform's.
+
+    Raises:
+      ValueError: if the implementation is unknown.
+    """
+    if implementation is None:
+        return "shifted" if jax.default_backend() == "cpu" else "native"
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation must be None or one of {IMPLEMENTATIONS}, got {implementation!r}."
+        )
+    return implementation
+
+
+def native_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    """Convolve [n, H, W, C] by XLA's convolution, padded symmetrically with zeros."""
+    height, width = kernel.shape[:2]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=((height // 2,) * 2, (width // 2,) * 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def shifts(x: jax.Array, height: int, width: int, stride: int) -> list[jax.Array]:
+    """Return what each entry of a kernel sees of the padded images, in the kernel's order.
+
+    Args:
+      x: images [n, H, W, C].
+      height: of the kernel, odd; the images are padded with `height // 2` zeros on both sides.
+      width: of the kernel, odd.
+      stride: the step between windows along both axes.
+
+    Returns:
+      height * width images [n, ceil(H / stride), ceil(W / stride), C].
+    """
+    rows, columns = x.shape[1:3]
+    p, q = height // 2, width // 2
+    padded = jnp.pad(x, ((0, 0), (p, p), (q, q), (0, 0)))
+    return [
+        padded[:, a : a + rows : stride, b : b + columns : stride]
+        for a in range(height)
+        for b in range(width)
+    ]
+
+
+def convolution(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, implementation: str | None = None
+) -> jax.Array:
+    """Convolve images with a kernel over all channels, padded symmetrically with zeros.
+
+        y[n, i, j, o] = sum_{a, b, c} kernel[a, b, c, o] x[n, s i + a - p, s j + b - q, c]
+
+    with s = `stride` and p, q = height // 2, width // 2 of the kernel: PyTorch's `padding=p`.
+
+    The implementations compute the same sum and differ by rounding only. "shifted" gathers the
+    windows and takes one matrix product. XLA's own convolution on CPUs is slower than that for
+    few channels and for 1x1 kernels, and inside `lax.scan` slower by a factor of up to fifty,
+    where it runs without its fast library. The price is memory: height * width times the input.
+
+    Args:
+      x: images [n, H, W, C].
+      kernel: [height, width, C, O], odd height and width.
+      stride: the step between windows along both axes.
+      implementation: "shifted", "native" (XLA's convolution), or None: "shifted" where JAX's
+        default backend is the CPU, else "native".
+
+    Returns:
+      Images [n, ceil(H / stride), ceil(W / stride), O].
+
+    Raises:
+      ValueError: if the implementation is unknown.
+
+    >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    >>> print(convolution(x, jnp.ones((3, 3, 1, 1)))[0, :, :, 0])
+    [[ 8. 15. 12.]
+     [21. 36. 27.]
+     [20. 33. 24.]]
+    """
+    if choose_implementation(implementation) == "native":
+        return native_convolution(x, kernel, stride, groups=1)
+    height, width, channels, features = kernel.shape
+    windows = jnp.concatenate(shifts(x, height, width, stride), axis=-1)
+    # One product of two matrices: a contraction of the four-axis array runs slower on CPUs.
+    product = windows.reshape(-1, height * width * channels) @ kernel.reshape(-1, features)
+    return product.reshape(*windows.shape[:-1], features)
+
+
+def depthwise_convolution(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, implementation: str | None = None
+) -> jax.Array:
+    """Convolve every channel with its own kernel, padded symmetrically with zeros.
+
+        y[n, i, j, c] = sum_{a, b} kernel[a, b, 0, c] x[n, s i + a - p, s j + b - q, c]
+
+    with the symbols of `convolution`. "shifted" is the sum as it stands, one multiply-add of
+    whole images for each kernel entry: on CPUs several times faster than XLA's grouped
+    convolution, forwards and backwards.
+
+    Args:
+      x: images [n, H, W, C].
+      kernel: [height, width, 1, C], odd height and width.
+      stride: the step between windows along both axes.
+      implementation: as in `convolution`.
+
+    Returns:
+      Images [n, ceil(H / stride), ceil(W / stride), C].
+
+    Raises:
+      ValueError: if the implementation is unknown.
+
+    >>> x = jnp.ones((1, 3, 3, 2))
+    >>> kernel = jnp.ones((3, 3, 1, 2)) * jnp.array([1.0, 10.0])
+    >>> print(depthwise_convolution(x, kernel)[0, 1])
+    [[ 6. 60.]
+     [ 9. 90.]
+     [ 6. 60.]]
+    """
+    if choose_implementation(implementation) == "native":
+        return native_convolution(x, kernel, stride, groups=x.shape[-1])
+    height, width = kernel.shape[:2]
+    entries = kernel.reshape(height * width, -1)
+    return sum(
+        window * entry
+        for window, entry in zip(shifts(x, height, width, stride), entries, strict=True)
+    )
+
+
+class Conv(nn.Module):
+    """A square convolution without bias, padded symmetrically; see `convolution`.
+
+    Attributes:
+      features: output channels.
+      size: side of the kernel, odd.
+      stride: the step between windows.
+      depthwise: every channel has its own kernel; `features` must equal the input channels.
+      dtype: the type of the computation. The kernel, (size, size, C, features) or depthwise
+        (size, size, 1, features) as in `nn.Conv`, is kept in float32.
+      kernel_init: initialiser of the kernel.
+      implementation: None for the one that suits the platform; parameters do not depend on it.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    depthwise: bool = False
+    dtype: DTypeLike = jnp.float32
+    kernel_init: Initializer = fan_in_uniform
+    implementation: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map images [n, H, W, C] to [n, ceil(H / stride), ceil(W / stride), features]."""
+        inputs = 1 if self.depthwise else x.shape[-1]
+        shape = (self.size, self.size, inputs, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        convolve = depthwise_convolution if self.depthwise else convolution
+        return convolve(
+            x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.implementation
+        )
+
+
+class Classifier(nn.Module):
+    """Global average pooling and one dense layer, in float32 or wider.
+
+    Attributes:
+      num_classes: the number of logits.
+      kernel_init: initialiser of the dense kernel.
+      bias_init: initialiser of the dense bias.
+      dtype: the type of the body; the head computes in float32 where this is narrower.
+    """
+
+    num_classes: int
+    kernel_init: Initializer = fan_in_uniform
+    bias_init: Initializer = jax.nn.initializers.zeros
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map feature maps [n, H, W, C] to logits [n, num_classes]."""
+        dtype = jnp.promote_types(self.dtype, jnp.float32)
+        return nn.Dense(
+            self.num_classes,
+            dtype=dtype,
+            kernel_init=self.kernel_init,
+            bias_init=self.bias_init,
+            name="dense",
+        )(jnp.mean(x, axis=(1, 2), dtype=dtype))

@@ -1,0 +1,132 @@
+"""Wide ResNets (Zagoruyko and Komodakis, 2016, arXiv:1605.07146)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from sam_jax.models.layers import Classifier, Conv, batch_norm, fan_out_normal, uniform
+
+STEM_CHANNELS = 16
+GROUPS = ((16, 1), (32, 2), (64, 2))  # channels before widening, stride of the first block
+
+
+def shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
+    """Return `x` average-pooled by `stride`, with zero channels appended up to `features`.
+
+    Args:
+      x: images [n, H, W, C], C at most `features`.
+      features: output channels.
+      stride: side of the pooling windows; a window over the border averages what is inside.
+
+    Returns:
+      Images [n, ceil(H / stride), ceil(W / stride), features].
+    """
+    if stride > 1:
+        window = (stride, stride)
+        x = nn.avg_pool(x, window, window, padding="SAME", count_include_pad=False)
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
+
+
+class WideBlock(nn.Module):
+    """Batch norm, ReLU, 3x3 convolution, twice; added to the shortcut.
+
+    Attributes:
+      features: output channels.
+      stride: stride of the first convolution.
+      normalise_shortcut: take the shortcut after the first batch norm and ReLU, not before.
+      dtype: the type of the computation.
+    """
+
+    features: int
+    stride: int = 1
+    normalise_shortcut: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map images [n, H, W, C] to [n, ceil(H / stride), ceil(W / stride), features]."""
+        y = nn.relu(batch_norm(train, self.dtype, "norm1")(x))
+        residual = y if self.normalise_shortcut else x
+        y = self.convolution("conv1", self.stride)(y)
+        y = nn.relu(batch_norm(train, self.dtype, "norm2")(y))
+        y = self.convolution("conv2", 1)(y)
+        return y + shortcut(residual, self.features, self.stride)
+
+    def convolution(self, name: str, stride: int) -> Conv:
+        """Return a 3x3 convolution to `features` channels."""
+        return Conv(
+            self.features, stride=stride, dtype=self.dtype, kernel_init=fan_out_normal, name=name
+        )
+
+
+class WideResNet(nn.Module):
+    """A Wide ResNet-d-k without dropout.
+
+    The default, 28-10, has 36,220,634 parameters for 3 channels and 10 classes.
+    The variant of AutoAugment and of the first SAM release. It differs from the paper in three
+    ways: shortcuts that change the shape pool and pad with zero channels instead of a 1x1
+    convolution (258,560 parameters fewer in 28-10), the first block's shortcut starts after its
+    batch norm and ReLU, and the dense kernel is drawn from U(-b, b) with
+    b = 1 / sqrt(num_classes). Convolution kernels are N(0, 2 / fan_out), the dense bias is zero.
+    Images are padded symmetrically, as in the paper; the first SAM release pads only below and on
+    the right where a convolution has stride 2 and the image an even side.
+
+    Attributes:
+      num_classes: the number of logits.
+      depth: d = 6 b + 4 with b blocks in each of the three groups.
+      width: k, the multiplier of the groups' channels 16, 32, 64.
+      dtype: the type of the computation; parameters are kept in float32.
+
+    Raises:
+      ValueError: if depth is not 6 b + 4 for some b >= 1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = WideResNet(num_classes=10)
+    >>> images = jnp.zeros((1, 32, 32, 3))
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    36220634
+    """
+
+    num_classes: int
+    depth: int = 28
+    width: int = 10
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Validate the depth."""
+        if self.depth < 10 or self.depth % 6 != 4:
+            raise ValueError(
+                f"depth must be 6 b + 4 with b >= 1 (10, 16, 22, 28, ...), got {self.depth}."
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Return logits.
+
+        Args:
+          images: float [n, H, W, C].
+          train: normalise with the statistics of the batch; needs `mutable=["batch_stats"]`.
+
+        Returns:
+          Logits [n, num_classes], float32 or wider.
+        """
+        x = Conv(STEM_CHANNELS, dtype=self.dtype, kernel_init=fan_out_normal, name="stem")(images)
+        for i, (channels, first_stride) in enumerate(GROUPS):
+            for j in range((self.depth - 4) // 6):
+                x = WideBlock(
+                    self.width * channels,
+                    stride=first_stride if j == 0 else 1,
+                    normalise_shortcut=i == j == 0,
+                    dtype=self.dtype,
+                    name=f"group{i}_block{j}",
+                )(x, train)
+        x = nn.relu(batch_norm(train, self.dtype, "head_norm")(x))
+        return Classifier(
+            self.num_classes,
+            kernel_init=uniform(self.num_classes**-0.5),
+            dtype=self.dtype,
+            name="classifier",
+        )(x)

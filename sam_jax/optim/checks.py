@@ -1,0 +1,59 @@
+"""Checks of what the user passes in, made once at the boundary of a transformation."""
+
+from typing import Any
+
+import jax
+import optax
+
+from sam_jax.typing import PyTree
+
+
+def _is_concrete_number(value: Any) -> bool:
+    return not callable(value) and not isinstance(value, jax.core.Tracer)
+
+
+def check_not_negative(name: str, value: Any) -> None:
+    """Raise unless `value` is zero or positive; schedules and traced values pass."""
+    if _is_concrete_number(value) and value < 0:
+        raise ValueError(f"{name} must be zero or positive, got {value}.")
+
+
+def check_norm_order(norm_order: Any) -> None:
+    """Raise unless `norm_order` is in (1, inf]; traced values pass."""
+    if _is_concrete_number(norm_order) and not norm_order > 1:
+        raise ValueError(
+            f"norm_order must lie in (1, inf], got {norm_order}; inf is the sign step."
+        )
+
+
+def check_update_arguments(updates: PyTree, params: PyTree, grad_fn: Any) -> None:
+    """Raise with the missing piece when `update` is called without what a second pass needs."""
+    if grad_fn is None:
+        raise ValueError(
+            "A sharpness-aware transformation evaluates the gradient a second time, at the "
+            "perturbed parameters, and needs grad_fn: call "
+            "tx.update(grads, state, params, grad_fn=grad_fn) with grad_fn: params -> gradients."
+        )
+    if params is None:
+        raise ValueError(
+            "A sharpness-aware transformation needs the parameters that it perturbs: call "
+            "tx.update(grads, state, params, grad_fn=grad_fn)."
+        )
+    leaves = jax.tree.leaves(updates, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
+    if any(isinstance(leaf, optax.MaskedNode) for leaf in leaves):
+        raise ValueError(
+            "optax.masked hides leaves from grad_fn, so a sharpness-aware transformation cannot "
+            "work inside it. To perturb only some leaves give the transformation itself the mask, "
+            "for example sam_jax.sam(rho, mask=mask)."
+        )
+
+
+def check_gradients(gradients: PyTree, params: PyTree) -> None:
+    """Raise when grad_fn returned something other than one gradient per parameter."""
+    given, wanted = jax.tree.structure(gradients), jax.tree.structure(params)
+    if given != wanted:
+        raise ValueError(
+            "grad_fn must return gradients with the structure of the parameters, "
+            f"{wanted}, but returned {given}. For auxiliary outputs call the transformation's "
+            "pure function, tx.gradient, whose grad_fn returns (gradients, auxiliary)."
+        )

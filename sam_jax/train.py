@@ -1,0 +1,38 @@
+"""Train one model: python -m sam_jax.train --config=configs/digits.py --workdir=runs/digits.
+
+Any field of the config can be given on the command line: --config.method.rho=0.1. The same command
+goes on where a cut run stopped.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sam_jax.training.loop import train_and_evaluate
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+_ACCEPT = flags.DEFINE_bool(
+    "accept_config_changes", False, "Go on in a folder that was made with another config."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train what the flags say."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)
+    workdir = pathlib.Path(_WORKDIR.value)
+    record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+    print(
+        f"epoch {record['epoch']}: train loss {record['train_loss']:.4f}, "
+        f"train accuracy {record['train_accuracy']:.2%}, test loss {record['test_loss']:.4f}, "
+        f"test accuracy {record['test_accuracy']:.2%}; everything is in {workdir}"
+    )
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

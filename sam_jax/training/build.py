@@ -1,0 +1,248 @@
+"""From a config to compiled functions; the only module that reads the config's strings."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from sam_jax import data, models, optim
+from sam_jax.training import losses, workdirs
+from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.randomness import stream
+from sam_jax.training.step import DEVICES, StepMetrics, TrainState, make_run_steps, train_step
+from sam_jax.typing import Key, Params, PyTree, Scalar
+
+METHODS = ("none", "sam", "asam", "average_sam")
+
+
+class Program(NamedTuple):
+    """The compiled functions of a config, the same for every seed and every rho."""
+
+    model: nn.Module
+    inputs: Inputs
+    steps_per_epoch: int
+    init: Callable[[Key], TrainState]
+    run_steps: Callable[..., tuple[TrainState, StepMetrics]]
+    evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
+
+
+class DeviceData(NamedTuple):
+    """A data set on the devices, as uint8 images and int32 labels."""
+
+    train_images: jax.Array
+    train_labels: jax.Array
+    test_images: jax.Array
+    test_labels: jax.Array
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raise a ValueError that names the first field of the config that cannot be run."""
+    method, optimiser = config.method, config.optimiser
+    _check_choice("method.name", method.name, METHODS)
+    _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
+    _check_choice("optimiser.weight_decay_in", optimiser.weight_decay_in, ("update", "loss"))
+    devices = jax.device_count()
+    if config.batch_size % devices:
+        raise ValueError(
+            f"batch_size = {config.batch_size} cannot be split over {devices} devices; choose a "
+            f"multiple of {devices}."
+        )
+    make_method(config, numbers(config), key=jax.random.key(0))
+
+
+def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
+    """Return the data set of a config, on the devices; loaded once a process."""
+    c = config.data
+    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_data(
+    name: str, data_dir: str, synthetic_examples: int, train_examples: int
+) -> tuple[data.Source, DeviceData]:
+    dataset = data.load(name, data_dir or None, synthetic_examples)
+    train = dataset.train
+    if train_examples:
+        if train_examples > len(train.labels):
+            raise ValueError(
+                f"data.train_examples = {train_examples}, but {name} has {len(train.labels)} "
+                "training examples; 0 takes them all."
+            )
+        # Evenly spaced, so that a set stored class by class keeps its classes.
+        rows = np.linspace(0, len(train.labels) - 1, train_examples).round().astype(int)
+        train = data.Split(train.images[rows], train.labels[rows])
+    return dataset.source, DeviceData(
+        *map(jnp.asarray, (train.images, train.labels, dataset.test.images, dataset.test.labels))
+    )
+
+
+def numbers(config: ml_collections.ConfigDict) -> dict[str, float]:
+    """Return the hyperparameters that may change without compiling anew."""
+    return {"rho": float(config.method.rho), "eta": float(config.method.eta)}
+
+
+def make_method(
+    config: ml_collections.ConfigDict, numbers: dict[str, Scalar], key: Key
+) -> optim.SharpnessAwareTransformation:
+    """Return the method of a config, over sub-batches of m examples and over the devices.
+
+    Args:
+      config: the whole config; `method` says what, `batch_size` is split over the devices.
+      numbers: as from `numbers`, concrete or traced.
+      key: for the methods that draw at random.
+
+    Returns:
+      A transformation over the axis `DEVICES`.
+    """
+    c = config.method
+    inner = {
+        "none": _no_perturbation,
+        "sam": lambda: optim.sam(numbers["rho"], c.norm_order),
+        "asam": lambda: optim.asam(numbers["rho"], numbers["eta"]),
+        "average_sam": lambda: optim.average_sam(numbers["rho"], key),
+    }[c.name]()
+    per_device = config.batch_size // jax.device_count()
+    return optim.m_sam(inner, c.m or per_device, c.strategy, axis_name=DEVICES)
+
+
+def make_program(config: ml_collections.ConfigDict, source: data.Source, examples: int) -> Program:
+    """Return the compiled functions of a config; configs that differ in seed or rho share them.
+
+    Args:
+      config: the whole config.
+      source: the data set's description.
+      examples: size of the training set.
+    """
+    static = workdirs.plain(config)
+    for name in ("seed", "instruments", "checkpoint"):
+        static.pop(name, None)
+    for name in numbers(config):
+        static["method"][name] = 0.0
+    return _make_program(json.dumps(static, sort_keys=True), source, examples)
+
+
+@functools.lru_cache(maxsize=32)
+def _make_program(static: str, source: data.Source, examples: int) -> Program:
+    config = ml_collections.ConfigDict(json.loads(static))
+    model = models.create(config.model.name, source.num_classes, **_model_arguments(config))
+    inputs = Inputs(source.mean, source.std)
+    mesh = Mesh(np.array(jax.devices()), (DEVICES,))
+    steps_per_epoch = examples // config.batch_size
+    if not steps_per_epoch:
+        raise ValueError(
+            f"batch_size = {config.batch_size} is larger than the training set, {examples}."
+        )
+    optimiser = _make_optimiser(config, steps_per_epoch)
+    in_loss = config.optimiser.weight_decay_in == "loss"
+    weight_decay = config.optimiser.weight_decay if in_loss else 0.0
+    precision = config.matmul_precision
+
+    def init(key: Key) -> TrainState:
+        variables = model.init(
+            stream(key, "parameters"), jnp.zeros((1, *source.image_shape)), train=False
+        )
+        method = make_method(config, numbers(config), stream(key, "perturbation"))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            method_state=method.init(variables["params"]),
+            optimiser_state=optimiser.init(variables["params"]),
+        )
+
+    def step(
+        state: TrainState, batch: PyTree, traced: dict[str, Scalar]
+    ) -> tuple[TrainState, StepMetrics]:
+        # The key given here is not read: init has put that of the run in the state.
+        method = make_method(config, traced, jax.random.key(0))
+
+        def grad_fn_of(batch_stats: PyTree) -> Callable[..., Any]:
+            return losses.make_grad_fn(
+                model, batch_stats, config.loss.label_smoothing, weight_decay
+            )
+
+        with jax.default_matmul_precision(precision):
+            return train_step(
+                state, batch, grad_fn_of, method, optimiser, config.method.statistics_from
+            )
+
+    def prepare_images(key: Key, images: jax.Array) -> jax.Array:
+        names = tuple(config.data.augmentation)
+        if names:
+            images = data.augment(
+                key,
+                images,
+                names,
+                pad=config.data.pad,
+                cutout_size=config.data.cutout_size,
+                fill=tuple(round(255 * m) for m in source.mean),
+            )
+        return inputs(images)
+
+    logits_fn = make_logits_fn(model, inputs)
+
+    def evaluate(
+        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
+    ) -> Evaluation:
+        with jax.default_matmul_precision("highest"):
+            return evaluate_set(
+                functools.partial(logits_fn, params, batch_stats),
+                images,
+                labels,
+                config.evaluation.batch_size,
+            )
+
+    return Program(
+        model=model,
+        inputs=inputs,
+        steps_per_epoch=steps_per_epoch,
+        init=jax.jit(init),
+        run_steps=make_run_steps(step, prepare_images, mesh),
+        evaluate=jax.jit(evaluate),
+    )
+
+
+def _make_optimiser(
+    config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    c = config.optimiser
+    total_steps = config.epochs * steps_per_epoch
+    warmup_steps = round(c.warmup_epochs * steps_per_epoch)
+    if warmup_steps:
+        learning_rate = optax.warmup_cosine_decay_schedule(
+            0.0, c.learning_rate, warmup_steps, total_steps
+        )
+    else:
+        learning_rate = optax.cosine_decay_schedule(c.learning_rate, total_steps)
+    weight_decay = c.weight_decay if c.weight_decay_in == "update" else 0.0
+    return losses.make_optimiser(learning_rate, c.momentum, c.nesterov, c.clip_norm, weight_decay)
+
+
+def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    arguments = {name: value for name, value in config.model.items() if name != "name"}
+    return arguments | {"dtype": jnp.dtype(config.model.dtype)}
+
+
+def _no_perturbation() -> optim.SharpnessAwareTransformation:
+    """Return the plain gradient in the form of a method; its one pass is the clean one."""
+
+    def gradient(
+        grad_fn: Callable[..., Any], params: Params, state: PyTree, **_: Any
+    ) -> tuple[optim.SharpnessAwareGradient, PyTree]:
+        plain_gradient, outputs = grad_fn(params)
+        return optim.SharpnessAwareGradient(plain_gradient, outputs, outputs), state
+
+    return optim.SharpnessAwareTransformation(lambda params: optax.EmptyState(), gradient)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")

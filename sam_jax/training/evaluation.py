@@ -1,0 +1,99 @@
+"""Losses and accuracies over a whole set, exact for a last partial batch."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sam_jax.data import normalise
+from sam_jax.training.losses import cross_entropy
+from sam_jax.typing import Params, PyTree
+
+
+class Evaluation(NamedTuple):
+    """Means over a set of examples."""
+
+    loss: jax.Array  # cross-entropy in nats
+    accuracy: jax.Array  # fraction in [0, 1]
+
+
+class Inputs(NamedTuple):
+    """How uint8 images become the model's inputs."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Return (images / 255 - mean) / std, per channel, in float32."""
+        return normalise(images, self.mean, self.std)
+
+
+def unnormalised(inputs: Inputs) -> Inputs:
+    """Return inputs scaled to [0, 1] only, as the study's sharpness tables were measured on."""
+    return Inputs(tuple(0.0 for _ in inputs.mean), tuple(1.0 for _ in inputs.std))
+
+
+def make_logits_fn(
+    model: nn.Module, inputs: Inputs, batch_norm: str = "running"
+) -> Callable[[Params, PyTree, jax.Array], jax.Array]:
+    """Return `logits_fn(params, batch_stats, uint8 images)` without side effects.
+
+    Args:
+      model: a Flax linen module.
+      inputs: from uint8 images to what the model was trained on.
+      batch_norm: "running" normalises with the running statistics, so that the loss is a function
+        of each example alone; "batch" with those of the batch it is given, as in training.
+
+    Returns:
+      A function to [n, classes] logits; the running statistics are never changed.
+    """
+    if batch_norm not in ("running", "batch"):
+        raise ValueError(f'batch_norm must be "running" or "batch", got {batch_norm!r}.')
+
+    def logits_fn(params: Params, batch_stats: PyTree, images: jax.Array) -> jax.Array:
+        variables = {"params": params, "batch_stats": batch_stats}
+        if batch_norm == "running":
+            return model.apply(variables, inputs(images), train=False)
+        logits, _ = model.apply(variables, inputs(images), train=True, mutable=["batch_stats"])
+        return logits
+
+    return logits_fn
+
+
+def evaluate_set(
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    batch_size: int,
+) -> Evaluation:
+    """Return the mean loss and accuracy over all examples, batch after batch.
+
+    Sums and counts run over batches and are divided once. The last batch is filled up with
+    examples of weight zero.
+
+    Args:
+      logits_fn: uint8 images [batch_size, H, W, C] -> logits.
+      images: [n, H, W, C] uint8.
+      labels: [n] integers.
+      batch_size: examples in one pass; it bounds the memory, not the result.
+
+    Returns:
+      An Evaluation with scalars in float32 or wider.
+    """
+    examples = labels.shape[0]
+    batch_size = min(batch_size, examples)
+    batches = -(-examples // batch_size)
+
+    def sums(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        positions = index * batch_size + jnp.arange(batch_size)
+        weights = positions < examples
+        rows = jnp.minimum(positions, examples - 1)
+        logits = logits_fn(images[rows])
+        losses = jnp.where(weights, cross_entropy(logits, labels[rows]), 0)
+        correct = jnp.where(weights, jnp.argmax(logits, axis=-1) == labels[rows], False)
+        return jnp.sum(losses), jnp.sum(correct)
+
+    losses, correct = jax.lax.map(sums, jnp.arange(batches))
+    return Evaluation(jnp.sum(losses) / examples, jnp.sum(correct) / examples)

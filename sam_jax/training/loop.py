@@ -1,0 +1,181 @@
+"""Train a config to the end, or from where an earlier call was cut."""
+
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+from absl import logging
+
+from sam_jax.training import build, checkpoints, records, workdirs
+from sam_jax.training.progress import Progress
+from sam_jax.training.randomness import stream
+from sam_jax.training.step import TrainState, epoch_order
+
+
+class Trained(NamedTuple):
+    """A run at its last finished epoch."""
+
+    state: TrainState
+    program: build.Program
+    data: build.DeviceData
+    source: Any
+    epoch: int
+
+
+def train_and_evaluate(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    label: str = "training",
+    accept_config_changes: bool = False,
+) -> dict[str, Any]:
+    """Train, evaluate, log and save; go on where a cut run stopped, and do nothing when it is done.
+
+    Writes to workdir: config.json, metrics.jsonl (a record an epoch), tensorboard/ and
+    checkpoints/. On CPU a run that was cut and resumed equals an uninterrupted one bit for bit.
+
+    Args:
+      config: all fields of configs/default.py.
+      workdir: the folder of the run.
+      label: what the progress calls the run.
+      accept_config_changes: go on in a folder that was made with another config.
+
+    Returns:
+      The last record of metrics.jsonl: epoch, step, learning progress and evaluation.
+
+    Raises:
+      ValueError: a field of the config cannot be run, or the folder belongs to another config.
+    """
+    build.check(config)
+    workdirs.claim(workdir, config, accept_config_changes)
+    done = _finished_record(workdir, config.epochs)
+    if done is not None:
+        return done
+    source, data = build.load_data(config)
+    program = build.make_program(config, source, len(data.train_labels))
+    key = jax.random.key(config.seed)
+    with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
+        state, first_epoch = _init_or_restore(program, key, manager)
+        log = records.MetricsLog(workdir, first_epoch)
+        images_per_epoch = program.steps_per_epoch * config.batch_size
+        progress = Progress(label, config.epochs, images_per_epoch, first_epoch)
+        record: dict[str, Any] = {}
+        for epoch in range(first_epoch, config.epochs):
+            state, batch_loss, batch_accuracy = _run_epoch(
+                config, program, data, state, key, epoch, progress
+            )
+            last = epoch + 1 == config.epochs
+            record = {
+                "epoch": epoch + 1,
+                "step": int(state.step),
+                "batch_loss": batch_loss,
+                "batch_accuracy": batch_accuracy,
+                **_evaluate(config, program, data, state, epoch + 1, last),
+            }
+            # The record goes first: a run cut between the two repeats the epoch and the record.
+            log.write(record)
+            if last or (epoch + 1) % config.checkpoint.every_epochs == 0:
+                checkpoints.save(manager, epoch + 1, state)
+        log.close()
+    progress.finish(
+        f"test loss {record['test_loss']:.4f}, test accuracy {record['test_accuracy']:.2%}"
+    )
+    return record
+
+
+def load_trained(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, Trained]:
+    """Return the config and the last checkpoint of a run.
+
+    Args:
+      workdir: the folder of a run.
+
+    Raises:
+      FileNotFoundError: there is no config or no checkpoint in it.
+    """
+    config = workdirs.read_config(workdir)
+    source, data = build.load_data(config)
+    program = build.make_program(config, source, len(data.train_labels))
+    with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
+        epoch = manager.latest_step()
+        if epoch is None:
+            raise FileNotFoundError(
+                f"{workdir} holds no checkpoint yet. Train it first: python -m sam_jax.train "
+                f"--config=... --workdir={workdir}"
+            )
+        template = jax.eval_shape(program.init, jax.random.key(config.seed))
+        state = checkpoints.restore(manager, template, epoch)
+    return config, Trained(state, program, data, source, epoch)
+
+
+def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | None:
+    """Return the last epoch's record where the last checkpoint is there too."""
+    history = records.read(workdir / "metrics.jsonl")
+    complete = history and history[-1]["epoch"] >= epochs and checkpoints.exists(workdir, epochs)
+    return history[-1] if complete else None
+
+
+def _init_or_restore(program: build.Program, key: Any, manager: Any) -> tuple[TrainState, int]:
+    epoch = manager.latest_step()
+    if epoch is None:
+        return program.init(key), 0
+    template = jax.eval_shape(program.init, key)
+    return checkpoints.restore(manager, template, epoch), epoch
+
+
+def _run_epoch(
+    config: ml_collections.ConfigDict,
+    program: build.Program,
+    data: build.DeviceData,
+    state: TrainState,
+    key: Any,
+    epoch: int,
+    progress: Progress,
+) -> tuple[TrainState, float, float]:
+    """Run one epoch in one or more compiled calls; return the means over its batches."""
+    examples = len(data.train_labels)
+    order = epoch_order(stream(key, "order"), epoch, examples, config.batch_size)
+    steps = config.steps_per_call or program.steps_per_epoch
+    loss = accuracy = 0.0
+    for start in range(0, program.steps_per_epoch, steps):
+        chunk = order[start : start + steps]
+        state, metrics = program.run_steps(
+            state,
+            data.train_images,
+            data.train_labels,
+            chunk,
+            stream(key, "augmentation"),
+            build.numbers(config),
+        )
+        loss += float(metrics.loss.sum()) / program.steps_per_epoch
+        accuracy += float(metrics.accuracy.sum()) / program.steps_per_epoch
+        progress.advance(chunk.size, float(metrics.loss.mean()), float(metrics.accuracy.mean()))
+    if not math.isfinite(loss):
+        logging.warning("The training loss of epoch %d is %s.", epoch + 1, loss)
+    return state, loss, accuracy
+
+
+def _evaluate(
+    config: ml_collections.ConfigDict,
+    program: build.Program,
+    data: build.DeviceData,
+    state: TrainState,
+    epoch: int,
+    last: bool,
+) -> dict[str, float]:
+    """Evaluate the sets that are due at this epoch; NaN for those that are not."""
+
+    def due(every: int) -> bool:
+        return last or bool(every and epoch % every == 0)
+
+    record = {}
+    for name, images, labels, every in (
+        ("train", data.train_images, data.train_labels, config.evaluation.train_every_epochs),
+        ("test", data.test_images, data.test_labels, config.evaluation.test_every_epochs),
+    ):
+        loss = accuracy = math.nan
+        if due(every):
+            result = program.evaluate(state.params, state.batch_stats, images, labels)
+            loss, accuracy = float(result.loss), float(result.accuracy)
+        record |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+    return record

@@ -1,0 +1,64 @@
+"""Records: append-only JSON lines, with the metrics of a run as TensorBoard events beside them."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+Record = dict[str, Any]
+
+
+def append(path: pathlib.Path, record: Record) -> None:
+    """Append one record as a JSON line; arrays become lists and NaN stays NaN."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(record, default=_plain) + "\n")
+
+
+def read(path: pathlib.Path) -> list[Record]:
+    """Return the records of a file, none where it does not exist.
+
+    A last line without its end was cut off while it was written, and is left out.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def rewrite(path: pathlib.Path, records: list[Record]) -> None:
+    """Replace the records of a file in one move, so that a cut leaves the old or the new ones."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(r, default=_plain) + "\n" for r in records))
+    temporary.replace(path)
+
+
+class MetricsLog:
+    """The metrics of a run, one record an epoch: `metrics.jsonl` and TensorBoard events."""
+
+    def __init__(self, workdir: pathlib.Path, first_epoch: int) -> None:
+        """Open the log and drop what a cut run wrote after the epoch that is resumed."""
+        self._path = workdir / "metrics.jsonl"
+        kept = [record for record in read(self._path) if record["epoch"] <= first_epoch]
+        if self._path.exists():
+            rewrite(self._path, kept)
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_epoch + 1)
+
+    def write(self, record: Record) -> None:
+        """Write one epoch's record; its "epoch" is the step of the events."""
+        append(self._path, record)
+        for name, value in record.items():
+            if name != "epoch" and math.isfinite(value):
+                self._writer.add_scalar(name, value, record["epoch"])
+
+    def close(self) -> None:
+        """Flush the events to disk."""
+        self._writer.close()
+
+
+def _plain(value: Any) -> Any:
+    array = np.asarray(value)
+    return array.item() if array.ndim == 0 else array.tolist()

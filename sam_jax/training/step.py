@@ -1,0 +1,142 @@
+"""One training step and one compiled run of many: pure functions of the state and the data."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+from sam_jax import pytree
+from sam_jax.optim import SharpnessAwareTransformation
+from sam_jax.training.losses import PassOutputs
+from sam_jax.typing import Batch, Gradients, Key, Params, PyTree
+
+DEVICES = "devices"  # the one mesh axis, over which the batch is split
+
+GradFn = Callable[[Params, Batch], tuple[Gradients, PassOutputs]]
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from step to step."""
+
+    step: jax.Array  # int32
+    params: Params
+    batch_stats: PyTree
+    method_state: PyTree
+    optimiser_state: PyTree
+
+
+class StepMetrics(NamedTuple):
+    """What one step reports, as float32 scalars."""
+
+    loss: jax.Array
+    accuracy: jax.Array
+    gradient_norm: jax.Array  # of the sharpness-aware gradient, before clipping
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    make_grad_fn: Callable[[PyTree], GradFn],
+    method: SharpnessAwareTransformation,
+    optimiser: optax.GradientTransformation,
+    statistics_from: str = "clean",
+) -> tuple[TrainState, StepMetrics]:
+    """Take one step of the optimiser along the method's gradient.
+
+    Args:
+      state: the state before the step.
+      batch: (images, labels), this device's share.
+      make_grad_fn: running statistics -> `grad_fn(params, batch)`.
+      method: the sharpness-aware transformation, m-SAM over the device axis included.
+      optimiser: takes the gradient to an update.
+      statistics_from: the pass that the running statistics, the loss and the accuracy come from:
+        "clean" at w, "perturbed" at w + epsilon. A method without a clean pass gives the latter.
+
+    Returns:
+      The state after the step, and its metrics.
+    """
+    result, method_state = method.gradient(
+        make_grad_fn(state.batch_stats), state.params, state.method_state, batch=batch
+    )
+    use_clean = statistics_from == "clean" and result.clean_aux is not None
+    outputs = result.clean_aux if use_clean else result.perturbed_aux
+    updates, optimiser_state = optimiser.update(
+        result.gradient, state.optimiser_state, state.params
+    )
+    new_state = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=outputs.batch_stats,
+        method_state=method_state,
+        optimiser_state=optimiser_state,
+    )
+    return new_state, StepMetrics(outputs.loss, outputs.accuracy, pytree.norm(result.gradient))
+
+
+def make_run_steps(
+    step: Callable[[TrainState, Batch, PyTree], tuple[TrainState, StepMetrics]],
+    prepare_images: Callable[[Key, jax.Array], jax.Array],
+    mesh: Mesh,
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """Compile many steps into one call, data parallel over the devices of the mesh.
+
+    Args:
+      step: (state, (images, labels), numbers) -> (state, metrics), with the device axis inside.
+      prepare_images: (key, uint8 images) -> float images: augmentation and normalisation.
+      mesh: one axis, `DEVICES`.
+
+    Returns:
+      `run_steps(state, images, labels, order, key, numbers)`; `images` [n, H, W, C] uint8 and
+      `labels` [n] are the whole training set on every device, `order` [steps, batch] the examples
+      of each step, `key` that of the augmentation stream, `numbers` a dict of hyperparameters that
+      may change without compiling anew. The state is donated. Returns the state and the metrics of
+      each step, [steps].
+    """
+    device_count = mesh.shape[DEVICES]
+
+    def run_on_device(
+        state: TrainState,
+        images: jax.Array,
+        labels: jax.Array,
+        order: jax.Array,
+        key: Key,
+        numbers: PyTree,
+    ) -> tuple[TrainState, StepMetrics]:
+        device = jax.lax.axis_index(DEVICES)
+
+        def one(state: TrainState, examples: jax.Array) -> tuple[TrainState, StepMetrics]:
+            share = examples.reshape(device_count, -1)[device]
+            step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), device)
+            batch = prepare_images(step_key, images[share]), labels[share]
+            return step(state, batch, numbers)
+
+        return jax.lax.scan(one, state, order)
+
+    sharded = jax.shard_map(
+        run_on_device,
+        mesh=mesh,
+        in_specs=PartitionSpec(),
+        out_specs=PartitionSpec(),
+        check_vma=False,  # averages over groups of devices are not offered with it
+    )
+    return jax.jit(sharded, donate_argnums=0)
+
+
+def epoch_order(key: Key, epoch: int, examples: int, batch_size: int) -> jax.Array:
+    """Return the shuffled examples of an epoch as [steps, batch_size]; the remainder rests.
+
+    Args:
+      key: the key of the order stream.
+      epoch: counted from zero.
+      examples: size of the training set.
+      batch_size: over all devices.
+
+    Returns:
+      int32 indices into the training set.
+    """
+    steps = examples // batch_size
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)

@@ -1,0 +1,71 @@
+"""The folder of a run: its config, and the refusal to mix two configs in one folder."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Return a config as JSON would give it back: nested dicts, with lists for tuples."""
+    return json.loads(config.to_json())
+
+
+def claim(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, accept_config_changes: bool = False
+) -> None:
+    """Write config.json, or check that the one in the folder is the same.
+
+    Args:
+      workdir: the folder of the run, made where it does not exist.
+      config: the config to run.
+      accept_config_changes: go on with the new config, which then replaces the old.
+
+    Raises:
+      ValueError: the folder belongs to a different config; the message names the differing keys.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "config.json"
+    if path.exists() and not accept_config_changes:
+        differing = _differences(json.loads(path.read_text()), plain(config))
+        if differing:
+            raise ValueError(
+                f"{workdir} belongs to a run with another config. Differing keys: "
+                f"{'; '.join(differing)}. Choose another --workdir, or go on with the new config "
+                "by --accept_config_changes."
+            )
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
+    temporary.replace(path)
+
+
+def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+    """Return the config that a folder was run with.
+
+    Raises:
+      FileNotFoundError: the folder has no config.json.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{workdir} holds no config.json. Give the --workdir of a run, made by "
+            "python -m sam_jax.train --config=... --workdir=..."
+        )
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    old, new = _flatten(old), _flatten(new)
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [f"{n} (was {old.get(n, 'absent')!r}, is {new.get(n, 'absent')!r})" for n in names]
