@@ -14,21 +14,25 @@ def widen(x: jax.Array) -> jax.Array:
 
 def vdot(a: PyTree, b: PyTree) -> jax.Array:
     """Return the inner product of two pytrees, accumulated in float32 or wider."""
-    products = jax.tree.map(lambda x, y: jnp.sum(widen(x) * widen(y)), a, b)
-    return jax.tree.reduce(jnp.add, products, jnp.zeros((), jnp.float32))
+    products = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(widen(x) * widen(y)), a, b))
+    if not products:
+        return jnp.zeros(())
+    # The barrier keeps one reduction one: XLA would turn it into a chain of additions, and copy
+    # the chain into every later use, which makes networks with many leaves slow to compile.
+    return jnp.sum(jax.lax.optimization_barrier(jnp.stack(products)))
 
 
 def norm(tree: PyTree) -> jax.Array:
     """Return the Euclidean norm over all leaves, with gradient zero where the norm is zero."""
     squared = vdot(tree, tree)
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+    is_zero = squared == 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squared)))
 
 
 def safe_divide(numerator: Scalar, denominator: jax.Array) -> jax.Array:
     """Return `numerator / denominator`, and zero where the denominator is zero."""
-    positive = denominator > 0
-    return jnp.where(positive, numerator / jnp.where(positive, denominator, 1), 0)
+    is_zero = denominator == 0
+    return jnp.where(is_zero, 0, numerator / jnp.where(is_zero, 1, denominator))
 
 
 def scale(tree: PyTree, factor: Scalar) -> PyTree:

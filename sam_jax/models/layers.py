@@ -172,7 +172,7 @@ def depthwise_convolution(
     if choose_implementation(implementation) == "native":
         return native_convolution(x, kernel, stride, groups=x.shape[-1])
     height, width = kernel.shape[:2]
-    entries = kernel.reshape(height * width, -1)
+    entries = lax.split(kernel.reshape(height * width, -1), [1] * (height * width))
     return sum(
         window * entry
         for window, entry in zip(shifts(x, height, width, stride), entries, strict=True)

@@ -227,8 +227,13 @@ def _make_optimiser(
 
 
 def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    arguments = {name: value for name, value in config.model.items() if name != "name"}
+    arguments = {name: _hashable(v) for name, v in config.model.items() if name != "name"}
     return arguments | {"dtype": jnp.dtype(config.model.dtype)}
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value of a config with tuples for lists, which models need as attributes."""
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _no_perturbation() -> optim.SharpnessAwareTransformation:

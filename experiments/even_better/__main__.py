@@ -1,0 +1,51 @@
+"""Run the study: python -m experiments.even_better --config=CONFIG --workdir=DIR.
+
+Trains its models, measures their minima and writes the report to DIR/report/index.html. The same
+command goes on where a cut run stopped.
+"""
+
+import pathlib
+import platform
+from collections.abc import Sequence
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+import sam_jax
+from experiments.even_better.report import report, table_1_text
+from experiments.even_better.run import run
+from sam_jax.training import workdirs
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "configs/even_better/digits.py", "The config file.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the study.")
+_ACCEPT = flags.DEFINE_bool(
+    "accept_config_changes", False, "Go on in a folder that was made with another config."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run what the flags say."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)
+    workdir = pathlib.Path(_WORKDIR.value)
+    run(_CONFIG.value, workdir, _ACCEPT.value)
+    settings = workdirs.plain(_CONFIG.value) | {
+        "software": {
+            "sam_jax": sam_jax.__version__,
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+            "device": jax.devices()[0].device_kind,
+        }
+    }
+    page = report(workdir, settings)
+    print(table_1_text(workdir))
+    print(f"The report is {page.resolve()}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["workdir"])
+    app.run(main)

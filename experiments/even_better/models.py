@@ -1,0 +1,47 @@
+"""The models of the study: which optimiser, which batch and which rho, as training configs."""
+
+import ml_collections
+
+from experiments.even_better.results import Model
+
+METHODS = {"sgd": "none", "sam": "sam", "average_sam": "average_sam"}
+
+
+def study_models(config: ml_collections.ConfigDict) -> list[Model]:
+    """Return the models that a study config lists.
+
+    Raises:
+      ValueError: an optimiser or batch is unknown, or two models are the same.
+    """
+    batch_sizes = {"small": config.small_batch, "large": config.large_batch}
+    models = []
+    for optimiser, batch, rho in config.models:
+        if optimiser not in METHODS or batch not in batch_sizes:
+            raise ValueError(
+                f"models holds ({optimiser!r}, {batch!r}, {rho!r}); each is (optimiser, batch, "
+                f"rho) with an optimiser of {sorted(METHODS)} and a batch of {sorted(batch_sizes)}."
+            )
+        name = f"{optimiser}_{batch_sizes[batch]}" + ("" if optimiser == "sgd" else f"_rho{rho:g}")
+        models.append(Model(name, optimiser, batch, batch_sizes[batch], float(rho)))
+    if len(set(models)) < len(models):
+        raise ValueError("models names the same model twice.")
+    return models
+
+
+def training_config(
+    config: ml_collections.ConfigDict, model: Model, seed: int
+) -> ml_collections.ConfigDict:
+    """Return the training config of one model and seed.
+
+    The sub-batch of SAM is the whole batch, on any number of devices: m is what the study varies.
+    Every model is measured with the m of both batches.
+    """
+    training = config.training.copy_and_resolve_references()
+    training.seed = seed
+    training.batch_size = model.batch_size
+    training.method.name = METHODS[model.optimiser]
+    training.method.rho = model.rho
+    training.method.m = model.batch_size
+    both = (config.small_batch, config.large_batch)
+    training.instruments.adversarial.m = training.instruments.average.m = both
+    return training

@@ -1,0 +1,170 @@
+"""Records in a work directory -> tables, figures and one page in `workdir/report`."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.even_better import correlations, figures, formats, page, tables
+from experiments.even_better.page import Markup, element
+from experiments.even_better.results import PRESETS, Results, read_results
+from sam_jax import plotting
+
+# name of a section, its tables and its figures in the order of the page
+SECTIONS = (
+    ("Training", (1,), (7,)),
+    ("Adversarial sharpness", (2, 5), (3,)),
+    ("Average sharpness", (6, 7), (10,)),
+    ("Asymmetry", (), (5, 6, 11)),
+)
+PIXELS_PER_INCH = 84  # on the page; the files have more
+TITLE = "An even better understanding of sharpness-aware minimisation: report of these runs"
+
+
+def report(workdir: pathlib.Path | str, settings: dict[str, Any]) -> pathlib.Path:
+    """Write every table (CSV, Markdown), every figure (PNG, SVG) and the page that shows them.
+
+    Args:
+      workdir: Directory with `models/NAME/seed_S/{records,metrics}.jsonl`.
+      settings: What the page names as the settings of the runs; may be nested.
+
+    Returns:
+      The path of `workdir/report/index.html`.
+
+    Raises:
+      ValueError: Where there are no records.
+    """
+    results = read_results(workdir)
+    folder = pathlib.Path(workdir) / "report"
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    all_tables = tables.all_tables(results)
+    for table in all_tables:
+        _write(folder / "tables" / f"{table.stem}.csv", formats.to_csv(table))
+        _write(folder / "tables" / f"{table.stem}.md", formats.to_markdown(table))
+    all_figures = figures.all_figures(results)
+    for figure in all_figures:
+        plotting.save(figure.figure, folder / "figures" / figure.stem)
+    sections = [
+        _section(name, numbers, all_tables, shown, all_figures) for name, numbers, shown in SECTIONS
+    ]
+    last = [_correlations(results, folder), _settings(settings)]
+    index = folder / "index.html"
+    _write(index, page.page(TITLE, *_introduction(results), *sections, *last))
+    return index
+
+
+def table_1_text(workdir: pathlib.Path | str) -> str:
+    """Return Table 1 as plain text of at most 100 columns, the best of a column marked "*"."""
+    return formats.to_text(tables.table_1(read_results(workdir)))
+
+
+def _introduction(results: Results) -> list[Markup]:
+    seeds = ", ".join(map(str, results.seeds))
+    count = len(results.seeds)
+    spread = (
+        f"Every number is the mean ± standard error (sample deviation / √n) over n = {count} seeds "
+        f"({seeds}); a cell that rests on fewer says so."
+        if count > 1
+        else f"There is one seed ({seeds}), hence no standard error (“—”)."
+    )
+    return [
+        element("h1", TITLE),
+        element(
+            "p",
+            f"{len(results.models)} models. {spread} Bold: the best mean of a column (highest "
+            "accuracy, lowest of everything else, of Ω the lowest that is not negative, because a "
+            "negative Ω means that the loss falls on one side of w*); it need not differ "
+            "significantly from the next.",
+        ),
+        element(
+            "p",
+            "The sound preset measures each quantity as it is defined; the published preset as the "
+            "study's released code computed it. Beside each table are the study's own numbers "
+            "(Boca, Cross, Holm and Korkmaz, 2023; MobileNetV2 on CIFAR-10, one model a row), as "
+            "printed and, where its released data files disagree, as corrected.",
+        ),
+        element(
+            "nav",
+            *(
+                element("a", name, href=f"#{_anchor(name)}")
+                for name in (*(section[0] for section in SECTIONS), "Correlations", "Settings")
+            ),
+        ),
+    ]
+
+
+def _section(
+    name: str,
+    numbers: Sequence[int],
+    all_tables: Sequence[tables.Table],
+    shown: Sequence[int],
+    all_figures: Sequence[figures.ReportFigure],
+) -> Markup:
+    children = [element("h2", name, id=_anchor(name))]
+    for number in numbers:
+        ours = [table for table in all_tables if table.number == number]
+        title = tables.TABLE_1_TITLE if number == 1 else tables.KINDS[number].title
+        blocks = [_table(table) for table in ours]
+        blocks = blocks or [element("p", "These runs: not measured.", class_="muted")]
+        children += [
+            element("h3", f"Table {number}. {title}"),
+            element("div", element("div", *blocks), page.published_html(number), class_="beside"),
+        ]
+    for number in shown:
+        chosen = [figure for figure in all_figures if figure.number == number]
+        if not chosen:
+            children.append(element("p", f"Figure {number}: not measured.", class_="muted"))
+        children.append(element("div", *map(_figure, chosen), class_="beside"))
+    return element("section", *children)
+
+
+def _table(table: tables.Table) -> Markup:
+    note = "Equal columns are one measurement: m plays no part in it."
+    notes = [element("p", note, class_="note")] if tables.repeated_columns(table) else []
+    return element("div", page.table_html(table), *notes, _links(table.stem))
+
+
+def _figure(figure: figures.ReportFigure) -> Markup:
+    source, vector = (f"figures/{figure.stem}.{kind}" for kind in ("png", "svg"))
+    width = round(PIXELS_PER_INCH * figure.figure.get_figwidth())
+    return page.figure_html(figure.number, figure.preset, source, vector, figure.caption, width)
+
+
+def _correlations(results: Results, folder: pathlib.Path) -> Markup:
+    children = []
+    for preset in PRESETS:
+        rows = correlations.correlation_rows(results, preset)
+        if rows:
+            stem = f"correlations_{preset}"
+            _write(folder / "tables" / f"{stem}.csv", correlations.correlations_csv(rows))
+            children += [page.correlations_html(rows, preset), _links(stem, kinds=("csv",))]
+    return element(
+        "section",
+        element("h2", "Correlations with the test loss", id=_anchor("Correlations")),
+        element(
+            "p",
+            "Over the models' seed means; n counts the models. The interval is Fisher's; “one left "
+            "out” is the range of r when any one model is left out. The study's r is recomputed "
+            "from its corrected tables (10 models). With this many coefficients some p values "
+            "fall below 0.05 by chance.",
+        ),
+        *children,
+    )
+
+
+def _settings(settings: dict[str, Any]) -> Markup:
+    heading = element("h2", "Settings", id=_anchor("Settings"))
+    return element("section", heading, page.settings_html(settings))
+
+
+def _links(stem: str, kinds: Sequence[str] = ("csv", "md")) -> Markup:
+    names = {"csv": "CSV", "md": "Markdown"}
+    links = [element("a", names[kind], href=f"tables/{stem}.{kind}") for kind in kinds]
+    return element("p", *(Markup(f"{link} ") for link in links), class_="note")
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

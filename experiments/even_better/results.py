@@ -1,0 +1,152 @@
+"""What the runs left in a work directory: models, records and per-epoch histories.
+
+`workdir/models/NAME/seed_S/` holds `records.jsonl` and `metrics.jsonl`, one JSON object a line.
+Where a measurement was repeated, the last line holds.
+"""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sam_jax.training.records import Record, read
+
+OPTIMISERS = {"sgd": "SGD", "sam": "SAM", "average_sam": "average SAM"}  # in the order of Table 1
+BATCHES = ("small", "large")
+PRESETS = ("sound", "published")
+IDENTITY = (
+    *("model", "seed", "measure", "preset"),
+    *("measured_batch", "m", "measured_rho", "distribution", "distance"),
+)
+
+
+class Model(NamedTuple):
+    """One trained configuration, whatever the seed."""
+
+    name: str
+    optimiser: str
+    batch: str
+    batch_size: int
+    rho: float
+
+    @property
+    def label(self) -> str:
+        """The study's way of naming a model, such as "128-SAM ρ=0.1"."""
+        return model_label(self.optimiser, self.batch_size, self.rho)
+
+
+class Results(NamedTuple):
+    """Everything that was read."""
+
+    models: tuple[Model, ...]  # in the order of Table 1
+    seeds: tuple[int, ...]
+    records: tuple[Record, ...]
+    histories: dict[tuple[str, int], tuple[Record, ...]]  # by (model name, seed)
+
+
+def model_label(optimiser: str, batch_size: int, rho: float) -> str:
+    """Return the study's name of a model.
+
+    >>> model_label("sam", 128, 0.1), model_label("sgd", 128, 0.0)
+    ('128-SAM ρ=0.1', '128-SGD')
+    """
+    short = {"sgd": "SGD", "sam": "SAM", "average_sam": "avg-SAM"}[optimiser]
+    return f"{batch_size}-{short}" + ("" if optimiser == "sgd" else f" ρ={rho:g}")
+
+
+def read_results(workdir: pathlib.Path | str) -> Results:
+    """Read every `records.jsonl` and `metrics.jsonl` under `workdir/models`.
+
+    Raises:
+      ValueError: Where there is no record at all.
+    """
+    folders = sorted(pathlib.Path(workdir).glob("models/*/seed_*"))
+    found = {folder: read(folder / "records.jsonl") for folder in folders}
+    latest = {
+        tuple(record.get(name) for name in IDENTITY): record
+        for lines in found.values()
+        for record in lines
+    }
+    if not latest:
+        raise ValueError(
+            f"No records under {workdir}/models/NAME/seed_S/records.jsonl; train and measure "
+            "some models first, or pass the directory that they were written to."
+        )
+    records = tuple(latest.values())
+    models = {
+        Model(r["model"], r["optimiser"], r["batch"], int(r["batch_size"]), float(r["rho"]))
+        for r in records
+    }
+    histories = {
+        (lines[0]["model"], lines[0]["seed"]): _by_epoch(read(folder / "metrics.jsonl"))
+        for folder, lines in found.items()
+        if lines
+    }
+    return Results(
+        models=tuple(sorted(models, key=_table_1_order)),
+        seeds=tuple(sorted({record["seed"] for record in records})),
+        records=records,
+        histories=histories,
+    )
+
+
+def select(results: Results, **where: Any) -> list[Record]:
+    """Return the records with these fields, by seed; a field that is absent counts as None."""
+    chosen = [r for r in results.records if all(r.get(k) == v for k, v in where.items())]
+    return sorted(chosen, key=lambda record: record["seed"])
+
+
+def over_seeds(results: Results, quantity: str, **where: Any) -> np.ndarray:
+    """Return a scalar quantity of the selected records, shape [seeds]; NaN for null.
+
+    Args:
+      results: What was read.
+      quantity: A field of the records.
+      **where: Fields that select the records, among them the model and the measure.
+    """
+    return np.array([number(record.get(quantity)) for record in select(results, **where)])
+
+
+def settings_of(
+    results: Results, measure: str, preset: str, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the distinct settings under which a measure was taken, small batches first.
+
+    Args:
+      results: What was read.
+      measure: The measure.
+      preset: "sound" or "published".
+      names: Fields that make up a setting.
+    """
+    found = {
+        tuple(record.get(name) for name in names)
+        for record in select(results, measure=measure, preset=preset)
+    }
+    ordered = sorted(found, key=lambda values: tuple(_rank(value) for value in values))
+    return [dict(zip(names, values, strict=True)) for values in ordered]
+
+
+def number(value: Any) -> float:
+    """Return a float; None, for what was not computed, is NaN."""
+    return math.nan if value is None else float(value)
+
+
+def _by_epoch(lines: list[Record]) -> tuple[Record, ...]:
+    epochs = {line["epoch"]: line for line in lines if "epoch" in line}
+    return tuple(epochs[epoch] for epoch in sorted(epochs))
+
+
+def _table_1_order(model: Model) -> tuple[int, int, float, str]:
+    optimiser = list(OPTIMISERS).index(model.optimiser)
+    return optimiser, BATCHES.index(model.batch), model.rho, model.name
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    """A key that sorts None, numbers, batches (small first) and other words together."""
+    if value is None:
+        return 0, 0.0, ""
+    if isinstance(value, str):
+        return (1, BATCHES.index(value), "") if value in BATCHES else (2, 0.0, value)
+    return 1, float(value), ""

@@ -1,0 +1,280 @@
+"""Building blocks of figures: points with a regression line, curves with bands, small multiples.
+
+Only matplotlib's object-oriented interface is used, on the Agg canvas, so that nothing global
+(backend, pyplot state, rcParams) changes. Colours are those of Okabe and Ito, which remain
+distinguishable with colour blindness; every series also has its own marker, so that a figure
+can be read in grey.
+"""
+
+import pathlib
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+# Okabe and Ito (2008), black first; yellow is left out because it vanishes on white.
+PALETTE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
+LINES = ("-", "--", ":", "-.")
+HIGHLIGHT = "#E69F00"
+GREY = "#666666"
+FONT_SIZE = 10.0
+LOG_RATIO = 30.0  # a logarithmic axis pays off from about one and a half decades on
+
+
+class Style(NamedTuple):
+    """How one series looks."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+class Point(NamedTuple):
+    """One labelled point; an error that is not finite is not drawn."""
+
+    label: str
+    x: float
+    y: float
+    style: Style
+    x_error: float = float("nan")
+    y_error: float = float("nan")
+
+
+class Curve(NamedTuple):
+    """One labelled curve; where `error` is finite a band of that half-width is drawn."""
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    style: Style
+    error: np.ndarray | None = None
+
+
+def styles(groups: Sequence[Hashable]) -> list[Style]:
+    """Return one style a series: colour by group, line by rank in the group, marker by series.
+
+    Args:
+      groups: The group of every series, in the order of drawing.
+
+    Returns:
+      As many styles; the lists of colours, lines and markers are cycled when they run out.
+
+    >>> [style.line for style in styles(["SGD", "SAM", "SAM"])]
+    ['-', '-', '--']
+    """
+    order = list(dict.fromkeys(groups))
+    result = []
+    for index, group in enumerate(groups):
+        rank = list(groups[:index]).count(group)
+        result.append(
+            Style(
+                PALETTE[order.index(group) % len(PALETTE)],
+                MARKERS[index % len(MARKERS)],
+                LINES[rank % len(LINES)],
+            )
+        )
+    return result
+
+
+def suitable_scale(values: Sequence[float] | np.ndarray) -> str:
+    """Return "log" or "symlog" for values that span orders of magnitude, else "linear".
+
+    >>> suitable_scale([1.0, 2.0]), suitable_scale([0.1, 50.0]), suitable_scale([-1.0, 0.1, 90.0])
+    ('linear', 'log', 'symlog')
+    """
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    sizes = np.abs(finite[finite != 0])
+    if sizes.size == 0 or sizes.max() / sizes.min() <= LOG_RATIO:
+        return "linear"
+    return "log" if finite.min() > 0 else "symlog"
+
+
+def set_scale(
+    axes: Axes, axis: str, values: Sequence[float] | np.ndarray, scale: str | None = None
+) -> str:
+    """Give one axis a scale, ticks with plain numbers, and return the name of the scale.
+
+    Args:
+      axes: The panel.
+      axis: "x" or "y".
+      values: What the axis has to show.
+      scale: "linear", "log" or "symlog"; None for the one that suits the values.
+    """
+    scale = suitable_scale(values) if scale is None else scale
+    sizes = np.abs(np.asarray(values, dtype=float))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    threshold = {"linthresh": float(np.median(sizes))} if scale == "symlog" and sizes.size else {}
+    (axes.set_xscale if axis == "x" else axes.set_yscale)(scale, **threshold)
+    if scale == "log":
+        ticks = axes.xaxis if axis == "x" else axes.yaxis
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        narrow = sizes.size > 0 and sizes.max() / sizes.min() < 2 * LOG_RATIO
+        ticks.set_major_formatter(plain)
+        ticks.set_minor_locator(LogLocator(subs=(2, 5) if narrow else tuple(range(2, 10))))
+        ticks.set_minor_formatter(plain if narrow else NullFormatter())
+    return scale
+
+
+def small_multiples(
+    count: int, columns: int, panel: tuple[float, float] = (3.4, 2.8)
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` empty panels in a grid.
+
+    Args:
+      count: Number of panels, at least 1.
+      columns: Panels in a row.
+      panel: Width and height of a panel in inches.
+
+    Returns:
+      The figure, on an Agg canvas with constrained layout, and its panels row by row.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    panels = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+    return figure, panels
+
+
+def label_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = "") -> None:
+    """Write the texts of a panel and give it the house's light frame."""
+    axes.set_title(title, fontsize=FONT_SIZE)
+    axes.set_xlabel(x_label, fontsize=FONT_SIZE)
+    axes.set_ylabel(y_label, fontsize=FONT_SIZE)
+    axes.tick_params(which="both", labelsize=FONT_SIZE - 1)
+    for axis, limits in (("x", axes.get_xlim()), ("y", axes.get_ylim())):
+        if (axes.get_xscale() if axis == "x" else axes.get_yscale()) == "linear":
+            # Values that differ in a late digit have long labels, of which few fit abreast.
+            long = np.ptp(limits) < 0.03 * np.max(np.abs(limits))
+            axes.locator_params(axis=axis, nbins=3 if long and axis == "x" else 5)
+    axes.grid(True, color="#E5E5E5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def scatter_with_regression(axes: Axes, points: Sequence[Point]) -> tuple[float, float] | None:
+    """Draw points with error bars and, through those that are finite, the least-squares line.
+
+    The line is fitted to the plain values also where an axis is logarithmic, on which it bends.
+
+    Args:
+      axes: The panel.
+      points: The points; those that are not finite are left out.
+
+    Returns:
+      Slope and intercept of the line, or None where fewer than three points or a single
+      abscissa leave it undetermined.
+    """
+    finite = [point for point in points if np.isfinite([point.x, point.y]).all()]
+    for point in finite:
+        axes.errorbar(
+            point.x,
+            point.y,
+            xerr=point.x_error if np.isfinite(point.x_error) else None,
+            yerr=point.y_error if np.isfinite(point.y_error) else None,
+            fmt=point.style.marker,
+            color=point.style.colour,
+            markersize=6.5,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            elinewidth=0.9,
+            label=point.label,
+        )
+    x, y = (np.array([getattr(point, name) for point in finite]) for name in ("x", "y"))
+    set_scale(axes, "x", x, "log" if suitable_scale(x) == "log" else "linear")
+    axes.margins(0.08)  # no marker on the frame
+    if x.size < 3 or np.ptp(x) == 0:
+        return None
+    slope, intercept = np.polyfit(x, y, 1)
+    grid = np.linspace(x.min(), x.max(), 200)
+    axes.plot(grid, slope * grid + intercept, color=GREY, linewidth=1.2, zorder=1)
+    return float(slope), float(intercept)
+
+
+def curves_with_bands(
+    axes: Axes, curves: Sequence[Curve], markers: int = 8, scale: str | None = None
+) -> None:
+    """Draw curves with bands of their errors.
+
+    Args:
+      axes: The panel.
+      curves: The curves; values that are not finite leave gaps.
+      markers: About how many points of a curve carry its marker; 0 for none.
+      scale: Scale of the ordinate; None for the one that suits the values.
+    """
+    for index, curve in enumerate(curves):
+        # Markers of different curves start at different points, or they would hide one another.
+        step = max(1, len(curve.x) // markers) if markers else 1
+        axes.plot(
+            curve.x,
+            curve.y,
+            color=curve.style.colour,
+            linestyle=curve.style.line,
+            linewidth=1.5,
+            marker=curve.style.marker if markers else None,
+            markersize=4.5,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            markevery=(index % step, step),
+            label=curve.label,
+        )
+        if curve.error is not None:
+            low, high = curve.y - curve.error, curve.y + curve.error
+            axes.fill_between(curve.x, low, high, color=curve.style.colour, alpha=0.15, linewidth=0)
+    if curves:
+        set_scale(axes, "y", np.concatenate([curve.y for curve in curves]), scale)
+
+
+def shared_legend(figure: Figure, width: float = 1.8) -> None:
+    """Write one legend on the right of the panels, with every label once.
+
+    Args:
+      figure: A figure from `small_multiples`; it is made wider by `width`.
+      width: Inches that the legend takes.
+    """
+    handles: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        figure.set_figwidth(figure.get_figwidth() + width)
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside right upper",
+            fontsize=FONT_SIZE - 1,
+            frameon=False,
+            handlelength=2.6,
+        )
+
+
+def save(figure: Figure, path_stem: pathlib.Path | str) -> tuple[pathlib.Path, pathlib.Path]:
+    """Write a figure as PNG at 150 dots an inch and as SVG.
+
+    Args:
+      figure: The figure.
+      path_stem: Path without extension; missing folders are made.
+
+    Returns:
+      The paths of the PNG and of the SVG.
+    """
+    stem = pathlib.Path(path_stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    # Not with_suffix, which would cut a stem such as "rho_0.5" short.
+    png, svg = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "svg"))
+    engine = figure.get_layout_engine()
+    if engine is not None:  # laid out once; each of the two files would do it twice again
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    figure.savefig(png, dpi=150)
+    figure.savefig(svg, metadata={"Date": None})
+    return png, svg
