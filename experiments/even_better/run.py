@@ -10,6 +10,7 @@ from experiments.even_better.results import Model
 from sam_jax.training import records, workdirs
 from sam_jax.training.loop import load_trained, train_and_evaluate
 from sam_jax.training.measure import evaluation_record, instrument_records
+from sam_jax.training.progress import watch
 
 
 def run(
@@ -40,11 +41,11 @@ def run(
         training = training_config(config, model, seed)
         train_and_evaluate(training, folder, label, accept_config_changes)
         if not (folder / "records.jsonl").exists():
-            _measure(config, model, seed, folder)
+            _measure(config, model, seed, folder, label)
 
 
 def _measure(
-    config: ml_collections.ConfigDict, model: Model, seed: int, folder: pathlib.Path
+    config: ml_collections.ConfigDict, model: Model, seed: int, folder: pathlib.Path, label: str
 ) -> None:
     """Write the records of a trained model, all at once so that a cut leaves none."""
     training, trained = load_trained(folder)
@@ -52,7 +53,8 @@ def _measure(
     del about["name"]
     batches = {config.small_batch: "small", config.large_batch: "large"}
     measured = [evaluation_record(trained)]
-    for record in instrument_records(trained, training.instruments, tuple(config.presets)):
+    measuring = instrument_records(trained, training.instruments, tuple(config.presets))
+    for record in watch(label, measuring):
         if "m" in record:
             record["measured_batch"] = batches[record["m"]]
         measured.append(record)

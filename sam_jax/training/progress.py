@@ -2,8 +2,11 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
+
+from sam_jax.training.records import Record
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -55,3 +58,16 @@ class Progress:
             self._bar.close()
         seconds = time.perf_counter() - self._start
         print(f"{self._label}: {message} ({seconds:.1f} s)", flush=True)
+
+
+def watch(label: str, measured: Iterable[Record]) -> Iterator[Record]:
+    """Pass records on as they are measured, showing which one was the last."""
+    if sys.stderr.isatty():
+        yield from tqdm(measured, desc=f"{label} measuring", unit=" records", leave=False)
+        return
+    last_line = time.perf_counter()
+    for record in measured:
+        if time.perf_counter() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.perf_counter()
+            print(f"{label}: measured {record['measure']}, {record['preset']}", flush=True)
+        yield record
