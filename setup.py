@@ -33,6 +33,7 @@ setup(
         "numpy",
         "optax>=0.2.4",
         "orbax-checkpoint",
+        "pillow",  # decodes the images of prepared sets
         "scikit-learn",
         "scipy",
         "tensorboardX",
@@ -42,7 +43,7 @@ setup(
     extras_require={
         "tfds": TFDS_PREPARATION,
         "notebooks": NOTEBOOKS,
-        "test": ["hypothesis", "pillow", "pytest", "ruff", *TFDS_PREPARATION, *NOTEBOOKS],
+        "test": ["hypothesis", "pytest", "ruff", *TFDS_PREPARATION, *NOTEBOOKS],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

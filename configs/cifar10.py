@@ -27,12 +27,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.instruments.batch_size = 1000
     config.instruments.adversarial.m = (128, 5000)
     config.instruments.average.m = (128, 5000)
-    config.instruments.asymmetry.distance = 5.0
     config.instruments.curve.limit = 6.0
     if variant == "smoke":
         digits.smoke(config)
-        config.model.width = 0.25
-        config.model.stages = ((1, 16, 1, 1), (6, 24, 2, 2))
+        with config.unlocked():
+            config.model.width = 0.25
+            config.model.stages = ((1, 16, 1, 1), (6, 24, 2, 2))
     elif variant:
         raise ValueError(f'the only variant is "smoke", got {variant!r}.')
     return config

@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
             "name": "wide_resnet",
             "depth": 10 if smoke else 28,
             "width": 1 if smoke else 10,
+            "shortcut": "padding",  # as in google-research/sam
             "dtype": "float32",
         }
     )

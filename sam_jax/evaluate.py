@@ -14,6 +14,7 @@ from sam_jax.training.loop import load_trained
 from sam_jax.training.measure import evaluation_record, instrument_records
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
+_EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")
 _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."
 )
@@ -25,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
-    config, trained = load_trained(workdir)
+    config, trained = load_trained(workdir, _EPOCH.value)
     measured = [evaluation_record(trained)]
     print(summary(measured[0]))
     for record in instrument_records(trained, config.instruments, tuple(_PRESETS.value)):

@@ -1,5 +1,7 @@
 """Arithmetic on pytrees of parameters: safe norms, sums and random directions."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,11 @@ def add(params: PyTree, direction: PyTree, distance: Scalar = 1.0) -> PyTree:
     return jax.tree.map(
         lambda w, d: (widen(w) + distance * widen(d)).astype(w.dtype), params, direction
     )
+
+
+def is_key(x: Any) -> bool:
+    """Say whether `x` is a typed key, or an array of them."""
+    return jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
 
 
 def size(tree: PyTree) -> int:

@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     if variant == "smoke":
         smoke(config)
-    return config
+    return config.lock()
 
 
 def smoke(config: ml_collections.ConfigDict) -> None:

@@ -7,12 +7,15 @@ command goes on where a cut run stopped.
 import pathlib
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 import sam_jax
+from experiments.even_better.models import PER_MODEL
 from experiments.even_better.report import report, table_1_text
 from experiments.even_better.run import run
 from sam_jax.training import workdirs
@@ -33,17 +36,24 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
     run(_CONFIG.value, workdir, _ACCEPT.value)
-    settings = workdirs.plain(_CONFIG.value) | {
-        "software": {
-            "sam_jax": sam_jax.__version__,
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-            "device": jax.devices()[0].device_kind,
-        }
-    }
-    page = report(workdir, settings)
+    page = report(workdir, _settings(_CONFIG.value))
     print(table_1_text(workdir))
     print(f"The report is {page.resolve()}")
+
+
+def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Return what the report shows of the config, without what the study sets for each model."""
+    settings = workdirs.plain(config)
+    training = settings["training"]
+    for group, name in PER_MODEL:
+        del (training[group] if group else training)[name]
+    settings["software"] = {
+        "sam_jax": sam_jax.__version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+    }
+    return settings
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ import ml_collections
 
 from experiments.even_better.results import Model
 
+# The fields of the training config that differ between the models: (group, name).
+PER_MODEL = (("", "seed"), ("", "batch_size")) + tuple(
+    ("method", name) for name in ("name", "rho", "m")
+)
 METHODS = {"sgd": "none", "sam": "sam", "average_sam": "average_sam"}
 
 

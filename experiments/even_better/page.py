@@ -31,7 +31,7 @@ thead th { font-weight: 600; } th.span { text-align: center; }
 th.text, td.text { text-align: left; }
 tbody tr:nth-child(even) { background: #f6f6f8; }
 .muted, .note, figcaption { color: #5a5a60; } .note, figcaption { font-size: 13px; }
-p.note { max-width: 36em; }
+p.note { max-width: 36em; } .settings td { white-space: normal; max-width: 60em; }
 .corrected { color: #b34700; }
 figure { margin: 14px 0 18px; display: table; } figure img { max-width: 100%; height: auto; }
 figcaption { display: table-caption; caption-side: bottom; margin-top: 4px; }
@@ -184,7 +184,8 @@ def figure_html(
 def settings_html(settings: dict[str, Any]) -> Markup:
     """Return the settings, nested ones with dotted names."""
     rows = list(_flat(settings))
-    return grid("What these runs were made with", ["", ""], ["Name", "Value"], rows, 2)
+    table = grid("What these runs were made with", ["", ""], ["Name", "Value"], rows, 2)
+    return element("div", table, class_="settings")
 
 
 def page(title: str, *children: Markup) -> str:
@@ -210,7 +211,14 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, str
     for name, value in settings.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            yield f"{prefix}{name}", ", ".join(map(str, value)) or "none"
         else:
-            yield f"{prefix}{name}", str(value)
+            yield f"{prefix}{name}", _setting_text(value)
+
+
+def _setting_text(value: Any) -> str:
+    """Return a setting as text: lists with commas, lists of lists with semicolons."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    if any(isinstance(item, list | tuple) for item in value):
+        return "; ".join(" ".join(map(str, item)) for item in value)
+    return ", ".join(map(str, value)) or "none"

@@ -15,7 +15,7 @@ from sam_jax.training.progress import watch
 
 def run(
     config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    workdir: pathlib.Path | str,
     accept_config_changes: bool = False,
 ) -> None:
     """Train and measure all models over all seeds.
@@ -33,6 +33,7 @@ def run(
       ValueError: the config cannot be run, or the folder belongs to another one.
     """
     models = study_models(config)
+    workdir = pathlib.Path(workdir)
     workdirs.claim(workdir, config, accept_config_changes)
     runs = list(itertools.product(config.seeds, models))
     for number, (seed, model) in enumerate(runs, start=1):

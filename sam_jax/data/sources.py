@@ -222,7 +222,8 @@ def _prepared(source: Source, data_dir: str | os.PathLike | None) -> Dataset:
     if directory is None:
         raise FileNotFoundError(
             f"Found no {source.name} prepared as array_record in {root / source.tfds_name}; run "
-            f"`python -m sam_jax.data.prepare {source.name} --data_dir={root}` first."
+            f"`python -m sam_jax.data.prepare {source.name} --data_dir={root}` first (with "
+            "--from_dir=FOLDER where the published files are on disk)."
         )
     train, test = (
         Split(*prepared.read_split(directory, split, source.image_shape))

@@ -3,24 +3,28 @@
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from sam_jax.typing import PyTree
 
 
-def _is_concrete_number(value: Any) -> bool:
-    return not callable(value) and not isinstance(value, jax.core.Tracer)
-
-
 def check_not_negative(name: str, value: Any) -> None:
-    """Raise unless `value` is zero or positive; schedules and traced values pass."""
-    if _is_concrete_number(value) and value < 0:
+    """Raise unless `value` is a number, zero or positive; schedules and traced values pass."""
+    if callable(value) or isinstance(value, jax.core.Tracer):
+        return
+    if not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+        raise ValueError(
+            f"{name} must be a number or a schedule, got {value!r}. The optimiser follows in a "
+            "chain: optax.chain(sam_jax.sam(0.05), optax.sgd(0.1))."
+        )
+    if not value >= 0:
         raise ValueError(f"{name} must be zero or positive, got {value}.")
 
 
 def check_norm_order(norm_order: Any) -> None:
     """Raise unless `norm_order` is in (1, inf]; traced values pass."""
-    if _is_concrete_number(norm_order) and not norm_order > 1:
+    if not isinstance(norm_order, jax.core.Tracer) and not norm_order > 1:
         raise ValueError(
             f"norm_order must lie in (1, inf], got {norm_order}; inf is the sign step."
         )
@@ -51,9 +55,15 @@ def check_update_arguments(updates: PyTree, params: PyTree, grad_fn: Any) -> Non
 def check_gradients(gradients: PyTree, params: PyTree) -> None:
     """Raise when grad_fn returned something other than one gradient per parameter."""
     given, wanted = jax.tree.structure(gradients), jax.tree.structure(params)
-    if given != wanted:
+    if given == wanted:
+        return
+    if isinstance(gradients, tuple) and len(gradients) == 2:
         raise ValueError(
-            "grad_fn must return gradients with the structure of the parameters, "
-            f"{wanted}, but returned {given}. For auxiliary outputs call the transformation's "
-            "pure function, tx.gradient, whose grad_fn returns (gradients, auxiliary)."
+            "grad_fn must return the gradients alone, but returned a tuple of two. For a value or "
+            "auxiliary outputs beside them call the transformation's pure function, tx.gradient, "
+            "whose grad_fn returns (gradients, auxiliary)."
         )
+    raise ValueError(
+        "grad_fn must return gradients with the structure of the parameters, "
+        f"{wanted}, but returned {given}."
+    )

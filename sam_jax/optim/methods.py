@@ -25,8 +25,9 @@ def sam(
         function from params to them; the norm runs over the chosen leaves.
 
     Returns:
-      One link of an `optax.chain`. Its update receives the clean gradient and needs
-      `grad_fn: params -> gradients`.
+      One link of an `optax.chain`, before the optimiser. Its update receives the clean gradient
+      and needs `grad_fn: params -> gradients`; with a gradient of parameters and a batch that is
+      `grad_fn=lambda params: gradient(params, batch)`.
 
     Raises:
       ValueError: rho is negative, norm_order is not in (1, inf], or grad_fn is missing.
@@ -65,7 +66,7 @@ def asam(
       mask: as in `sam`.
 
     Returns:
-      One link of an `optax.chain`, used as `sam` is.
+      One link of an `optax.chain`, before the optimiser, used as `sam` is.
 
     Raises:
       ValueError: rho or eta is negative, or grad_fn is missing.
@@ -101,7 +102,7 @@ def average_sam(rho: ScalarOrSchedule, key: Key, mask: Mask = None) -> Sharpness
       mask: as in `sam`.
 
     Returns:
-      One link of an `optax.chain`, used as `sam` is.
+      One link of an `optax.chain`, before the optimiser, used as `sam` is.
 
     Raises:
       ValueError: rho is negative, or grad_fn is missing.

@@ -136,7 +136,7 @@ def random_on_sphere(
     Source: Foret et al. 2021, section 4; the norm is not squared, as in the released code.
     """
     checks.check_not_negative("rho", rho)
-    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if not pytree.is_key(key):
         raise TypeError(f"key must be a typed key such as jax.random.key(0), got {key!r}.")
 
     def init(params: Params) -> RandomState:
@@ -177,7 +177,14 @@ def _select(tree: PyTree, params: Params, mask: Mask) -> PyTree:
     """Set to zero the leaves that the mask does not choose."""
     if mask is None:
         return tree
-    chosen = jax.tree.broadcast(mask(params) if callable(mask) else mask, tree)
+    chosen = mask(params) if callable(mask) else mask
+    try:
+        chosen = jax.tree.broadcast(chosen, tree)
+    except ValueError as error:
+        raise ValueError(
+            "mask must hold booleans in the structure of the parameters, or of a prefix of it: "
+            f"{error}"
+        ) from error
     return jax.tree.map(lambda keep, x: jnp.where(keep, x, jnp.zeros_like(x)), chosen, tree)
 
 

@@ -47,9 +47,9 @@ def m_sam(
       axis_name: the axis of pmap or shard_map to average over.
 
     Returns:
-      One link of an `optax.chain`. Its update needs `grad_fn: (params, batch) -> gradients`, with
-      a loss that is the mean over the batch it gets, and `batch`, a pytree of arrays that share
-      their leading axis.
+      One link of an `optax.chain`, before the optimiser. Its update needs
+      `grad_fn: (params, batch) -> gradients`, with a loss that is the mean over the batch it gets,
+      and `batch`, a pytree of arrays that share their leading axis.
 
     Raises:
       ValueError: batch is missing, m does not divide it, m is not a positive int, the strategy is
@@ -153,14 +153,15 @@ _RUN = {"vmap": _run_vmap, "scan": _run_scan}
 
 
 def _batch_size(batch: Batch) -> int:
-    sizes = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(batch)}
-    if len(sizes) != 1 or None in sizes:
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    sizes = {shape[:1] for shape in shapes}
+    if len(sizes) != 1 or () in sizes:
         raise ValueError(
             "m_sam needs batch, a pytree of arrays that share their leading (example) axis: call "
-            "tx.update(grads, state, params, grad_fn=grad_fn, batch=batch); the leading sizes "
-            f"given are {sorted(map(str, sizes))}."
+            "tx.update(grads, state, params, grad_fn=grad_fn, batch=batch); the shapes given are "
+            f"{shapes}."
         )
-    return sizes.pop()
+    return shapes[0][0]
 
 
 def _split(m: int, examples: int, axis_name: devices.AxisName | None) -> tuple[int, int]:
@@ -175,7 +176,7 @@ def _split(m: int, examples: int, axis_name: devices.AxisName | None) -> tuple[i
     raise ValueError(
         f"m = {m} does not divide {place}, {examples} examples. Choose m among the divisors of "
         f"{examples}"
-        + ("." if axis_name is None else f", or {examples} times a divisor of {device_count}.")
+        + ("." if device_count == 1 else f", or {examples} times a divisor of {device_count}.")
     )
 
 

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import optax
 from flax import linen as nn
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sam_jax import data, models, optim
 from sam_jax.training import losses, workdirs
@@ -49,6 +49,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_choice("method.name", method.name, METHODS)
     _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     _check_choice("optimiser.weight_decay_in", optimiser.weight_decay_in, ("update", "loss"))
+    _check_positive("epochs", config.epochs)
+    _check_positive("batch_size", config.batch_size)
+    _check_positive("evaluation.batch_size", config.evaluation.batch_size)
     devices = jax.device_count()
     if config.batch_size % devices:
         raise ValueError(
@@ -79,9 +82,17 @@ def _load_data(
         # Evenly spaced, so that a set stored class by class keeps its classes.
         rows = np.linspace(0, len(train.labels) - 1, train_examples).round().astype(int)
         train = data.Split(train.images[rows], train.labels[rows])
-    return dataset.source, DeviceData(
-        *map(jnp.asarray, (train.images, train.labels, dataset.test.images, dataset.test.labels))
-    )
+    arrays = (train.images, train.labels, dataset.test.images, dataset.test.labels)
+    return dataset.source, DeviceData(*jax.device_put(arrays, replicated()))
+
+
+def replicated() -> NamedSharding:
+    """Return the sharding of the state and the data, which lie whole on every device.
+
+    A first, a later and a resumed call of `run_steps` share one compilation because their states
+    lie alike.
+    """
+    return NamedSharding(Mesh(np.array(jax.devices()), (DEVICES,)), PartitionSpec())
 
 
 def numbers(config: ml_collections.ConfigDict) -> dict[str, float]:
@@ -134,7 +145,7 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
     config = ml_collections.ConfigDict(json.loads(static))
     model = models.create(config.model.name, source.num_classes, **_model_arguments(config))
     inputs = Inputs(source.mean, source.std)
-    mesh = Mesh(np.array(jax.devices()), (DEVICES,))
+    sharding = replicated()
     steps_per_epoch = examples // config.batch_size
     if not steps_per_epoch:
         raise ValueError(
@@ -146,17 +157,16 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
     precision = config.matmul_precision
 
     def init(key: Key) -> TrainState:
-        variables = model.init(
-            stream(key, "parameters"), jnp.zeros((1, *source.image_shape)), train=False
-        )
+        variables = _jit_init(model, source.image_shape)(stream(key, "parameters"))
         method = make_method(config, numbers(config), stream(key, "perturbation"))
-        return TrainState(
+        state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
             batch_stats=variables.get("batch_stats", {}),
             method_state=method.init(variables["params"]),
             optimiser_state=optimiser.init(variables["params"]),
         )
+        return jax.device_put(state, sharding)
 
     def step(
         state: TrainState, batch: PyTree, traced: dict[str, Scalar]
@@ -187,27 +197,36 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
             )
         return inputs(images)
 
-    logits_fn = make_logits_fn(model, inputs)
-
-    def evaluate(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Evaluation:
-        with jax.default_matmul_precision("highest"):
-            return evaluate_set(
-                functools.partial(logits_fn, params, batch_stats),
-                images,
-                labels,
-                config.evaluation.batch_size,
-            )
-
     return Program(
         model=model,
         inputs=inputs,
         steps_per_epoch=steps_per_epoch,
-        init=jax.jit(init),
-        run_steps=make_run_steps(step, prepare_images, mesh),
-        evaluate=jax.jit(evaluate),
+        init=init,
+        run_steps=make_run_steps(step, prepare_images, sharding.mesh),
+        evaluate=_jit_evaluate(model, inputs, config.evaluation.batch_size),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key], PyTree]:
+    return jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)), train=False))
+
+
+@functools.lru_cache(maxsize=8)
+def _jit_evaluate(
+    model: nn.Module, inputs: Inputs, batch_size: int
+) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
+    logits_fn = make_logits_fn(model, inputs)
+
+    @jax.default_matmul_precision("highest")
+    def evaluate(
+        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
+    ) -> Evaluation:
+        return evaluate_set(
+            functools.partial(logits_fn, params, batch_stats), images, labels, batch_size
+        )
+
+    return jax.jit(evaluate)
 
 
 def _make_optimiser(
@@ -251,3 +270,8 @@ def _no_perturbation() -> optim.SharpnessAwareTransformation:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")

@@ -6,6 +6,8 @@ from typing import TypeVar
 import jax
 import orbax.checkpoint as ocp
 
+from sam_jax import pytree
+
 State = TypeVar("State")
 
 
@@ -25,29 +27,34 @@ def save(manager: ocp.CheckpointManager, epoch: int, state: State) -> None:
     manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
 
 
-def restore(manager: ocp.CheckpointManager, template: State, epoch: int) -> State:
+def restore(
+    manager: ocp.CheckpointManager,
+    template: State,
+    epoch: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> State:
     """Return the saved state of an epoch.
 
     Args:
       manager: from `open_manager`.
       template: a state, or its shapes, with the structure that was saved.
       epoch: one of `manager.all_steps()`.
+      sharding: where every array is to lie; None for the first device.
 
     Returns:
       The state, with typed keys where the template has them.
     """
     shapes = jax.eval_shape(_keys_to_data, template)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+    )
     data = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
     return jax.tree.map(
-        lambda like, x: jax.random.wrap_key_data(x) if _is_key(like) else x, template, data
+        lambda like, x: jax.random.wrap_key_data(x) if pytree.is_key(like) else x, template, data
     )
 
 
-def _is_key(x: jax.Array) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
 def _keys_to_data(state: State) -> State:
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
+    return jax.tree.map(lambda x: jax.random.key_data(x) if pytree.is_key(x) else x, state)

@@ -26,7 +26,7 @@ class Trained(NamedTuple):
 
 def train_and_evaluate(
     config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    workdir: pathlib.Path | str,
     label: str = "training",
     accept_config_changes: bool = False,
 ) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def train_and_evaluate(
     checkpoints/. On CPU a run that was cut and resumed equals an uninterrupted one bit for bit.
 
     Args:
-      config: all fields of configs/default.py.
+      config: all fields of configs/digits.py.
       workdir: the folder of the run.
       label: what the progress calls the run.
       accept_config_changes: go on in a folder that was made with another config.
@@ -47,6 +47,7 @@ def train_and_evaluate(
     Raises:
       ValueError: a field of the config cannot be run, or the folder belongs to another config.
     """
+    workdir = pathlib.Path(workdir)
     build.check(config)
     workdirs.claim(workdir, config, accept_config_changes)
     done = _finished_record(workdir, config.epochs)
@@ -60,7 +61,13 @@ def train_and_evaluate(
         log = records.MetricsLog(workdir, first_epoch)
         images_per_epoch = program.steps_per_epoch * config.batch_size
         progress = Progress(label, config.epochs, images_per_epoch, first_epoch)
-        record: dict[str, Any] = {}
+        # With fewer epochs than there are checkpoints, the last record is that of the newest one.
+        record = next(reversed(records.read(workdir / "metrics.jsonl")), None)
+        if record is None and first_epoch >= config.epochs:
+            raise ValueError(
+                f"{workdir} holds the checkpoint of epoch {first_epoch}, but no metrics.jsonl. "
+                "Choose another --workdir, or delete its checkpoints to train anew."
+            )
         for epoch in range(first_epoch, config.epochs):
             state, batch_loss, batch_accuracy = _run_epoch(
                 config, program, data, state, key, epoch, progress
@@ -75,7 +82,7 @@ def train_and_evaluate(
             }
             # The record goes first: a run cut between the two repeats the epoch and the record.
             log.write(record)
-            if last or (epoch + 1) % config.checkpoint.every_epochs == 0:
+            if last or _due(epoch + 1, config.checkpoint.every_epochs):
                 checkpoints.save(manager, epoch + 1, state)
         log.close()
     progress.finish(
@@ -84,27 +91,40 @@ def train_and_evaluate(
     return record
 
 
-def load_trained(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, Trained]:
-    """Return the config and the last checkpoint of a run.
+def load_trained(
+    workdir: pathlib.Path | str, epoch: int | None = None
+) -> tuple[ml_collections.ConfigDict, Trained]:
+    """Return the config and a checkpoint of a run.
 
     Args:
       workdir: the folder of a run.
+      epoch: the checkpoint to load; None for the last.
+
+    Returns:
+      The config of the run, and its state with the program and the data to measure it.
 
     Raises:
-      FileNotFoundError: there is no config or no checkpoint in it.
+      FileNotFoundError: there is no config, no checkpoint, or not that one in it.
     """
+    workdir = pathlib.Path(workdir)
     config = workdirs.read_config(workdir)
     source, data = build.load_data(config)
     program = build.make_program(config, source, len(data.train_labels))
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
-        epoch = manager.latest_step()
-        if epoch is None:
+        saved = manager.all_steps()
+        if not saved:
             raise FileNotFoundError(
                 f"{workdir} holds no checkpoint yet. Train it first: python -m sam_jax.train "
                 f"--config=... --workdir={workdir}"
             )
+        epoch = max(saved) if epoch is None else epoch
+        if epoch not in saved:
+            raise FileNotFoundError(
+                f"{workdir} holds no checkpoint of epoch {epoch}; it has {sorted(saved)}. "
+                "checkpoint.keep says how many a run keeps."
+            )
         template = jax.eval_shape(program.init, jax.random.key(config.seed))
-        state = checkpoints.restore(manager, template, epoch)
+        state = checkpoints.restore(manager, template, epoch, build.replicated())
     return config, Trained(state, program, data, source, epoch)
 
 
@@ -120,7 +140,7 @@ def _init_or_restore(program: build.Program, key: Any, manager: Any) -> tuple[Tr
     if epoch is None:
         return program.init(key), 0
     template = jax.eval_shape(program.init, key)
-    return checkpoints.restore(manager, template, epoch), epoch
+    return checkpoints.restore(manager, template, epoch, build.replicated()), epoch
 
 
 def _run_epoch(
@@ -164,18 +184,19 @@ def _evaluate(
     last: bool,
 ) -> dict[str, float]:
     """Evaluate the sets that are due at this epoch; NaN for those that are not."""
-
-    def due(every: int) -> bool:
-        return last or bool(every and epoch % every == 0)
-
     record = {}
     for name, images, labels, every in (
         ("train", data.train_images, data.train_labels, config.evaluation.train_every_epochs),
         ("test", data.test_images, data.test_labels, config.evaluation.test_every_epochs),
     ):
         loss = accuracy = math.nan
-        if due(every):
+        if last or _due(epoch, every):
             result = program.evaluate(state.params, state.batch_stats, images, labels)
             loss, accuracy = float(result.loss), float(result.accuracy)
         record |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
     return record
+
+
+def _due(epoch: int, every: int) -> bool:
+    """Say whether something that is done every so many epochs is done after this one."""
+    return bool(every and epoch % every == 0)

@@ -2,21 +2,28 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from flax import linen as nn
 
 from sam_jax import metrics
-from sam_jax.training.build import Program
-from sam_jax.training.evaluation import evaluate_set, make_logits_fn, unnormalised
+from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
 from sam_jax.training.loop import Trained
 from sam_jax.training.losses import cross_entropy
 from sam_jax.training.randomness import stream
 from sam_jax.training.records import Record
 from sam_jax.typing import Batch, Key, LossFn, Params, PyTree
+
+
+class Network(NamedTuple):
+    """What an instrument is compiled for, however the model was trained."""
+
+    model: nn.Module
+    inputs: Inputs
 
 
 def evaluation_record(trained: Trained) -> Record:
@@ -52,6 +59,8 @@ def instrument_records(
     Raises:
       ValueError: a preset is unknown, or more examples are asked for than there are.
     """
+    if isinstance(presets, str):
+        raise ValueError(f"presets must be a tuple of names, got the string {presets!r}.")
     unknown = set(presets) - set(metrics.PRESETS)
     if unknown:
         raise ValueError(
@@ -67,7 +76,7 @@ def _adversarial(
     trained: Trained, settings: ml_collections.ConfigDict, preset: metrics.Preset
 ) -> Iterator[Record]:
     c, conditions, state = settings.adversarial, preset.adversarial, trained.state
-    instrument = _jit_adversarial(trained.program, conditions)
+    instrument = _jit_adversarial(_network(trained), conditions)
     for m in c.m:
         batches = _batches(trained, settings, conditions, m, c.batches)
         for rho in c.rho:
@@ -85,7 +94,7 @@ def _average(
     trained: Trained, settings: ml_collections.ConfigDict, preset: metrics.Preset
 ) -> Iterator[Record]:
     c, conditions, state = settings.average, preset.average, trained.state
-    instrument = _jit_average(trained.program, conditions, c.draws, preset.average_distribution)
+    instrument = _jit_average(_network(trained), conditions, c.draws, preset.average_distribution)
     # The perturbation does not depend on m. With running statistics and the same examples the loss
     # does not either, and one measurement stands for every m.
     m_matters = conditions.batch_norm == "batch" or not conditions.same_examples
@@ -110,7 +119,7 @@ def _asymmetry(
 ) -> Iterator[Record]:
     c, law = settings.asymmetry, preset.asymmetry_distribution
     instrument = _jit_asymmetry(
-        trained.program, preset.asymmetry, settings.batch_size, c.num_directions, law
+        _network(trained), preset.asymmetry, settings.batch_size, c.num_directions, law
     )
     key = stream(jax.random.key(settings.seed), "directions")
     result = instrument(*_model_and_set(trained), c.distance, key)
@@ -128,7 +137,7 @@ def _curve(
 ) -> Iterator[Record]:
     c, law = settings.curve, preset.asymmetry_distribution
     distances = np.linspace(-c.limit, c.limit, c.points)
-    instrument = _jit_curve(trained.program, preset.curve, settings.batch_size, law)
+    instrument = _jit_curve(_network(trained), preset.curve, settings.batch_size, law)
     key = stream(jax.random.key(settings.seed), "directions")
     losses = instrument(*_model_and_set(trained), jnp.asarray(distances, jnp.float32), key)
     yield {
@@ -140,11 +149,11 @@ def _curve(
 
 
 @functools.lru_cache(maxsize=16)
-def _jit_adversarial(program: Program, conditions: metrics.Conditions) -> Callable[..., Any]:
+def _jit_adversarial(network: Network, conditions: metrics.Conditions) -> Callable[..., Any]:
     def measure(
         params: Params, batch_stats: PyTree, batches: Batch, rho: jax.Array
     ) -> metrics.AdversarialSharpness:
-        loss_fn = _batch_loss_fn(program, conditions, batch_stats)
+        loss_fn = _batch_loss_fn(network, conditions, batch_stats)
         return metrics.adversarial_sharpness(loss_fn, params, batches, rho=rho)
 
     return jax.jit(measure)
@@ -152,12 +161,12 @@ def _jit_adversarial(program: Program, conditions: metrics.Conditions) -> Callab
 
 @functools.lru_cache(maxsize=16)
 def _jit_average(
-    program: Program, conditions: metrics.Conditions, draws: int, distribution: str
+    network: Network, conditions: metrics.Conditions, draws: int, distribution: str
 ) -> Callable[..., Any]:
     def measure(
         params: Params, batch_stats: PyTree, batches: Batch, rho: jax.Array, key: Key
     ) -> metrics.AverageSharpness:
-        loss_fn = _batch_loss_fn(program, conditions, batch_stats)
+        loss_fn = _batch_loss_fn(network, conditions, batch_stats)
         return metrics.average_sharpness(
             loss_fn, params, batches, rho=rho, key=key, draws=draws, distribution=distribution
         )
@@ -167,7 +176,7 @@ def _jit_average(
 
 @functools.lru_cache(maxsize=16)
 def _jit_asymmetry(
-    program: Program,
+    network: Network,
     conditions: metrics.Conditions,
     batch_size: int,
     num_directions: int,
@@ -181,7 +190,7 @@ def _jit_asymmetry(
         distance: jax.Array,
         key: Key,
     ) -> metrics.AsymmetryFactor:
-        loss_fn = _set_loss_fn(program, conditions, batch_stats, images, labels, batch_size)
+        loss_fn = _set_loss_fn(network, conditions, batch_stats, images, labels, batch_size)
         return metrics.asymmetry_factor(
             loss_fn,
             params,
@@ -196,7 +205,7 @@ def _jit_asymmetry(
 
 @functools.lru_cache(maxsize=16)
 def _jit_curve(
-    program: Program, conditions: metrics.Conditions, batch_size: int, distribution: str
+    network: Network, conditions: metrics.Conditions, batch_size: int, distribution: str
 ) -> Callable[..., Any]:
     def measure(
         params: Params,
@@ -206,7 +215,7 @@ def _jit_curve(
         distances: jax.Array,
         key: Key,
     ) -> jax.Array:
-        loss_fn = _set_loss_fn(program, conditions, batch_stats, images, labels, batch_size)
+        loss_fn = _set_loss_fn(network, conditions, batch_stats, images, labels, batch_size)
         directions = metrics.random_directions(key, params, 1, distribution)
         direction = jax.tree.map(lambda x: x[0], directions)
         return metrics.loss_curve(loss_fn, params, direction, distances)
@@ -214,9 +223,9 @@ def _jit_curve(
     return jax.jit(measure)
 
 
-def _batch_loss_fn(program: Program, conditions: metrics.Conditions, batch_stats: PyTree) -> LossFn:
+def _batch_loss_fn(network: Network, conditions: metrics.Conditions, batch_stats: PyTree) -> LossFn:
     """Return the mean loss of a batch under the conditions of a preset."""
-    logits_fn = _logits_fn(program, conditions)
+    logits_fn = _logits_fn(network, conditions)
 
     def loss_fn(params: Params, batch: Batch) -> jax.Array:
         images, labels = batch
@@ -226,7 +235,7 @@ def _batch_loss_fn(program: Program, conditions: metrics.Conditions, batch_stats
 
 
 def _set_loss_fn(
-    program: Program,
+    network: Network,
     conditions: metrics.Conditions,
     batch_stats: PyTree,
     images: jax.Array,
@@ -234,7 +243,7 @@ def _set_loss_fn(
     batch_size: int,
 ) -> LossFn:
     """Return the mean loss of the whole set under the conditions of a preset."""
-    logits_fn = _logits_fn(program, conditions)
+    logits_fn = _logits_fn(network, conditions)
 
     def loss_fn(params: Params) -> jax.Array:
         return evaluate_set(
@@ -244,9 +253,9 @@ def _set_loss_fn(
     return loss_fn
 
 
-def _logits_fn(program: Program, conditions: metrics.Conditions) -> Callable[..., jax.Array]:
-    inputs = program.inputs if conditions.normalise_images else unnormalised(program.inputs)
-    return make_logits_fn(program.model, inputs, conditions.batch_norm)
+def _logits_fn(network: Network, conditions: metrics.Conditions) -> Callable[..., jax.Array]:
+    inputs = network.inputs if conditions.normalise_images else unnormalised(network.inputs)
+    return make_logits_fn(network.model, inputs, conditions.batch_norm)
 
 
 def _batches(
@@ -275,6 +284,10 @@ def _batches(
         rows = jax.random.permutation(key, len(labels))
     rows = rows[: count * m].reshape(count, m)
     return images[rows], labels[rows]
+
+
+def _network(trained: Trained) -> Network:
+    return Network(trained.program.model, trained.program.inputs)
 
 
 def _model_and_set(trained: Trained) -> tuple[Params, PyTree, jax.Array, jax.Array]:

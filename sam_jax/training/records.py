@@ -12,8 +12,13 @@ Record = dict[str, Any]
 
 
 def append(path: pathlib.Path, record: Record) -> None:
-    """Append one record as a JSON line; arrays become lists and NaN stays NaN."""
+    """Append one record as a JSON line; arrays become lists and NaN stays NaN.
+
+    A last line that was cut off while it was written is dropped first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        rewrite(path, read(path))
     with path.open("a") as file:
         file.write(json.dumps(record, default=_plain) + "\n")
 

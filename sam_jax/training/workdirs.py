@@ -17,6 +17,8 @@ def claim(
 ) -> None:
     """Write config.json, or check that the one in the folder is the same.
 
+    A folder that holds nothing but a config.json belongs to a run that failed at once, and is free.
+
     Args:
       workdir: the folder of the run, made where it does not exist.
       config: the config to run.
@@ -27,7 +29,8 @@ def claim(
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
-    if path.exists() and not accept_config_changes:
+    others = [item for item in workdir.iterdir() if item != path]
+    if path.exists() and others and not accept_config_changes:
         differing = _differences(json.loads(path.read_text()), plain(config))
         if differing:
             raise ValueError(

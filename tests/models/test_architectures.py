@@ -42,9 +42,10 @@ def test_names():
 def test_parameter_counts():
     # The count of the study's PyTorch model.
     assert count(models.MobileNetV2(10), (32, 32, 3)) == 2_296_922
-    # 36,479,194 is the paper's network; here its 1x1 shortcuts are missing.
+    assert count(models.WideResNet(10), (32, 32, 3)) == 36_479_194
     shortcuts = 16 * 160 + 160 * 320 + 320 * 640
-    assert count(models.WideResNet(10), (32, 32, 3)) == 36_479_194 - shortcuts
+    padded = models.WideResNet(10, shortcut="padding")
+    assert count(padded, (32, 32, 3)) == 36_479_194 - shortcuts
     # By layer: kernel, batch norm's scale and bias; then the dense layer.
     expected = (9 * 16 + 32) + (9 * 16 * 32 + 64) + (9 * 32 * 32 + 64) + (320 + 10)
     assert count(models.SmallConvNet(10), (8, 8, 1)) == expected == 14_458
@@ -111,9 +112,10 @@ def test_wide_resnet_initialisation():
     for path, leaf in params.items():
         if path[0] == "classifier" and path[-1] == "kernel":
             assert 0.96 * 10**-0.5 < jnp.abs(leaf).max() <= 10**-0.5
-        elif path[-1] == "kernel":  # fan_out = 9 * output channels; five deviations
+        elif path[-1] == "kernel":  # fan_out = area * output channels; five deviations
+            fan_out = leaf.shape[0] * leaf.shape[1] * leaf.shape[-1]
             np.testing.assert_allclose(
-                float(jnp.var(leaf)) * 9 * leaf.shape[-1], 2, rtol=5 * (2 / leaf.size) ** 0.5
+                float(jnp.var(leaf)) * fan_out, 2, rtol=5 * (2 / leaf.size) ** 0.5
             )
         else:
             np.testing.assert_array_equal(leaf, 1.0 if path[-1] == "scale" else 0.0)
@@ -239,14 +241,33 @@ def test_mobilenet_is_the_numpy_forward_pass(mobilenet_problem):
     assert np.abs(logits - moved).max() / scale > 1e-3
 
 
+def test_wide_resnet_shortcut_convolves_the_normalised_input():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    block = wide_resnet.WideBlock(features=5, stride=2)
+    variables = block.init(jax.random.key(1), x, train=False)
+    # Without the two 3x3 convolutions the block is its shortcut: fresh running statistics make
+    # the norm a division by sqrt(1 + 1e-5), and a strided 1x1 convolution takes every other pixel.
+    params = dict(variables["params"], conv2={"kernel": jnp.zeros((3, 3, 5, 5))})
+    y = block.apply({**variables, "params": params}, x, train=False)
+    kernel = params["shortcut"]["kernel"][0, 0]
+    expected = jnp.maximum(x, 0)[:, ::2, ::2] / jnp.sqrt(1 + 1e-5) @ kernel
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert jnp.abs(y).max() > 0.1
+
+
+def test_wide_resnet_rejects_an_unknown_shortcut():
+    with pytest.raises(ValueError, match="convolution.*padding.*'pad'"):
+        models.WideResNet(10, shortcut="pad")
+
+
 def test_wide_resnet_shortcut_pools_and_pads():
     x = images_of((2, 5, 4, 3))
-    y = np.asarray(wide_resnet.shortcut(x, 7, 2))
+    y = np.asarray(wide_resnet.padded_shortcut(x, 7, 2))
     assert y.shape == (2, 3, 2, 7)
     np.testing.assert_allclose(y[:, 0, 1, :3], x[:, :2, 2:].mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(y[:, 2, 0, :3], x[:, 4:, :2].mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(y[..., 3:], 0)
-    np.testing.assert_array_equal(wide_resnet.shortcut(x, 3, 1), x)
+    np.testing.assert_array_equal(wide_resnet.padded_shortcut(x, 3, 1), x)
 
 
 def test_invalid_attributes():

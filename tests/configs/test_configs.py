@@ -1,0 +1,135 @@
+"""Every config in the repository builds, is complete, and runs for real in its smoke variant."""
+
+import ast
+import importlib
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments.even_better.report import report
+from experiments.even_better.run import run
+from sam_jax.training import loop, measure, records, workdirs
+
+ROOT = pathlib.Path(__file__).parents[2]
+FILES = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.name != "__init__.py")
+
+
+def load(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return importlib.import_module(name)
+
+
+def is_study(config):
+    return "training" in config
+
+
+def identify(path):
+    return str(path.relative_to(ROOT))
+
+
+TRAININGS = [path for path in FILES if not is_study(load(path).get_config())]
+STUDIES = [path for path in FILES if path not in TRAININGS]
+
+
+def keys(tree, prefix=""):
+    """Return the names of all fields; those of the model differ from model to model."""
+    found = set()
+    for name, value in tree.items():
+        if isinstance(value, dict) and name != "model":
+            found |= keys(value, f"{prefix}{name}.")
+        else:
+            found.add(prefix + name)
+    return found
+
+
+def test_the_configs_are_found():
+    names = {identify(path) for path in FILES}
+    assert {"configs/digits.py", "configs/even_better/digits.py"} <= names
+    assert TRAININGS and STUDIES
+
+
+@pytest.mark.parametrize("variant", ["", "smoke"])
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_builds_and_is_complete(path, variant):
+    config = load(path).get_config(variant)
+    base_path = "even_better/digits.py" if is_study(config) else "digits.py"
+    base = load(ROOT / "configs" / base_path).get_config()
+    assert keys(workdirs.plain(config)) == keys(workdirs.plain(base))
+    model = config.training.model if is_study(config) else config.model
+    assert {"name", "dtype"} <= set(model)
+    # Two calls share nothing that one could change for the other.
+    assert load(path).get_config(variant) is not config
+    assert workdirs.plain(load(path).get_config(variant)) == workdirs.plain(config)
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_an_unknown_variant_is_refused(path):
+    with pytest.raises(ValueError, match="\"smoke\".*'tiny'"):
+        load(path).get_config("tiny")
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_a_misspelt_field_is_an_error(path):
+    config = load(path).get_config()
+    with pytest.raises((AttributeError, KeyError)):
+        config.seeed = 1
+    training = config.training if is_study(config) else config
+    with pytest.raises((AttributeError, KeyError)):
+        training.method.rhoo = 0.1
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_the_header_has_the_command(path):
+    header = ast.get_docstring(ast.parse(path.read_text()))
+    module = "experiments.even_better" if path in STUDIES else "sam_jax.train"
+    command = " ".join(header.replace("\\\n", " ").split())
+    assert f"python -m {module} --config={identify(path)} --workdir=" in command
+    assert command[0].isupper() and "NUMBERS" not in command
+
+
+def test_configs_need_only_ml_collections():
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES]
+    program = (
+        f"import sys, importlib\nfor n in {names}: importlib.import_module(n).get_config()\n"
+        "print([n for n in ('jax', 'sam_jax', 'tensorflow') if n in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=identify)
+def test_the_smoke_variant_of_a_training_runs(path, tmp_path):
+    config = load(path).get_config("smoke")
+    record = loop.train_and_evaluate(config, tmp_path)
+    history = records.read(tmp_path / "metrics.jsonl")
+    assert [r["epoch"] for r in history] == list(range(1, config.epochs + 1))
+    assert record == history[-1] and all(math.isfinite(value) for value in record.values())
+    assert 0 <= record["test_accuracy"] <= 1
+    restored, trained = loop.load_trained(tmp_path)
+    assert workdirs.plain(restored) == workdirs.plain(config)
+    again = measure.evaluation_record(trained)
+    assert again["test_loss"] == record["test_loss"]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=identify)
+def test_the_smoke_variant_of_a_study_runs(path, tmp_path):
+    config = load(path).get_config("smoke")
+    run(config, tmp_path)
+    page = report(tmp_path, workdirs.plain(config))
+    assert page == tmp_path / "report" / "index.html" and page.stat().st_size > 10_000
+    folders = sorted(tmp_path.glob("models/*/seed_*"))
+    assert len(folders) == len(config.models) * len(config.seeds)
+    for folder in folders:
+        lines = records.read(folder / "records.jsonl")
+        measured = {(r["measure"], r.get("preset")) for r in lines}
+        assert len(measured) == 1 + 4 * len(config.presets)
+        assert {r["model"] for r in lines} == {folder.parent.name}
+        assert math.isfinite(lines[0]["test_loss"])
+        assert json.loads((folder / "config.json").read_text())["seed"] == lines[0]["seed"]
+    assert list((tmp_path / "report" / "figures").glob("*.png"))

@@ -1,0 +1,140 @@
+"""The study's command: it ends with Table 1, repeats nothing, and survives being killed."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from configs.even_better import digits
+from experiments.even_better import models
+
+ROOT = pathlib.Path(__file__).parents[2]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+CONFIG = "--config=configs/even_better/digits.py:smoke"
+# One seed: what is tested here does not depend on their number.
+OVERRIDES = ("--config.seeds=(0,)", "--config.training.checkpoint.every_epochs=1")
+
+
+def command(workdir):
+    start = [sys.executable, "-m", "experiments.even_better", CONFIG, f"--workdir={workdir}"]
+    return [*start, *OVERRIDES]
+
+
+def run(workdir):
+    result = subprocess.run(
+        command(workdir), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=400
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished study and what its command printed. Not to be changed: copy it."""
+    workdir = tmp_path_factory.mktemp("study") / "digits"
+    return workdir, run(workdir)
+
+
+def results(workdir):
+    """Return the bytes of all records and metrics, by their path."""
+    paths = sorted(workdir.glob("models/*/seed_*/*.jsonl"))
+    return {str(path.relative_to(workdir)): path.read_bytes() for path in paths}
+
+
+def times(workdir):
+    """Return when the files of the models were written, without the rewritten config.json."""
+    return {
+        str(path.relative_to(workdir)): path.stat().st_mtime_ns
+        for path in workdir.glob("models/**/*")
+        if path.is_file() and path.name != "config.json"
+    }
+
+
+def test_ends_with_table_1_and_the_report(study):
+    workdir, output = study
+    lines = output.rstrip().splitlines()
+    page = workdir / "report" / "index.html"
+    assert lines[-1] == f"The report is {page.resolve()}" and page.exists()
+    table = lines[next(i for i, line in enumerate(lines) if "Optimiser" in line) :]
+    for name in ("SGD", "SAM", "average SAM"):
+        assert any(line.startswith(name + " ") for line in table)
+    assert max(map(len, table[:-1])) <= 100
+    folders = sorted(path.parent.name for path in workdir.glob("models/*/seed_0"))
+    config = digits.get_config("smoke")
+    assert folders == sorted(model.name for model in models.study_models(config))
+    assert len(results(workdir)) == 2 * len(folders)
+
+
+def test_the_training_configs_of_the_models():
+    config = digits.get_config("smoke")
+    for model in models.study_models(config):
+        training = models.training_config(config, model, seed=7)
+        assert training.seed == 7
+        assert training.batch_size == training.method.m == model.batch_size
+        assert training.method.rho == model.rho
+        assert training.method.name == {"sgd": "none"}.get(model.optimiser, model.optimiser)
+        both = (config.small_batch, config.large_batch)
+        assert training.instruments.adversarial.m == training.instruments.average.m == both
+    assert config.training.seed == 0  # the study's own config is left as it is
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (("adam", "small", 0.0), "'adam'"),
+        (("sam", "medium", 0.1), "'medium'"),
+        (("sgd", "small", 0.0), "twice"),
+    ],
+)
+def test_models_that_make_no_sense(entry, message):
+    config = digits.get_config("smoke")
+    config.models = (("sgd", "small", 0.0), entry)
+    with pytest.raises(ValueError, match=message):
+        models.study_models(config)
+
+
+def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_path):
+    workdir = shutil.copytree(study[0], tmp_path / "copy", copy_function=shutil.copy2)
+    before, numbers = times(workdir), results(workdir)
+    missing = "models/sam_16_rho0.1/seed_0/records.jsonl"
+    (workdir / missing).unlink()
+    output = run(workdir)
+    after = times(workdir)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {missing}
+    assert results(workdir) == numbers  # bit for bit, those of the new measurement included
+    assert (
+        output.split("Optimiser")[1].splitlines()[1:-1]
+        == (study[1].split("Optimiser")[1].splitlines()[1:-1])
+    )
+
+
+def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(workdir),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    # In the middle of the second model: the first is measured, the second has begun to train.
+    deadline = time.monotonic() + 300
+    while len(list(workdir.glob("models/*/seed_0/metrics.jsonl"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    cut = results(workdir)
+    expected = results(study[0])
+    assert len(cut) < len(expected) and any(name.endswith("records.jsonl") for name in cut)
+    run(workdir)
+    assert results(workdir) == expected
+    for line in next(iter(expected.values())).decode().splitlines():
+        json.loads(line)

@@ -1,0 +1,215 @@
+"""The real commands, as a reader of the README types them, in processes of their own."""
+
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from sam_jax.training import loop
+
+ROOT = pathlib.Path(__file__).parents[1]
+# One device, as on a laptop; the compilation cache of the suite is inherited.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+SMOKE = "--config=configs/digits.py:smoke"
+EPOCHS = 12
+
+
+def command(*arguments):
+    return [sys.executable, "-m", *map(str, arguments)]
+
+
+def run(*arguments):
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder and the output of a finished run."""
+    workdir = tmp_path_factory.mktemp("commands") / "digits"
+    result = run("sam_jax.train", SMOKE, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir, result
+
+
+def test_train(trained):
+    workdir, result = trained
+    history = read_lines(workdir / "metrics.jsonl")
+    assert [record["epoch"] for record in history] == [1, 2]
+    last = history[-1]
+    assert all(math.isfinite(value) for value in last.values())
+    line = result.stdout.splitlines()[-1]
+    assert line == (
+        f"epoch 2: train loss {last['train_loss']:.4f}, "
+        f"train accuracy {last['train_accuracy']:.2%}, test loss {last['test_loss']:.4f}, "
+        f"test accuracy {last['test_accuracy']:.2%}; everything is in {workdir}"
+    )
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "tensorboard", "checkpoints"}
+
+
+def test_evaluate(trained):
+    workdir, _ = trained
+    result = run("sam_jax.evaluate", f"--workdir={workdir}", "--presets=sound,published")
+    assert result.returncode == 0, result.stderr
+    records = read_lines(workdir / "records.jsonl")
+    lines = result.stdout.splitlines()
+    assert lines[-1] == f"{len(records)} records are in {workdir / 'records.jsonl'}"
+    assert len(lines) == len(records) + 1
+    assert {record["epoch"] for record in records} == {2}
+    kinds = {(record["measure"], record.get("preset")) for record in records}
+    instruments = ("adversarial_sharpness", "average_sharpness", "asymmetry_factor", "loss_curve")
+    assert kinds == {("evaluation", None)} | {
+        (name, preset) for name in instruments for preset in ("sound", "published")
+    }
+    last = read_lines(workdir / "metrics.jsonl")[-1]
+    for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+        assert records[0][name] == last[name]
+    for line, record in zip(lines, records, strict=False):
+        assert line.startswith(f"{record['measure']}: ")
+
+
+def test_another_config_is_refused_until_it_is_accepted(trained):
+    workdir, _ = trained
+    changed = ("sam_jax.train", SMOKE, f"--workdir={workdir}", "--config.method.eta=0.3")
+    before = (workdir / "config.json").read_text()
+    result = run(*changed)
+    assert result.returncode != 0
+    assert "method.eta (was 0.01, is 0.3)" in result.stderr
+    assert "--accept_config_changes" in result.stderr
+    assert (workdir / "config.json").read_text() == before
+    # The run is finished, so that it is not trained again but only takes over the config.
+    history = (workdir / "metrics.jsonl").read_bytes()
+    accepted = run(*changed, "--accept_config_changes")
+    assert accepted.returncode == 0, accepted.stderr
+    assert json.loads((workdir / "config.json").read_text())["method"]["eta"] == 0.3
+    assert (workdir / "metrics.jsonl").read_bytes() == history
+
+
+def newest_checkpoint(workdir):
+    names = [p.name for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
+    return max(map(int, names), default=0)
+
+
+def kill_after_a_checkpoint(arguments, workdir, epoch):
+    """Start a command, kill it without warning once it has saved an epoch; return the newest."""
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while newest_checkpoint(workdir) < epoch:
+        assert process.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    return newest_checkpoint(workdir)
+
+
+def bits(state):
+    import jax
+
+    def one(x):
+        is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(x) if is_key else x)
+        return array.dtype.str, array.shape, array.tobytes()
+
+    paths, _ = jax.tree.flatten_with_path(state)
+    return {jax.tree_util.keystr(path): one(leaf) for path, leaf in paths}
+
+
+@pytest.mark.parametrize("method", ["sam", "average_sam"])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, method):
+    def arguments(workdir):
+        return (
+            "sam_jax.train",
+            SMOKE,
+            f"--workdir={workdir}",
+            f"--config.epochs={EPOCHS}",
+            f"--config.method.name={method}",
+            "--config.checkpoint.every_epochs=1",
+        )
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run(*arguments(whole)).returncode == 0
+    epoch = kill_after_a_checkpoint(arguments(cut), cut, epoch=3)
+    assert 3 <= epoch < EPOCHS
+    assert len(read_lines(cut / "metrics.jsonl")) < EPOCHS
+    resumed = run(*arguments(cut))
+    assert resumed.returncode == 0, resumed.stderr
+    assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert len(read_lines(cut / "metrics.jsonl")) == EPOCHS
+    states = [loop.load_trained(folder)[1] for folder in (whole, cut)]
+    assert [state.epoch for state in states] == [EPOCHS, EPOCHS]
+    a, b = (bits(state.state) for state in states)
+    assert len(a) > 10 and a == b
+    assert all(np.isfinite(v) for v in read_lines(whole / "metrics.jsonl")[-1].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (
+            ("sam_jax.train", SMOKE, "--config.method.name=sma"),
+            ["method.name must be one of none, sam, asam, average_sam, got 'sma'"],
+        ),
+        (
+            ("sam_jax.train", "--config=configs/fashion_mnist.py", "--config.data.data_dir={tmp}"),
+            ["Found no fashion_mnist", "python -m sam_jax.data.prepare fashion_mnist"],
+        ),
+        (
+            ("sam_jax.evaluate",),
+            ["holds no config.json", "python -m sam_jax.train --config=... --workdir=..."],
+        ),
+        (
+            ("sam_jax.train", "--config=configs/digits.py:smok"),
+            ["the only variant is \"smoke\", got 'smok'"],
+        ),
+    ],
+    ids=["unknown method", "missing data set", "workdir without a run", "unknown variant"],
+)
+def test_errors_say_what_to_do(tmp_path, arguments, messages):
+    arguments = [a.replace("{tmp}", str(tmp_path / "empty")) for a in arguments]
+    result = run(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode != 0
+    # The message is at the end, where it is seen.
+    last = "\n".join(result.stderr.strip().splitlines()[-3:])
+    for message in messages:
+        assert message in last
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("module", ["sam_jax.train", "sam_jax.evaluate"])
+def test_a_missing_workdir_shows_the_usage(module):
+    result = run(module, *([SMOKE] if module == "sam_jax.train" else []))
+    assert result.returncode != 0
+    assert "--workdir must have a value other than None" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("module", ["sam_jax.train", "sam_jax.evaluate"])
+def test_help(module):
+    result = run(module, "--help")
+    assert f"python -m {module}" in result.stdout + result.stderr
+    assert "--workdir" in result.stdout + result.stderr

@@ -1,0 +1,225 @@
+"""The README says what is so: its code runs, and its commands, links and fields exist."""
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import pathlib
+import re
+import runpy
+import shlex
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+FIRST_COMMANDS = [
+    "pip install -e . && python -m experiments.even_better"
+    " --config=configs/even_better/digits.py --workdir=runs/digits",
+    'pip install -e ".[test]" && python -m pytest',
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def fenced(text, *languages):
+    """The fenced blocks in one of these languages."""
+    return [body for language, body in FENCE.findall(text) if language in languages]
+
+
+def spans(text):
+    """The inline code, where a line break counts as a space."""
+    return [re.sub(r"\s+", " ", span) for span in re.findall(r"`([^`]+)`", FENCE.sub("", text))]
+
+
+def commands(text):
+    """The arguments after `python -m`, of every such command in a shell block or inline."""
+    shell = "\n".join(fenced(text, "sh", "bash")).replace("\\\n", " ").splitlines()
+    simple = [part.strip() for line in [*shell, *spans(text)] for part in line.split("&&")]
+    modules = [part.removeprefix("python -m ") for part in simple if part.startswith("python -m ")]
+    return [shlex.split(arguments, comments=True) for arguments in modules]
+
+
+def run_python(block):
+    """Run a block in a namespace of its own; a number in a comment after print is its output."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    for promised in re.findall(r"^print\(.*\)  # ([-+.\d ]+)$", block, re.MULTILINE):
+        assert promised in output.getvalue()
+
+
+def missing_targets(text):
+    """The relative targets of links and pictures that do not exist."""
+    targets = re.findall(r"\]\(([^)\s]+)[^)]*\)", FENCE.sub("", text))
+    relative = [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
+    return [target for target in relative if not (ROOT / target).exists()]
+
+
+def missing_files(tree):
+    """The entries of a listing, indented by two spaces a folder, that do not exist."""
+    folders, missing = [ROOT], []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = folders[depth] / line.split()[0]
+        folders[depth + 1 :] = [path]
+        if not path.exists():
+            missing.append(str(path.relative_to(ROOT)))
+    return missing
+
+
+def field_exists(config, dotted):
+    """Whether a config has the field `a.b.c`."""
+    for name in dotted.split("."):
+        if name not in config:
+            return False
+        config = config[name]
+    return True
+
+
+def source_of(module):
+    """The file that `python -m module` runs, None where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{module}.__main__")
+    except ModuleNotFoundError:
+        return None
+    return None if spec is None else pathlib.Path(spec.origin)
+
+
+def faults(arguments):
+    """What does not exist in a command: its module, config file, config fields or flags."""
+    module, *flags = arguments
+    source = source_of(module)
+    if source is None:
+        return [module]
+    found, config = [], None
+    for flag in flags:
+        name, _, value = flag.removeprefix("--").partition("=")
+        if name == "config":
+            path, _, variant = value.partition(":")
+            if not (ROOT / path).is_file():
+                return [path]
+            config = runpy.run_path(str(ROOT / path))["get_config"](variant)
+        elif name.startswith("config."):
+            if config is None or not field_exists(config, name.removeprefix("config.")):
+                found.append(name)
+        elif flag.startswith("--") and not re.search(rf'"(--)?{name}"', source.read_text()):
+            found.append(flag)
+    return found
+
+
+def missing_names(text):
+    """The inline `config.a.b`, `sam_jax.x`, `metrics.x` and `optax.x` that do not exist."""
+    base = runpy.run_path(str(ROOT / "configs/digits.py"))["get_config"]()
+    modules = {"sam_jax": "sam_jax", "metrics": "sam_jax.metrics", "optax": "optax"}
+    missing = []
+    for span in spans(text):
+        if re.fullmatch(r"config(\.\w+){2,}", span):
+            exists = field_exists(base, span.removeprefix("config."))
+        elif match := re.match(r"(sam_jax|metrics|optax)\.(?!jsonl?\b|py\b)(\w+)", span):
+            exists = hasattr(importlib.import_module(modules[match[1]]), match[2])
+        else:
+            continue
+        missing += [] if exists else [span]
+    return missing
+
+
+def test_first_two_commands_are_the_ones_that_are_tested():
+    blocks = fenced(README, "sh", "bash")
+    assert [block.strip() for block in blocks[:2]] == FIRST_COMMANDS
+
+
+def test_continuous_integration_runs_the_test_command():
+    script = (ROOT / ".ci/run").read_text().replace("pip install -q ", "pip install ")
+    assert FIRST_COMMANDS[1] in script.splitlines()
+
+
+@pytest.mark.parametrize("block", fenced(README, "python"))
+def test_python_blocks_run_each_on_its_own(block):
+    run_python(block)
+
+
+def test_links_files_and_names_exist():
+    assert missing_targets(README) == []
+    assert missing_names(README) == []
+    for tree in fenced(README, ""):
+        assert missing_files(tree) == []
+
+
+@pytest.mark.parametrize("arguments", commands(README), ids=" ".join)
+def test_commands_exist(arguments):
+    assert faults(arguments) == []
+
+
+def test_the_readme_holds_what_the_tests_look_for():
+    assert len(fenced(README, "python")) >= 3
+    assert {arguments[0] for arguments in commands(README)} >= {
+        "experiments.even_better",
+        "pytest",
+        "sam_jax.evaluate",
+        "sam_jax.train",
+    }
+    assert any(flag.startswith("--config.") for a in commands(README) for flag in a)
+    assert len(fenced(README, "")) == 1
+
+
+FABRICATED = """\
+# A title
+
+[here](README.md#a-title), [there](https://example.org/x), [self](#a-title), ![a
+picture](nowhere/picture.png "title")
+
+Use `sam_jax.sam`, `sam_jax.sim(1)`, `config.method.rho`, `config.method.rhoo`, `metrics.jsonl`.
+Run `python -m sam_jax.train
+--config=configs/digits.py`.
+
+```python
+x = [1][0](2)
+```
+
+```sh
+pip install . && python -m sam_jax.train --config=configs/digits.py:smoke \\
+  --config.method.rhoo=1 --workdir=a --walkdir=b  # a comment
+python -m sam_jax.trane --workdir=a
+python -m sam_jax.training --workdir=a
+python -m sam_jax.train --config=configs/numbers.py --workdir=a
+python -m sam_jax.train --config.method.rho=1 --workdir=a
+```
+"""
+
+
+def test_fabricated_faults_are_found():
+    assert missing_targets(FABRICATED) == ["nowhere/picture.png"]
+    assert missing_names(FABRICATED) == ["sam_jax.sim(1)", "config.method.rhoo"]
+    assert fenced(FABRICATED, "python") == ["x = [1][0](2)\n"]
+
+
+def test_fabricated_commands_are_refused():
+    assert [faults(arguments) for arguments in commands(FABRICATED)] == [
+        ["config.method.rhoo", "--walkdir=b"],
+        ["sam_jax.trane"],
+        ["sam_jax.training"],  # a package that cannot be run
+        ["configs/numbers.py"],
+        ["config.method.rho"],  # of which config?
+        [],
+    ]
+
+
+def test_fabricated_listing_is_refused():
+    tree = "sam_jax/  the package\n  optim/  x\n    sam.py\n  plotting.py\ncinfigs/\n  digits.py\n"
+    assert missing_files(tree) == ["sam_jax/optim/sam.py", "cinfigs", "cinfigs/digits.py"]
+
+
+@pytest.mark.parametrize(
+    ("block", "error"),
+    [
+        ("import sam_jax\nsam_jax.sim\n", AttributeError),
+        ("print(1 + 1)  # 3\n", AssertionError),
+        ("README\n", NameError),  # nothing comes from this file or another block
+    ],
+)
+def test_fabricated_python_fails(block, error):
+    run_python("import jax\nprint(1 + 1)  # 2\n")
+    with pytest.raises(error):
+        run_python(block)

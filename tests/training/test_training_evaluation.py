@@ -1,0 +1,103 @@
+"""Evaluation over a whole set, exact for every batch size and without augmentation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_problems import NormNet, tiny_config
+
+from sam_jax.training import build
+from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
+
+N, CLASSES = 23, 4
+
+
+def random_set():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (N, 2, 3, 1)).astype(np.uint8)
+    return images, random.integers(0, CLASSES, N), random.normal(size=(6, CLASSES)) / 64
+
+
+def mean_loss_and_accuracy(logits, labels):
+    logits = np.asarray(logits, np.float64)
+    top = logits.max(axis=1)
+    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    losses = log_sum - logits[np.arange(len(labels)), labels]
+    return losses.mean(), np.mean(logits.argmax(axis=1) == labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, N - 1, N, N + 1, 100])
+def test_evaluation_is_the_plain_mean_for_every_batch_size(batch_size):
+    images, labels, weights = random_set()
+    sizes = []
+
+    def logits_fn(batch):
+        sizes.append(batch.shape[0])
+        return batch.reshape(len(batch), -1).astype(jnp.float64) @ weights
+
+    with jax.enable_x64(True):
+        result = evaluate_set(logits_fn, jnp.asarray(images), jnp.asarray(labels), batch_size)
+    loss, accuracy = mean_loss_and_accuracy(images.reshape(N, -1) @ weights, labels)
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-13)
+    assert float(result.accuracy) == pytest.approx(accuracy, rel=1e-15)
+    assert set(sizes) == {min(batch_size, N)}  # the bound on the memory holds
+    # A mean of the batches' means would be another number where the last batch is smaller.
+    if N % batch_size and batch_size < N:
+        parts = [
+            mean_loss_and_accuracy(
+                images[i : i + batch_size].reshape(-1, 6) @ weights, labels[i : i + batch_size]
+            )[0]
+            for i in range(0, N, batch_size)
+        ]
+        assert abs(np.mean(parts) - loss) > 1e-6
+
+
+def test_inputs():
+    images = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)
+    inputs = Inputs((0.5,), (0.25,))
+    np.testing.assert_allclose(np.ravel(inputs(images)), [-2.0, -1.2, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(unnormalised(inputs)(images)), [0.0, 0.2, 1.0], rtol=1e-6)
+
+
+def test_logits_fn_normalises_with_running_or_batch_statistics():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (8, 2, 2, 1)).astype(np.uint8)
+    model, inputs = NormNet(), Inputs((0.3,), (0.2,))
+    x = (images / 255 - 0.3) / 0.2
+    variables = model.init(jax.random.key(0), jnp.asarray(x, jnp.float32))
+    params = variables["params"]
+    stats = {"norm": {"mean": jnp.full(4, 0.3), "var": jnp.full(4, 2.5)}}
+
+    def by_hand(mean, var):
+        h = x.reshape(8, -1) @ np.asarray(params["first"]["kernel"])
+        h = (h - mean) / np.sqrt(var + 1e-5)
+        return np.tanh(h) @ np.asarray(params["second"]["kernel"])
+
+    h = x.reshape(8, -1) @ np.asarray(params["first"]["kernel"])
+    expected = {"running": by_hand(0.3, 2.5), "batch": by_hand(h.mean(axis=0), h.var(axis=0))}
+    for batch_norm, logits in expected.items():
+        actual = make_logits_fn(model, inputs, batch_norm)(params, stats, images)
+        np.testing.assert_allclose(actual, logits, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected["running"] - expected["batch"]).max() > 0.01
+    assert float(stats["norm"]["mean"][0]) == pytest.approx(0.3)
+
+
+def test_unknown_batch_norm_is_refused():
+    with pytest.raises(ValueError, match='"running" or "batch", got \'eval\''):
+        make_logits_fn(NormNet(), Inputs((0.0,), (1.0,)), "eval")
+
+
+def test_a_config_evaluates_its_training_set_without_augmentation():
+    config = tiny_config(evaluation__batch_size=48)  # 64 = 48 + 16
+    assert config.data.augmentation
+    source, data = build.load_data(config)
+    program = build.make_program(config, source, len(data.train_labels))
+    state = program.init(jax.random.key(0))
+    result = program.evaluate(state.params, state.batch_stats, data.train_images, data.train_labels)
+    x = (np.asarray(data.train_images) / 255 - source.mean) / source.std
+    logits = program.model.apply(
+        {"params": state.params, "batch_stats": state.batch_stats}, x.astype(np.float32)
+    )
+    loss, accuracy = mean_loss_and_accuracy(logits, np.asarray(data.train_labels))
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
+    assert float(result.accuracy) == pytest.approx(accuracy)

@@ -1,0 +1,123 @@
+"""Whole runs in one process: what an epoch reports, and runs that were cut."""
+
+import math
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+from training_problems import assert_same_bits, count_compilations, tiny_config
+
+from sam_jax.training import build, loop, records
+from sam_jax.training.randomness import stream
+from sam_jax.training.step import epoch_order
+
+
+def test_loss_and_accuracy_of_an_epoch_by_hand(tmp_path):
+    """With a learning rate of zero the weights stay, and every batch can be taken by itself."""
+    config = tiny_config(
+        epochs=1,
+        batch_size=24,  # 64 examples: two batches, and 16 rest
+        data__augmentation=(),
+        optimiser__learning_rate=0.0,
+        method__rho=0.3,
+        steps_per_call=1,
+    )
+    record = loop.train_and_evaluate(config, tmp_path)
+    source, data = build.load_data(config)
+    program = build.make_program(config, source, len(data.train_labels))
+    key = jax.random.key(config.seed)
+    variables = program.init(key)
+    order = epoch_order(stream(key, "order"), 0, 64, 24)
+    assert order.shape == (2, 24)
+    x = (np.asarray(data.train_images, np.float32) / 255 - source.mean) / source.std
+    losses, hits = [], []
+    shares = jax.device_count()  # batch norm sees the share of a device
+    for rows in np.asarray(order).reshape(-1, 24 // shares):
+        labels = np.asarray(data.train_labels)[rows]
+        logits, _ = program.model.apply(
+            {"params": variables.params, "batch_stats": variables.batch_stats},
+            x[rows].astype(np.float32),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        losses.append(float(each.mean()))
+        hits.append(float(np.mean(np.argmax(logits, axis=1) == labels)))
+    # The loss is that of the clean pass at w, whatever rho is.
+    assert record["batch_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert record["batch_accuracy"] == pytest.approx(np.mean(hits))
+    assert record["epoch"] == 1 and record["step"] == 2
+
+
+def run(config, workdir):
+    record = loop.train_and_evaluate(config, workdir)
+    return record, loop.load_trained(workdir)[1].state
+
+
+@pytest.mark.parametrize("method", ["sam", "average_sam"])
+def test_a_run_that_lost_its_last_epochs_equals_an_uninterrupted_one(tmp_path, method):
+    config = tiny_config(
+        method__name=method, epochs=4, checkpoint__every_epochs=1, checkpoint__keep=9
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    record, state = run(config, whole)
+    shutil.copytree(whole, cut)
+    for epoch in (3, 4):
+        shutil.rmtree(cut / "checkpoints" / str(epoch))
+    (cut / "metrics.jsonl").open("a").write('{"epoch": 5, "st')
+    with count_compilations() as compiled:
+        resumed_record, resumed = run(config, cut)
+    assert_same_bits(resumed, state)
+    assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert str(resumed_record) == str(record)  # NaN included
+    assert not any(seconds > 1 for seconds in compiled)  # the epoch is not compiled anew
+    # Done: nothing is run again.
+    before = sorted((p, p.stat().st_mtime_ns) for p in cut.rglob("*") if p.is_file())
+    assert str(loop.train_and_evaluate(config, cut)) == str(record)
+    after = sorted((p, p.stat().st_mtime_ns) for p in cut.rglob("*") if p.is_file())
+    assert [b for b in before if b[0].name != "config.json"] == [
+        a for a in after if a[0].name != "config.json"
+    ]
+
+
+def test_calls_of_few_steps_equal_one_call_an_epoch(tmp_path):
+    config = tiny_config(epochs=1, batch_size=16)  # four steps
+    _, whole = run(config, tmp_path / "whole")
+    config.steps_per_call = 3  # and one that remains
+    _, parts = run(config, tmp_path / "parts")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        whole.params,
+        parts.params,
+    )
+
+
+def test_what_is_evaluated_and_saved_when(tmp_path):
+    config = tiny_config(epochs=3, checkpoint__every_epochs=0)
+    config.evaluation.test_every_epochs, config.evaluation.train_every_epochs = 2, 0
+    last = loop.train_and_evaluate(config, tmp_path)
+    history = records.read(tmp_path / "metrics.jsonl")
+    assert [r["epoch"] for r in history] == [1, 2, 3] and [r["step"] for r in history] == [2, 4, 6]
+    assert [math.isnan(r["test_loss"]) for r in history] == [True, False, False]
+    assert [math.isnan(r["train_accuracy"]) for r in history] == [True, True, False]
+    assert history[-1] == last
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    # Fewer epochs than there are, accepted by the flag: nothing is left to do.
+    config.epochs = 2
+    assert loop.train_and_evaluate(config, tmp_path, accept_config_changes=True) == last
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match="checkpoint of epoch 3, but no metrics.jsonl"):
+        loop.train_and_evaluate(config, tmp_path, accept_config_changes=True)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_measured(tmp_path):
+    config = tiny_config()
+    with pytest.raises(FileNotFoundError, match="no config.json"):
+        loop.load_trained(tmp_path)
+    from sam_jax.training import workdirs
+
+    workdirs.claim(tmp_path, config)
+    with pytest.raises(FileNotFoundError, match="no checkpoint yet.*sam_jax.train"):
+        loop.load_trained(tmp_path)

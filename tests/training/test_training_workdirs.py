@@ -1,0 +1,78 @@
+"""The folder of a run refuses another config and says where it differs."""
+
+import json
+
+import pytest
+from training_problems import tiny_config
+
+from sam_jax.training import workdirs
+
+
+def claim_and_run(workdir, config):
+    workdirs.claim(workdir, config)
+    (workdir / "metrics.jsonl").write_text("")
+
+
+def test_the_config_comes_back(tmp_path):
+    config = tiny_config()
+    workdirs.claim(tmp_path / "run", config)
+    restored = workdirs.read_config(tmp_path / "run")
+    assert workdirs.plain(restored) == workdirs.plain(config)
+    assert restored.method.rho == config.method.rho
+    json.loads((tmp_path / "run" / "config.json").read_text())
+
+
+def test_the_same_config_may_come_again(tmp_path):
+    claim_and_run(tmp_path, tiny_config())
+    before = (tmp_path / "config.json").read_text()
+    workdirs.claim(tmp_path, tiny_config())  # tuples against the lists of JSON
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_differing_keys_are_named_and_no_others(tmp_path):
+    claim_and_run(tmp_path, tiny_config())
+    (tmp_path / "metrics.jsonl").touch()
+    before = (tmp_path / "config.json").read_text()
+    other = tiny_config(method__rho=0.7, epochs=9)
+    with other.unlocked():
+        other.model.extra = "wide"
+    with pytest.raises(ValueError) as error:
+        workdirs.claim(tmp_path, other)
+    message = str(error.value)
+    for part in (
+        "epochs (was 2, is 9)",
+        "method.rho (was 0.05, is 0.7)",
+        "model.extra (was 'absent', is 'wide')",
+        str(tmp_path),
+        "--workdir",
+        "--accept_config_changes",
+    ):
+        assert part in message
+    assert message.count("(was") == 3 and "method.name" not in message
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_run_that_failed_at_once_keeps_no_folder(tmp_path):
+    workdirs.claim(tmp_path, tiny_config())
+    workdirs.claim(tmp_path, tiny_config(epochs=9))
+    assert workdirs.read_config(tmp_path).epochs == 9
+
+
+def test_changes_can_be_accepted(tmp_path):
+    claim_and_run(tmp_path, tiny_config())
+    (tmp_path / "metrics.jsonl").touch()
+    workdirs.claim(tmp_path, tiny_config(epochs=9), accept_config_changes=True)
+    assert workdirs.read_config(tmp_path).epochs == 9
+    with pytest.raises(ValueError, match=r"epochs \(was 9, is 2\)"):
+        workdirs.claim(tmp_path, tiny_config())
+
+
+def test_a_run_that_failed_at_once_leaves_the_folder_free(tmp_path):
+    workdirs.claim(tmp_path, tiny_config())
+    workdirs.claim(tmp_path, tiny_config(epochs=9))
+    assert workdirs.read_config(tmp_path).epochs == 9
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config.json.*sam_jax.train"):
+        workdirs.read_config(tmp_path)
