@@ -51,3 +51,15 @@ def fashion_mnist_dir(fashion_mnist_files, tmp_path_factory):
     assert result.returncode == 0, result.stderr[-2000:]
     assert "60000 train and 10000 test examples" in result.stdout
     return data_dir
+
+
+# Whole commands and whole sets: minutes, and of use only once the parts are known to work.
+LAST = (
+    *("test_prepare.py", "test_configs.py", "test_commands.py"),
+    *("test_even_better_run.py", "test_notebooks.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Run the fast tests first."""
+    items.sort(key=lambda item: item.path.name in LAST)

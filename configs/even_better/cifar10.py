@@ -22,7 +22,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
     config = digits.get_config(variant)
     config.training = cifar10.get_config(variant)
-    if variant != "smoke":
+    if variant == "smoke":
+        config.models = (("sgd", "small", 0.0), ("sam", "large", 0.1))
+    else:
         config.small_batch = 128
         config.large_batch = 5000
     return config

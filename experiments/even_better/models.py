@@ -15,8 +15,10 @@ def study_models(config: ml_collections.ConfigDict) -> list[Model]:
     """Return the models that a study config lists.
 
     Raises:
-      ValueError: an optimiser or batch is unknown, or two models are the same.
+      ValueError: an optimiser or batch is unknown, two models are the same, or the two batches are.
     """
+    if config.small_batch == config.large_batch:
+        raise ValueError(f"small_batch and large_batch are both {config.small_batch}.")
     batch_sizes = {"small": config.small_batch, "large": config.large_batch}
     models = []
     for optimiser, batch, rho in config.models:

@@ -41,7 +41,8 @@ def run(
         label = f"[{number}/{len(runs)}] {model.name} seed {seed}"
         training = training_config(config, model, seed)
         train_and_evaluate(training, folder, label, accept_config_changes)
-        if not (folder / "records.jsonl").exists():
+        measured = records.read(folder / "records.jsonl")
+        if not measured or measured[0]["epoch"] != config.training.epochs:
             _measure(config, model, seed, folder, label)
 
 
@@ -50,7 +51,7 @@ def _measure(
 ) -> None:
     """Write the records of a trained model, all at once so that a cut leaves none."""
     training, trained = load_trained(folder)
-    about = {"model": model.name, **model._asdict(), "seed": seed}
+    about = {"model": model.name, **model._asdict(), "seed": seed, "epoch": trained.epoch}
     del about["name"]
     batches = {config.small_batch: "small", config.large_batch: "large"}
     measured = [evaluation_record(trained)]

@@ -18,8 +18,8 @@ class AdversarialSharpness(NamedTuple):
     perturbed_loss: jax.Array  # mean over the batches, each at its own perturbation
     sharpness: jax.Array  # perturbed_loss - loss
     stderr: jax.Array  # standard error of the sharpness over the batches, NaN for one batch
-    per_batch_loss: jax.Array
-    per_batch_perturbed_loss: jax.Array
+    per_batch_loss: jax.Array  # before the ascent
+    per_batch_perturbed_loss: jax.Array  # after it
 
 
 @full_precision

@@ -25,13 +25,13 @@ class Conditions(NamedTuple):
 class Preset(NamedTuple):
     """The conditions of every instrument, and the laws of its random perturbations."""
 
-    name: str
-    adversarial: Conditions
-    average: Conditions
-    asymmetry: Conditions
-    curve: Conditions
-    average_distribution: Literal["sphere", "gaussian"]
-    asymmetry_distribution: Literal["uniform", "gaussian"]
+    name: str  # as in `PRESETS`
+    adversarial: Conditions  # of adversarial_sharpness
+    average: Conditions  # of average_sharpness
+    asymmetry: Conditions  # of asymmetry_factor
+    curve: Conditions  # of loss_curve
+    average_distribution: Literal["sphere", "gaussian"]  # of the perturbations
+    asymmetry_distribution: Literal["uniform", "gaussian"]  # of the directions
 
 
 _FIRST_IMAGES_IN_TRAINING_MODE = Conditions(

@@ -23,6 +23,7 @@ def make_settings():
     settings.adversarial.m, settings.adversarial.rho = M, RHOS
     settings.adversarial.batches = settings.average.batches = BATCHES
     settings.average.m, settings.average.rho = M, AVERAGE_RHOS
+    settings.asymmetry.distance, settings.curve.limit = 1.0, 2.0
     return settings
 
 

@@ -31,7 +31,6 @@ def test_the_same_config_may_come_again(tmp_path):
 
 def test_differing_keys_are_named_and_no_others(tmp_path):
     claim_and_run(tmp_path, tiny_config())
-    (tmp_path / "metrics.jsonl").touch()
     before = (tmp_path / "config.json").read_text()
     other = tiny_config(method__rho=0.7, epochs=9)
     with other.unlocked():
@@ -52,15 +51,8 @@ def test_differing_keys_are_named_and_no_others(tmp_path):
     assert (tmp_path / "config.json").read_text() == before
 
 
-def test_a_run_that_failed_at_once_keeps_no_folder(tmp_path):
-    workdirs.claim(tmp_path, tiny_config())
-    workdirs.claim(tmp_path, tiny_config(epochs=9))
-    assert workdirs.read_config(tmp_path).epochs == 9
-
-
 def test_changes_can_be_accepted(tmp_path):
     claim_and_run(tmp_path, tiny_config())
-    (tmp_path / "metrics.jsonl").touch()
     workdirs.claim(tmp_path, tiny_config(epochs=9), accept_config_changes=True)
     assert workdirs.read_config(tmp_path).epochs == 9
     with pytest.raises(ValueError, match=r"epochs \(was 9, is 2\)"):
