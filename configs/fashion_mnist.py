@@ -1,4 +1,4 @@
-"""MobileNetV2 with SAM on Fashion-MNIST, otherwise as the study trained it on CIFAR-10.
+"""MobileNetV2 with SAM on Fashion-MNIST, with the study's hyperparameters.
 
   python -m sam_jax.data.prepare fashion_mnist
   python -m sam_jax.train --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist

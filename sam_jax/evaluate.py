@@ -1,7 +1,7 @@
 """Measure a trained model: python -m sam_jax.evaluate --workdir=runs/digits.
 
-Writes its losses, accuracies, sharpness and asymmetry as records to WORKDIR/records.jsonl, with the
-settings in the group `instruments` of the run's config.
+Writes its losses, accuracies, sharpness and asymmetry as records to WORKDIR/evaluations.jsonl, with
+the settings in the group `instruments` of the run's config.
 """
 
 import pathlib
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     for record in instrument_records(trained, config.instruments, tuple(_PRESETS.value)):
         measured.append(record)
         print(summary(record), flush=True)
-    path = workdir / "records.jsonl"
+    path = workdir / "evaluations.jsonl"
     for record in measured:
         records.append(path, {"epoch": trained.epoch, "seed": config.seed, **record})
     print(f"{len(measured)} records are in {path}")

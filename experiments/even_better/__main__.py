@@ -17,7 +17,7 @@ from ml_collections import config_flags
 import sam_jax
 from experiments.even_better.models import PER_MODEL
 from experiments.even_better.report import report, table_1_text
-from experiments.even_better.run import run
+from experiments.even_better.run import outdated, run
 from sam_jax.training import workdirs
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -36,7 +36,11 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
     run(_CONFIG.value, workdir, _ACCEPT.value)
-    page = report(workdir, _settings(_CONFIG.value))
+    settings = _settings(_CONFIG.value)
+    differing = outdated(_CONFIG.value, workdir)
+    if differing:
+        settings["trained with other settings"] = differing
+    page = report(workdir, settings)
     print(table_1_text(workdir))
     print(f"The report is {page.resolve()}")
 

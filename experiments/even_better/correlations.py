@@ -63,9 +63,12 @@ def correlate(results: Results, column: Column) -> CorrelationRow:
         pearson=correlation(x, y),
         spearman=spearman(x, y),
         without_one=leave_one_out(x, y),
+        # The sound preset measures another quantity than the study did.
         published=published_correlation(
             published, column.where.get("measured_batch"), column.where.get("measured_rho")
-        ),
+        )
+        if column.where["preset"] == "published"
+        else None,
     )
 
 

@@ -88,6 +88,12 @@ def asymmetry_figures(results: Results, preset: str) -> list[ReportFigure]:
             f"leaving out any one model, r is between {signed(low)} and {signed(high)}; Spearman's "
             f"{describe(row.spearman)}."
         )
+        measured = select(results, **column.where)
+        invalid = sum(record["num_not_positive"] for record in measured)
+        directions = sum(record["num_directions"] for record in measured)
+        texts.append(
+            f"In {invalid} of {directions} directions the loss does not rise on both sides of w*."
+        )
     plotting.shared_legend(figure)
     caption = f"Test loss against the asymmetry factor. {' '.join(texts)} {BARS}"
     return [ReportFigure(5, preset, f"figure_5_{preset}", caption, figure)]

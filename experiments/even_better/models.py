@@ -5,8 +5,9 @@ import ml_collections
 from experiments.even_better.results import Model
 
 # The fields of the training config that differ between the models: (group, name).
-PER_MODEL = (("", "seed"), ("", "batch_size")) + tuple(
-    ("method", name) for name in ("name", "rho", "m")
+PER_MODEL = (
+    *(("", "seed"), ("", "batch_size"), ("instruments", "seed")),
+    *(("method", "name"), ("method", "rho"), ("method", "m")),
 )
 METHODS = {"sgd": "none", "sam": "sam", "average_sam": "average_sam"}
 
@@ -40,6 +41,7 @@ def training_config(
     """Return the training config of one model and seed.
 
     The sub-batch of SAM is the whole batch, on any number of devices: m is what the study varies.
+    BatchNorm normalises over the share of one device, so that only one device repeats the study.
     Every model is measured with the m of both batches.
     """
     training = config.training.copy_and_resolve_references()
@@ -48,6 +50,9 @@ def training_config(
     training.method.name = METHODS[model.optimiser]
     training.method.rho = model.rho
     training.method.m = model.batch_size
+    # All models of a seed see the same noise, directions and examples; another seed sees others, so
+    # that the standard error over seeds holds the noise of measuring too.
+    training.instruments.seed = seed
     both = (config.small_batch, config.large_batch)
     training.instruments.adversarial.m = training.instruments.average.m = both
     return training

@@ -122,8 +122,10 @@ def published_html(number: int) -> Markup:
         head = model_label(optimiser, BATCH_SIZES[batch], rho)
         rows.append([head, *(found[column] for column in columns)])
     groups = [f"m = {BATCH_SIZES[batch]}" if batch else "" for _, batch, _ in columns]
+    # Tables 6 and 7 print as ρ what was the standard deviation of every weight's noise.
+    radius = "σ" if number in (6, 7) else "ρ"
     heads = [
-        f"ρ = {rho:g}" if rho else quantity.replace("_", " ").capitalize()
+        f"{radius} = {rho:g}" if rho else quantity.replace("_", " ").capitalize()
         for quantity, _, rho in columns
     ]
     notes = [

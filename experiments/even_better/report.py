@@ -77,8 +77,11 @@ def _introduction(results: Results) -> list[Markup]:
         ),
         element(
             "p",
-            "The sound preset measures each quantity as it is defined; the published preset as the "
-            "study's released code computed it. Beside each table are the study's own numbers "
+            "The sound preset measures as sam_jax/metrics/presets.py proposes: running statistics, "
+            "normalised images, the same examples for every m, perturbations of fixed norm, "
+            "isotropic directions. The published preset measures as the study's released code did. "
+            "Every seed draws its own noise, directions and examples, the same for all its models. "
+            "Beside each table are the study's own numbers "
             "(Boca, Cross, Holm and Korkmaz, 2023; MobileNetV2 on CIFAR-10, one model a row), as "
             "printed and, where its released data files disagree, as corrected.",
         ),
@@ -144,8 +147,10 @@ def _correlations(results: Results, folder: pathlib.Path) -> Markup:
             "p",
             "Over the models' seed means; n counts the models. The interval is Fisher's; “one left "
             "out” is the range of r when any one model is left out. The study's r is recomputed "
-            "from its corrected tables (10 models). With this many coefficients some p values "
-            "fall below 0.05 by chance.",
+            "from its corrected tables (10 models) and shown where the quantity is the same. p "
+            "values and intervals take the models as independent, though those of a seed share "
+            "their initial weights, and Spearman's are approximate for so few. With this many "
+            "coefficients some p values fall below 0.05 by chance.",
         ),
         *children,
     )

@@ -1,7 +1,9 @@
 """Train and measure every model of the study; what is finished is never run again."""
 
 import itertools
+import json
 import pathlib
+import zlib
 
 import ml_collections
 
@@ -27,7 +29,8 @@ def run(
       config: as in configs/even_better/digits.py.
       workdir: the folder of the study.
       accept_config_changes: go on in a folder that was made with another config, for example with
-        fewer seeds; what is finished stays as it is.
+        fewer seeds. What is trained stays as it is, and the report names it where it differs; what
+        would be measured differently is measured again.
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
@@ -37,26 +40,56 @@ def run(
     workdirs.claim(workdir, config, accept_config_changes)
     runs = list(itertools.product(config.seeds, models))
     for number, (seed, model) in enumerate(runs, start=1):
-        folder = workdir / "models" / model.name / f"seed_{seed}"
+        folder = _folder(workdir, model, seed)
         label = f"[{number}/{len(runs)}] {model.name} seed {seed}"
         training = training_config(config, model, seed)
-        train_and_evaluate(training, folder, label, accept_config_changes)
+        epoch = train_and_evaluate(training, folder, label, accept_config_changes)["epoch"]
+        settings = _digest(training, config.presets)
         measured = records.read(folder / "records.jsonl")
-        if not measured or measured[0]["epoch"] != config.training.epochs:
-            _measure(config, model, seed, folder, label)
+        if not measured or (measured[0].get("epoch"), measured[0].get("settings")) != (
+            epoch,
+            settings,
+        ):
+            about = {**model._asdict(), "model": model.name, "seed": seed, "settings": settings}
+            del about["name"]
+            _measure(config, training.instruments, about, folder, label)
+
+
+def outdated(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:
+    """Return the runs that were trained with another config, as accepted changes leave them."""
+    found = []
+    for seed, model in itertools.product(config.seeds, study_models(config)):
+        wanted = workdirs.plain(training_config(config, model, seed))
+        trained = workdirs.plain(workdirs.read_config(_folder(workdir, model, seed)))
+        del wanted["instruments"], trained["instruments"]
+        if wanted != trained:
+            found.append(f"{model.name} seed {seed}")
+    return found
+
+
+def _folder(workdir: pathlib.Path, model: Model, seed: int) -> pathlib.Path:
+    return workdir / "models" / model.name / f"seed_{seed}"
+
+
+def _digest(training: ml_collections.ConfigDict, presets: tuple[str, ...]) -> str:
+    """Return a short name of how a model is measured, the same where it is the same."""
+    settings = [workdirs.plain(training.instruments), list(presets)]
+    return f"{zlib.crc32(json.dumps(settings, sort_keys=True).encode()):08x}"
 
 
 def _measure(
-    config: ml_collections.ConfigDict, model: Model, seed: int, folder: pathlib.Path, label: str
+    config: ml_collections.ConfigDict,
+    instruments: ml_collections.ConfigDict,
+    about: records.Record,
+    folder: pathlib.Path,
+    label: str,
 ) -> None:
     """Write the records of a trained model, all at once so that a cut leaves none."""
-    training, trained = load_trained(folder)
-    about = {"model": model.name, **model._asdict(), "seed": seed, "epoch": trained.epoch}
-    del about["name"]
+    _, trained = load_trained(folder)
+    about = {**about, "epoch": trained.epoch}
     batches = {config.small_batch: "small", config.large_batch: "large"}
     measured = [evaluation_record(trained)]
-    measuring = instrument_records(trained, training.instruments, tuple(config.presets))
-    for record in watch(label, measuring):
+    for record in watch(label, instrument_records(trained, instruments, tuple(config.presets))):
         if "m" in record:
             record["measured_batch"] = batches[record["m"]]
         measured.append(record)

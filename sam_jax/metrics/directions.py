@@ -16,6 +16,8 @@ def random_direction(key: Key, params: Params, index: jax.Array | int, distribut
     It depends on the key, the index and the structure and shapes of `params`, and not on their
     values, so that all models of one architecture are measured along the same directions.
     """
+    # Without the law's number both laws would turn the same random bits into their directions.
+    key = jax.random.fold_in(key, DISTRIBUTIONS.index(distribution))
     return normalise(random_like(jax.random.fold_in(key, index), params, distribution))
 
 
@@ -30,7 +32,7 @@ def random_directions(key: Key, params: Params, num_directions: int, distributio
       sqrt(3) / 2 = 0.866 and that of two of them is 3 / 4.
 
     Args:
-      key: a typed key; direction i draws from `fold_in(key, i)`.
+      key: a typed key; every law and every direction draws from a key of its own.
       params: parameters; only their structure, shapes and dtypes matter.
       num_directions: how many directions.
       distribution: "gaussian" or "uniform".

@@ -15,9 +15,12 @@ class Conditions(NamedTuple):
     batch_norm: Literal["running", "batch"]
     # Whether images are normalised as in training, or only scaled to [0, 1].
     normalise_images: bool
-    # The first of the training set, a random sample without replacement, or the whole set.
+    # "first": of the training set, in the order of its source. TensorFlow Datasets keeps another
+    # one than the files of CIFAR-10, which the study read. "random": without replacement.
+    # "all": the whole training set.
     examples: Literal["first", "random", "all"]
-    # True: for every batch size m the same examples, cut into batches of m.
+    # True: for every batch size m the same examples, cut into batches of m (less than one m is
+    # left out; the records say how many examples were used).
     # False: for every m the same number of batches, so a larger m also sees more examples.
     same_examples: bool
 

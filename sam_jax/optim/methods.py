@@ -57,8 +57,9 @@ def asam(
       G(w) = \nabla L(w + \epsilon), \qquad
       \epsilon = \rho \, \frac{T_w^2 g}{\|T_w g\|_2}, \quad T_w = \mathrm{diag}(|w| + \eta)
 
-    The result does not change when parameters are rescaled without changing the function. Leaves
-    whose last path name is "bias" are not rescaled. The cost is two gradients.
+    For eta = 0 the perturbed point represents the same function however the weights are rescaled
+    without changing the function. Leaves whose last path name is "bias" are not rescaled. The cost
+    is two gradients.
 
     Args:
       rho: radius in the rescaled coordinates, about ten times that of SAM, or a schedule of it.

@@ -203,8 +203,13 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
         steps_per_epoch=steps_per_epoch,
         init=init,
         run_steps=make_run_steps(step, prepare_images, sharding.mesh),
-        evaluate=_jit_evaluate(model, inputs, config.evaluation.batch_size),
+        evaluate=_jit_evaluate(full_precision(model), inputs, config.evaluation.batch_size),
     )
+
+
+def full_precision(model: nn.Module) -> nn.Module:
+    """Return the model computing in float32, to be measured however it was trained."""
+    return model.clone(dtype=jnp.dtype("float32"))
 
 
 @functools.lru_cache(maxsize=8)

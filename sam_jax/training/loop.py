@@ -49,8 +49,9 @@ def train_and_evaluate(
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
-    workdirs.claim(workdir, config, accept_config_changes)
     done = _finished_record(workdir, config.epochs)
+    if done is None or not accept_config_changes:  # a finished run keeps the config it had
+        workdirs.claim(workdir, config, accept_config_changes)
     if done is not None:
         return done
     source, data = build.load_data(config)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from sam_jax import metrics
+from sam_jax.training.build import full_precision
 from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
 from sam_jax.training.loop import Trained
 from sam_jax.training.losses import cross_entropy
@@ -86,6 +87,7 @@ def _adversarial(
                 "m": m,
                 "measured_rho": rho,
                 "n": len(result.per_batch_loss),
+                "examples": m * len(result.per_batch_loss),
                 **_plain(result),
             }
 
@@ -109,6 +111,7 @@ def _average(
                     "m": named_m,
                     "measured_rho": rho,
                     "draws": c.draws,
+                    "examples": batches[1].size,
                     "distribution": preset.average_distribution,
                     **result,
                 }
@@ -287,7 +290,7 @@ def _batches(
 
 
 def _network(trained: Trained) -> Network:
-    return Network(trained.program.model, trained.program.inputs)
+    return Network(full_precision(trained.program.model), trained.program.inputs)
 
 
 def _model_and_set(trained: Trained) -> tuple[Params, PyTree, jax.Array, jax.Array]:

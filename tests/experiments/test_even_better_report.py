@@ -67,6 +67,7 @@ def records_of(name, seed):
                 records.append(dict(first, **adversarial, **setting, **values))
                 records.append(dict(first, **average, **setting, **values))
         setting = dict(distribution="uniform", distance=5.0, num_directions=30, stderr=0.0)
+        setting["num_not_positive"] = 2
         factor = dict(measure="asymmetry_factor", factor=FACTORS[name] + 0.02 * seed)
         records.append(dict(first, **setting, **factor, ratios=[], plus=[], minus=[]))
         losses = [(1 + index) * (1 + seed), 0.1, big * (1 + index)]
@@ -238,6 +239,9 @@ def test_correlations_are_those_of_the_seed_means(built):
     assert float(row["pearson_r"]) == pytest.approx(expected.statistic)
     assert float(row["pearson_p_value"]) == pytest.approx(expected.pvalue)
     assert int(row["pearson_n"]) == 4
+    assert np.isnan(float(row["published_r"]))  # the sound preset measures another quantity
+    rows = read_csv(built[0] / "report/tables/correlations_published.csv")
+    (row,) = [row for row in rows if row["measure"] == "Asymmetry factor"]
     assert float(row["published_r"]) == pytest.approx(0.3585, abs=1e-3)
     assert len(rows) == 17  # two quantities, two measures, four settings; one factor
     settings = [row["setting"] for row in rows if row["measure"] == "Adversarial loss"]
@@ -349,3 +353,10 @@ def test_columns_that_one_measurement_stands_for_are_pointed_out(built, tmp_path
     results = read_results(write(tmp_path, change=change))
     assert not repeated_columns(sharpness_table(results, 6, "sound"))
     assert not repeated_columns(table_1(results))  # there is no m
+
+
+def test_invalid_directions_are_counted(built):
+    page = Links(built[1].read_text())
+    runs = len(MODELS) * len(SEEDS)
+    sentence = f"In {2 * runs} of {30 * runs} directions the loss does not rise on both sides"
+    assert "".join(page.text).count(sentence) == len(PRESETS)

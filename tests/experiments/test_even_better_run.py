@@ -21,14 +21,19 @@ CONFIG = "--config=configs/even_better/digits.py:smoke"
 OVERRIDES = ("--config.seeds=(0,)", "--config.training.checkpoint.every_epochs=1")
 
 
-def command(workdir):
+def command(workdir, *flags):
     start = [sys.executable, "-m", "experiments.even_better", CONFIG, f"--workdir={workdir}"]
-    return [*start, *OVERRIDES]
+    return [*start, *OVERRIDES, *flags]
 
 
-def run(workdir):
+def run(workdir, *flags):
     result = subprocess.run(
-        command(workdir), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=400
+        command(workdir, *flags),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -81,6 +86,7 @@ def test_the_training_configs_of_the_models():
         assert training.method.name == {"sgd": "none"}.get(model.optimiser, model.optimiser)
         both = (config.small_batch, config.large_batch)
         assert training.instruments.adversarial.m == training.instruments.average.m == both
+        assert training.instruments.seed == 7  # the noise of measuring varies with the seed too
     assert config.training.seed == 0  # the study's own config is left as it is
 
 
@@ -113,6 +119,28 @@ def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_pa
         output.split("Optimiser")[1].splitlines()[1:-1]
         == (study[1].split("Optimiser")[1].splitlines()[1:-1])
     )
+
+
+def test_accepted_changes_are_measured_anew_and_named_in_the_report(study, tmp_path):
+    workdir = shutil.copytree(study[0], tmp_path / "copy", copy_function=shutil.copy2)
+    folder = workdir / "models/sgd_16/seed_0"
+    # What sam_jax.evaluate leaves in a run's folder does not disturb the study.
+    (folder / "evaluations.jsonl").write_text('{"measure": "evaluation"}\n')
+    config = (folder / "config.json").read_text()
+    metrics = (folder / "metrics.jsonl").read_bytes()
+    run(
+        workdir,
+        "--accept_config_changes",
+        "--config.training.instruments.asymmetry.distance=0.5",
+        "--config.training.optimiser.learning_rate=0.01",
+    )
+    lines = map(json.loads, (folder / "records.jsonl").read_text().splitlines())
+    assert {r["distance"] for r in lines if r["measure"] == "asymmetry_factor"} == {0.5}
+    assert (folder / "config.json").read_text() == config
+    assert (folder / "metrics.jsonl").read_bytes() == metrics  # not trained again
+    page = (workdir / "report/index.html").read_text()
+    assert "trained with other settings" in page and "sgd_16 seed 0" in page
+    assert "trained with other settings" not in (study[0] / "report/index.html").read_text()
 
 
 def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):
