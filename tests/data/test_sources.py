@@ -192,7 +192,8 @@ def test_missing_set_fails_at_once_with_one_sentence(tmp_path):
     last = result.stderr.strip().splitlines()[-1]
     assert last == (
         f"FileNotFoundError: Found no cifar10 prepared as array_record in {tmp_path}/cifar10; run "
-        f"`python -m sam_jax.data.prepare cifar10 --data_dir={tmp_path}` first."
+        f"`python -m sam_jax.data.prepare cifar10 --data_dir={tmp_path}` first (with "
+        "--from_dir=FOLDER where the published files are on disk)."
     )
 
 
