@@ -16,7 +16,7 @@ from experiments.even_better.statistics import (
     leave_one_out,
     spearman,
 )
-from experiments.even_better.tables import Column, column_means, columns_of, law
+from experiments.even_better.tables import Column, column_means, columns_of, law, radius
 
 TEST_LOSS = Column("Loss", "test", "test_loss", {"measure": "evaluation"})
 # measure, quantity, name for readers, quantity of published.csv
@@ -74,8 +74,8 @@ def correlate(results: Results, column: Column) -> CorrelationRow:
 
 def column_setting(column: Column) -> str:
     """Describe what a column was measured with, such as "m = 128, ρ = 0.1"."""
-    rho = column.where.get("measured_rho")
-    return law(column.where) + ("" if rho is None else f", ρ = {rho:g}")
+    has_radius = column.where.get("measured_rho") is not None
+    return law(column.where) + (f", {radius(column.where)}" if has_radius else "")
 
 
 def published_correlation(

@@ -68,7 +68,7 @@ def columns_of(results: Results, measure: str, preset: str, quantity: str) -> tu
         if measure == "asymmetry_factor":
             group, name = f"Ω, {preset}", law(setting)
         else:
-            group, name = law(setting), f"ρ = {setting['measured_rho']:g}"
+            group, name = law(setting), radius(setting)
         floor = 0.0 if measure == "asymmetry_factor" else -math.inf
         columns.append(Column(group, name, quantity, where, floor=floor))
     return tuple(columns)
@@ -86,6 +86,16 @@ def law(setting: dict[str, Any]) -> str:
     if setting.get("m") is not None:
         parts.insert(0, f"m = {setting['m']}")
     return ", ".join(parts)
+
+
+def radius(setting: dict[str, Any]) -> str:
+    """Describe the size of a perturbation: σ of every weight, or ρ of all together.
+
+    >>> radius({"distribution": "gaussian", "measured_rho": 0.5}), radius({"measured_rho": 0.1})
+    ('σ = 0.5', 'ρ = 0.1')
+    """
+    symbol = "σ" if setting.get("distribution") == "gaussian" else "ρ"
+    return f"{symbol} = {setting['measured_rho']:g}"
 
 
 def table_1(results: Results) -> Table:
