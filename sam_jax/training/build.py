@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sam_jax import data, models, optim
 from sam_jax.training import losses, workdirs
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.randomness import stream
 from sam_jax.training.step import DEVICES, StepMetrics, TrainState, make_run_steps, train_step
 from sam_jax.typing import Key, Params, PyTree, Scalar
@@ -247,7 +248,7 @@ def _make_optimiser(
     else:
         learning_rate = optax.cosine_decay_schedule(c.learning_rate, total_steps)
     weight_decay = c.weight_decay if c.weight_decay_in == "update" else 0.0
-    return losses.make_optimiser(learning_rate, c.momentum, c.nesterov, c.clip_norm, weight_decay)
+    return make_optimiser(learning_rate, c.momentum, c.nesterov, c.clip_norm, weight_decay)
 
 
 def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:

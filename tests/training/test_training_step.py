@@ -12,6 +12,7 @@ from training_problems import Linear, NormNet, TorchSgd, global_norm, random_bat
 
 from sam_jax import optim
 from sam_jax.training import losses
+from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.step import (
     DEVICES,
     StepMetrics,
@@ -51,9 +52,7 @@ def numpy_sam(params, batches, decay_in):
 def take_steps(decay_in, batches):
     model = Linear()
     method = optim.m_sam(optim.sam(RHO), m=8)
-    optimiser = losses.make_optimiser(
-        LR, MOMENTUM, True, CLIP, DECAY if decay_in == "update" else 0.0
-    )
+    optimiser = make_optimiser(LR, MOMENTUM, True, CLIP, DECAY if decay_in == "update" else 0.0)
     state = make_state(model, batches[0][0], method, optimiser)
     start = jax.tree.map(np.asarray, state.params["dense"])
 
@@ -169,7 +168,7 @@ def run_on(device_count, m, batch_size=32, steps=3):
     images, labels = random_batch(examples=64)
     model = Linear()
     method = optim.m_sam(optim.sam(RHO), m=m, strategy="scan", axis_name=DEVICES)
-    optimiser = losses.make_optimiser(LR, MOMENTUM, True, CLIP, DECAY)
+    optimiser = make_optimiser(LR, MOMENTUM, True, CLIP, DECAY)
 
     def step(state, batch, numbers):
         del numbers
