@@ -16,12 +16,17 @@ def widen(x: jax.Array) -> jax.Array:
 
 def vdot(a: PyTree, b: PyTree) -> jax.Array:
     """Return the inner product of two pytrees, accumulated in float32 or wider."""
-    products = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(widen(x) * widen(y)), a, b))
-    if not products:
-        return jnp.zeros(())
-    # The barrier keeps one reduction one: XLA would turn it into a chain of additions, and copy
-    # the chain into every later use, which makes networks with many leaves slow to compile.
-    return jnp.sum(jax.lax.optimization_barrier(jnp.stack(products)))
+    return jnp.sum(stack(jax.tree.map(lambda x, y: jnp.sum(widen(x) * widen(y)), a, b)))
+
+
+def stack(scalars: PyTree) -> jax.Array:
+    """Return the scalars of a pytree, one a leaf, as one array to sum or to maximise.
+
+    The barrier keeps one reduction one: XLA would turn it into a chain of additions, and copy the
+    chain into every later use, which makes networks with many leaves slow to compile.
+    """
+    leaves = jax.tree.leaves(scalars)
+    return jax.lax.optimization_barrier(jnp.stack(leaves)) if leaves else jnp.zeros(0)
 
 
 def norm(tree: PyTree) -> jax.Array:

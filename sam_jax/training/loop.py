@@ -74,12 +74,17 @@ def train_and_evaluate(
                 config, program, data, state, key, epoch, progress
             )
             last = epoch + 1 == config.epochs
+            every = {
+                "train": config.evaluation.train_every_epochs,
+                "test": config.evaluation.test_every_epochs,
+            }
+            names = tuple(name for name in every if last or _due(epoch + 1, every[name]))
             record = {
                 "epoch": epoch + 1,
                 "step": int(state.step),
                 "batch_loss": batch_loss,
                 "batch_accuracy": batch_accuracy,
-                **_evaluate(config, program, data, state, epoch + 1, last),
+                **evaluate_sets(program, data, state, names),
             }
             # The record goes first: a run cut between the two repeats the epoch and the record.
             log.write(record)
@@ -124,8 +129,7 @@ def load_trained(
                 f"{workdir} holds no checkpoint of epoch {epoch}; it has {sorted(saved)}. "
                 "checkpoint.keep says how many a run keeps."
             )
-        template = jax.eval_shape(program.init, jax.random.key(config.seed))
-        state = checkpoints.restore(manager, template, epoch, build.replicated())
+        state = _restore(program, jax.random.key(config.seed), manager, epoch)
     return config, Trained(state, program, data, source, epoch)
 
 
@@ -140,8 +144,12 @@ def _init_or_restore(program: build.Program, key: Any, manager: Any) -> tuple[Tr
     epoch = manager.latest_step()
     if epoch is None:
         return program.init(key), 0
+    return _restore(program, key, manager, epoch), epoch
+
+
+def _restore(program: build.Program, key: Any, manager: Any, epoch: int) -> TrainState:
     template = jax.eval_shape(program.init, key)
-    return checkpoints.restore(manager, template, epoch, build.replicated()), epoch
+    return checkpoints.restore(manager, template, epoch, build.replicated())
 
 
 def _run_epoch(
@@ -176,23 +184,29 @@ def _run_epoch(
     return state, loss, accuracy
 
 
-def _evaluate(
-    config: ml_collections.ConfigDict,
-    program: build.Program,
-    data: build.DeviceData,
-    state: TrainState,
-    epoch: int,
-    last: bool,
+def evaluate_sets(
+    program: build.Program, data: build.DeviceData, state: TrainState, names: tuple[str, ...]
 ) -> dict[str, float]:
-    """Evaluate the sets that are due at this epoch; NaN for those that are not."""
+    """Return the losses and accuracies of the named sets, NaN for the sets that are not named.
+
+    Args:
+      program: the compiled functions of the model.
+      data: its data set.
+      state: the model.
+      names: of "train" and "test".
+
+    Returns:
+      train_loss, train_accuracy, test_loss and test_accuracy.
+    """
+    sets = {
+        "train": (data.train_images, data.train_labels),
+        "test": (data.test_images, data.test_labels),
+    }
     record = {}
-    for name, images, labels, every in (
-        ("train", data.train_images, data.train_labels, config.evaluation.train_every_epochs),
-        ("test", data.test_images, data.test_labels, config.evaluation.test_every_epochs),
-    ):
+    for name, examples in sets.items():
         loss = accuracy = math.nan
-        if last or _due(epoch, every):
-            result = program.evaluate(state.params, state.batch_stats, images, labels)
+        if name in names:
+            result = program.evaluate(state.params, state.batch_stats, *examples)
             loss, accuracy = float(result.loss), float(result.accuracy)
         record |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
     return record

@@ -13,7 +13,7 @@ from flax import linen as nn
 from sam_jax import metrics
 from sam_jax.training.build import full_precision
 from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
-from sam_jax.training.loop import Trained
+from sam_jax.training.loop import Trained, evaluate_sets
 from sam_jax.training.losses import cross_entropy
 from sam_jax.training.randomness import stream
 from sam_jax.training.records import Record
@@ -29,15 +29,8 @@ class Network(NamedTuple):
 
 def evaluation_record(trained: Trained) -> Record:
     """Return the losses and accuracies of a model over its whole training and test sets."""
-    state, data = trained.state, trained.data
-    record = {"measure": "evaluation"}
-    for name, images, labels in (
-        ("train", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
-        result = trained.program.evaluate(state.params, state.batch_stats, images, labels)
-        record |= {f"{name}_loss": float(result.loss), f"{name}_accuracy": float(result.accuracy)}
-    return record
+    sets = evaluate_sets(trained.program, trained.data, trained.state, ("train", "test"))
+    return {"measure": "evaluation", **sets}
 
 
 def instrument_records(
@@ -101,9 +94,10 @@ def _average(
     # does not either, and one measurement stands for every m.
     m_matters = conditions.batch_norm == "batch" or not conditions.same_examples
     key = stream(jax.random.key(settings.seed), "average sharpness")
+    measured_m = c.m if m_matters else [min(c.m)]
+    cut = {m: _batches(trained, settings, conditions, m, c.batches) for m in measured_m}
     for rho in c.rho:
-        for m in c.m if m_matters else [min(c.m)]:
-            batches = _batches(trained, settings, conditions, m, c.batches)
+        for m, batches in cut.items():
             result = _plain(instrument(state.params, state.batch_stats, batches, rho, key))
             for named_m in [m] if m_matters else c.m:
                 yield {
