@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.typing import Key, PyTree, Scalar
+from sam_jax.typing import Key, Mask, Params, PyTree, Scalar
 
 
 def widen(x: jax.Array) -> jax.Array:
@@ -57,6 +57,22 @@ def add(params: PyTree, direction: PyTree, distance: Scalar = 1.0) -> PyTree:
         params,
         direction,
     )
+
+
+def zeros_like(tree: PyTree) -> PyTree:
+    """Return zeros with the structure and shapes of `tree`, in float32 or wider."""
+    return jax.tree.map(lambda x: jnp.zeros_like(widen(x)), tree)
+
+
+def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
+    """Return the mask's booleans, one for each leaf of a tree with the structure of params."""
+    chosen = mask(params) if callable(mask) else True if mask is None else mask
+    try:
+        return jax.tree.broadcast(chosen, tree)
+    except ValueError as error:
+        raise ValueError(
+            f"mask must hold booleans in the structure of params, or of a prefix of it: {error}"
+        ) from error
 
 
 def is_key(x: Any) -> bool:

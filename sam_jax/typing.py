@@ -9,6 +9,7 @@ PyTree: TypeAlias = Any  # nested containers with arrays as leaves
 Params: TypeAlias = PyTree  # trainable parameters
 Gradients: TypeAlias = PyTree  # same structure as the parameters
 Batch: TypeAlias = PyTree  # leaves share their leading (example) axis
+Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None  # booleans like params; None: all
 Key: TypeAlias = jax.Array  # a typed key from jax.random.key
 Scalar: TypeAlias = float | jax.Array
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[jax.Array], jax.Array]  # schedule: step -> value

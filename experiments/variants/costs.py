@@ -15,7 +15,7 @@ from sam_jax.training import build
 from sam_jax.training.loop import Trained
 from sam_jax.training.randomness import stream
 from sam_jax.training.records import Record
-from sam_jax.training.step import TrainState, epoch_order
+from sam_jax.training.step import TrainState, order_after_previous
 from sam_jax.typing import PyTree
 
 
@@ -25,7 +25,11 @@ class Calls(NamedTuple):
     run_steps: Callable[..., Any]
     states: tuple[TrainState, TrainState]  # before the first step and after the last
     arguments: tuple[Any, ...]  # all others
-    images: int  # trained on in one call
+
+    @property
+    def images(self) -> int:
+        """Images trained on in one call."""
+        return self.steps * self.order.shape[1]
 
     @property
     def steps(self) -> int:
@@ -40,10 +44,7 @@ class Calls(NamedTuple):
     def with_steps(self, steps: int) -> "Calls":
         """Return calls of so many steps."""
         images, labels, order, *rest = self.arguments
-        return self._replace(
-            arguments=(images, labels, order[: 1 + steps], *rest),
-            images=steps * order.shape[1],
-        )
+        return self._replace(arguments=(images, labels, order[: 1 + steps], *rest))
 
 
 def calls_of(config: ml_collections.ConfigDict, trained: Trained) -> Calls:
@@ -53,19 +54,27 @@ def calls_of(config: ml_collections.ConfigDict, trained: Trained) -> Calls:
       config: the training config.
       trained: the model, at any epoch.
     """
+    program = trained.program
+    arguments = arguments_of(config, program, trained.data)
+    states = (program.init(jax.random.key(config.seed)), trained.state)
+    return Calls(program.run_steps, states, arguments)
+
+
+def arguments_of(
+    config: ml_collections.ConfigDict, program: build.Program, data: build.DeviceData
+) -> tuple[Any, ...]:
+    """Return what the first call of a training is made with, after the state."""
     key = jax.random.key(config.seed)
-    data, program = trained.data, trained.program
-    order = epoch_order(stream(key, "order"), 0, len(data.train_labels), config.batch_size)
+    examples = len(data.train_labels)
+    order = order_after_previous(stream(key, "order"), 0, examples, config.batch_size)
     steps = config.steps_per_call or program.steps_per_epoch
-    arguments = (
+    return (
         data.train_images,
         data.train_labels,
-        jnp.concatenate([order[:1], order[:steps]]),
+        order[: 1 + steps],
         stream(key, "augmentation"),
         build.numbers(config),
     )
-    states = (program.init(key), trained.state)
-    return Calls(program.run_steps, states, arguments, steps * config.batch_size)
 
 
 def passes(state: TrainState) -> int | None:

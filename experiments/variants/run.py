@@ -9,10 +9,16 @@ from concurrent import futures
 import jax
 import ml_collections
 
-from experiments.variants.costs import calls_of, passes, step_costs, timed_side_by_side
+from experiments.variants.costs import (
+    arguments_of,
+    calls_of,
+    passes,
+    step_costs,
+    timed_side_by_side,
+)
 from experiments.variants.methods import Method, study_methods, training_config
 from sam_jax.training import build, records, workdirs
-from sam_jax.training.loop import Trained, load_trained, train_and_evaluate
+from sam_jax.training.loop import load_trained, train_and_evaluate
 
 
 def run(
@@ -70,8 +76,7 @@ def _compile(training: ml_collections.ConfigDict) -> None:
     source, data = build.load_data(training)
     program = build.make_program(training, source, len(data.train_labels))
     state = program.init(jax.random.key(training.seed))
-    calls = calls_of(training, Trained(state, program, data, source, epoch=0))
-    calls.run_steps.lower(state, *calls.arguments).compile()
+    program.run_steps.lower(state, *arguments_of(training, program, data)).compile()
 
 
 def _is_trained(config: ml_collections.ConfigDict, workdir: pathlib.Path, method: Method) -> bool:

@@ -1,10 +1,8 @@
 """The comparison as CSV, Markdown, plain text and HTML."""
 
-import csv
-import io
 import math
 
-from experiments.formats import padded
+from experiments.formats import csv_text, markdown, padded
 from experiments.page import Markup, element, grid
 from experiments.variants.methods import Method
 from experiments.variants.published import networks, published, published_rows
@@ -20,16 +18,15 @@ TEXT_QUANTITIES = (
 
 def to_csv(methods: tuple[Method, ...], columns: tuple[Column, ...]) -> str:
     """Return the table in long form, a line a cell, with the numbers in full precision."""
-    lines: list[list[object]] = [
-        "method function settings quantity value standard_error quartile_1 quartile_3 n".split()
-    ]
+    heads = "method function settings quantity value standard_error quartile_1 quartile_3 n".split()
+    lines: list[list[object]] = []
     for i, method in enumerate(methods):
         for column in columns:
             cell = column.cells[i]
             lines.append(
                 [method.label, method.function, _plain_settings(method), column.quantity, *cell]
             )
-    return _csv(lines)
+    return csv_text(heads, lines)
 
 
 def to_markdown(methods: tuple[Method, ...], columns: tuple[Column, ...]) -> str:
@@ -40,7 +37,7 @@ def to_markdown(methods: tuple[Method, ...], columns: tuple[Column, ...]) -> str
         best = best_rows(column)
         for i, text in enumerate(column.texts):
             body[i].append(f"**{text}**" if i in best else text)
-    return _markdown(heads, body, 2)
+    return markdown(heads, body, text_columns=2)
 
 
 def to_text(methods: tuple[Method, ...], columns: tuple[Column, ...]) -> str:
@@ -102,10 +99,11 @@ def beside_published(
 
 def published_csv(number: int, results: Results) -> str:
     """Return the study's numbers in long form, with the ratio of these runs beside its own."""
-    lines: list[list[object]] = [
+    heads = (
         "table data_set network printed_name method accuracy accuracy_minus_sgd images_per_second "
-        "relative_images_per_second these_runs_relative_images_per_second".split()
-    ]
+        "relative_images_per_second these_runs_relative_images_per_second"
+    ).split()
+    lines: list[list[object]] = []
     ours = {method.label: speed(results, method).ratio for method in results.methods}
     for row in published_rows():
         if row.table == number:
@@ -113,13 +111,13 @@ def published_csv(number: int, results: Results) -> str:
             relative = ours.get(row.method, math.nan)
             names = [row.data_set, row.network, row.printed_name, row.method]
             lines.append([number, *names, *found, relative])
-    return _csv(lines)
+    return csv_text(heads, lines)
 
 
 def published_markdown(groups: list[str], heads: list[str], rows: list[list[str]]) -> str:
     """Return a table of `beside_published` as Markdown."""
     names = [f"{g}: {h}" if g else h for g, h in zip(groups, heads, strict=True)]
-    return _markdown(names, rows, 1)
+    return markdown(names, rows)
 
 
 def _published_texts(label: str, data_set: str, network: str) -> tuple[str, str]:
@@ -138,14 +136,3 @@ def _published_texts(label: str, data_set: str, network: str) -> tuple[str, str]
 
 def _plain_settings(method: Method) -> str:
     return " ".join(f"{name}={value}" for name, value in method.overrides)
-
-
-def _markdown(heads: list[str], body: list[list[str]], text_columns: int) -> str:
-    rule = ["---"] * text_columns + ["---:"] * (len(heads) - text_columns)
-    return "".join("| " + " | ".join(line) + " |\n" for line in [heads, rule, *body])
-
-
-def _csv(lines: list[list[object]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(lines)
-    return file.getvalue()

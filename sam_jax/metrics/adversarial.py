@@ -11,7 +11,7 @@ from sam_jax.metrics import balls
 from sam_jax.metrics.checks import check_batches, check_count, check_positive
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error, widen_all
 from sam_jax.pytree import add, is_key
-from sam_jax.typing import Batch, Key, LossFn, Params, PyTree, Scalar, ScalarOrSchedule
+from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree, Scalar, ScalarOrSchedule
 
 
 class AdversarialSharpness(NamedTuple):
@@ -36,7 +36,7 @@ def adversarial_sharpness(
     step_size: ScalarOrSchedule | None = None,
     restarts: int = 0,
     key: Key | None = None,
-    mask: balls.Mask = None,
+    mask: Mask = None,
     norm: Literal["l2", "linf"] = "l2",
     adaptive: bool = False,
     metric: Literal["ball", "euclidean"] = "ball",

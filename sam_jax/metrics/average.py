@@ -21,7 +21,7 @@ from sam_jax.metrics.evaluation import (
     widen_all,
 )
 from sam_jax.pytree import normalise, random_like
-from sam_jax.typing import Batch, Key, LossFn, Params, PyTree, Scalar
+from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree, Scalar
 
 DISTRIBUTIONS = ("sphere", "gaussian", "adaptive_gaussian")
 
@@ -46,7 +46,7 @@ def average_sharpness(
     rho: Scalar = 0.5,
     draws: int = 15,
     distribution: str = "sphere",
-    mask: balls.Mask = None,
+    mask: Mask = None,
 ) -> AverageSharpness:
     """Return the mean over random epsilon of L(w + epsilon) - L(w).
 

@@ -1,15 +1,22 @@
 """The balls in which an adversary moves the weights: steps, projections, random points."""
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from sam_jax.pytree import norm, normalise, random_like, safe_divide, scale, stack, widen
-from sam_jax.typing import Gradients, Key, Params, PyTree, Scalar
+from sam_jax.pytree import (
+    chosen_leaves,
+    norm,
+    normalise,
+    random_like,
+    safe_divide,
+    scale,
+    stack,
+    widen,
+)
+from sam_jax.typing import Gradients, Key, Mask, Params, PyTree, Scalar
 
-Mask = PyTree | Callable[[Params], PyTree] | None
 NORMS = ("l2", "linf")
 METRICS = ("ball", "euclidean")
 
@@ -229,13 +236,7 @@ def _times(factors: PyTree | None, tree: PyTree) -> PyTree:
 
 def _chosen_leaves(mask: Mask, params: Params) -> PyTree:
     """Return the mask's booleans, one for each leaf of `params`."""
-    chosen = mask(params) if callable(mask) else mask
-    try:
-        chosen = jax.tree.broadcast(chosen, params)
-    except ValueError as error:
-        raise ValueError(
-            f"mask must hold booleans in the structure of params, or of a prefix of it: {error}"
-        ) from error
+    chosen = chosen_leaves(mask, params, params)
     leaves = jax.tree.leaves(chosen)
     for leaf in leaves:
         if jnp.ndim(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.bool_):

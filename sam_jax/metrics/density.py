@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_count, check_positive
 from sam_jax.metrics.evaluation import full_precision, standard_error
-from sam_jax.metrics.hessian import Mask, hessian_operator
+from sam_jax.metrics.hessian import hessian_operator
 from sam_jax.metrics.lanczos import ritz_pairs, tridiagonalise
-from sam_jax.typing import Batch, Key, LossFn, Params, Scalar
+from sam_jax.typing import Batch, Key, LossFn, Mask, Params, Scalar
 
 # How far a grid of our own reaches beyond the outermost Ritz values, in standard deviations:
 # what a Gaussian loses there is 3e-7 of its mass.

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_count
 from sam_jax.metrics.evaluation import full_precision
-from sam_jax.metrics.hessian import Mask, hessian_operator
+from sam_jax.metrics.hessian import hessian_operator
 from sam_jax.metrics.lanczos import ritz_pairs, tridiagonalise
 from sam_jax.pytree import norm, normalise
-from sam_jax.typing import Batch, Key, LossFn, Params, PyTree
+from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree
 
 
 class HessianEigenvalues(NamedTuple):

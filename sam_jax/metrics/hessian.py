@@ -10,10 +10,8 @@ from jax.flatten_util import ravel_pytree
 
 from sam_jax.metrics.checks import check_batches, check_direction
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
-from sam_jax.pytree import add
-from sam_jax.typing import Batch, LossFn, Params, PyTree
-
-Mask = PyTree | Callable[[Params], PyTree] | None
+from sam_jax.pytree import add, chosen_leaves
+from sam_jax.typing import Batch, LossFn, Mask, Params, PyTree
 
 
 class HessianOperator(NamedTuple):
@@ -145,14 +143,7 @@ def hessian_operator(
 def _chosen_leaves(mask: Mask, params: Params) -> list[bool]:
     if not jax.tree.leaves(params):
         raise ValueError("params must hold at least one array, got an empty pytree.")
-    mask = mask(params) if callable(mask) else True if mask is None else mask
-    try:
-        chosen = [bool(keep) for keep in jax.tree.leaves(jax.tree.broadcast(mask, params))]
-    except ValueError as error:
-        raise ValueError(
-            "mask must hold one boolean for each leaf of the parameters, or for each branch: "
-            f"{error}"
-        ) from error
+    chosen = [bool(keep) for keep in jax.tree.leaves(chosen_leaves(mask, params, params))]
     if not any(chosen):
         raise ValueError("mask must choose at least one leaf of the parameters, got none.")
     return chosen

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_count, check_distribution
 from sam_jax.metrics.evaluation import full_precision, standard_error
-from sam_jax.metrics.hessian import Mask, hessian_operator
+from sam_jax.metrics.hessian import hessian_operator
 from sam_jax.pytree import random_like, vdot
-from sam_jax.typing import Batch, Key, LossFn, Params
+from sam_jax.typing import Batch, Key, LossFn, Mask, Params
 
 DISTRIBUTIONS = ("rademacher", "gaussian")
 

@@ -87,7 +87,6 @@ def sharpness_aware(
       >>> print(gradient)  # the mean of 4 and 4 * 1.4**3
       [7.488]
     """
-
     needs_clean_gradient = needs_clean_gradient or schedule is not None
 
     def make_clean_pass(

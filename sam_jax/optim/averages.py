@@ -161,7 +161,7 @@ def _averaging(
 
     def init(params: Params) -> AverageState:
         # No array twice, nor the parameters themselves: a step may donate both.
-        zeros = jax.tree.map(lambda w: jnp.zeros_like(pytree.widen(w)), params)
+        zeros = pytree.zeros_like(params)
         return AverageState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zeros)
 
     def update(

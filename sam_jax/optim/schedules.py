@@ -117,7 +117,7 @@ def reusing_direction(k: int, alpha: Scalar, rho: ScalarOrSchedule) -> Schedule:
     decide = every(k).decide
 
     def init(params: Params) -> ReuseState:
-        zeros = jax.tree.map(lambda w: jnp.zeros_like(pytree.widen(w)), params)
+        zeros = pytree.zeros_like(params)
         return ReuseState(jnp.zeros((), jnp.int32), zeros)
 
     def remember(state: ReuseState, clean: Gradients, new: Gradients) -> ReuseState:

@@ -5,14 +5,13 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 from absl import logging
 
 from sam_jax.training import build, checkpoints, records, workdirs
 from sam_jax.training.progress import Progress
 from sam_jax.training.randomness import stream
-from sam_jax.training.step import TrainState, epoch_order
+from sam_jax.training.step import TrainState, order_after_previous
 
 
 class Trained(NamedTuple):
@@ -165,7 +164,7 @@ def _run_epoch(
 ) -> tuple[TrainState, float, float]:
     """Run one epoch in one or more compiled calls; return the means over its batches."""
     examples = len(data.train_labels)
-    order = _order_after_previous(stream(key, "order"), epoch, examples, config.batch_size)
+    order = order_after_previous(stream(key, "order"), epoch, examples, config.batch_size)
     steps = config.steps_per_call or program.steps_per_epoch
     loss = accuracy = 0.0
     for start in range(0, program.steps_per_epoch, steps):
@@ -184,13 +183,6 @@ def _run_epoch(
     if not math.isfinite(loss):
         logging.warning("The training loss of epoch %d is %s.", epoch + 1, loss)
     return state, loss, accuracy
-
-
-def _order_after_previous(key: Any, epoch: int, examples: int, batch_size: int) -> jax.Array:
-    """Return the order of an epoch, [1 + steps, batch_size], after the batch before its first."""
-    order = epoch_order(key, epoch, examples, batch_size)
-    before = epoch_order(key, epoch - 1, examples, batch_size)[-1:] if epoch else order[:1]
-    return jnp.concatenate([before, order])
 
 
 def _evaluate(

@@ -160,3 +160,18 @@ def epoch_order(key: Key, epoch: int, examples: int, batch_size: int) -> jax.Arr
     steps = examples // batch_size
     order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
     return order[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
+
+
+def order_after_previous(key: Key, epoch: int, examples: int, batch_size: int) -> jax.Array:
+    """Return the order of an epoch after the batch before its first, [1 + steps, batch_size].
+
+    Args:
+      key, epoch, examples, batch_size: as in `epoch_order`.
+
+    Returns:
+      int32 indices into the training set, for `run_steps`; the very first batch stands before
+      itself.
+    """
+    order = epoch_order(key, epoch, examples, batch_size)
+    before = epoch_order(key, epoch - 1, examples, batch_size)[-1:] if epoch else order[:1]
+    return jnp.concatenate([before, order])

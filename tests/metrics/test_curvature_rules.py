@@ -173,7 +173,7 @@ def test_a_loss_that_is_not_finite_is_seen(name):
         ({"weights": [1.0, -1.0, 1.0]}, "none negative and one positive"),
         ({"weights": [0.0, 0.0, 0.0]}, "none negative and one positive"),
         ({"weights": [1.0, 1.0, np.nan]}, "must be finite"),
-        ({"mask": {"first": True}}, "one boolean for each leaf"),
+        ({"mask": {"first": True}}, "booleans in the structure of params"),
         ({"mask": False}, "choose at least one leaf"),
     ],
 )

@@ -2,10 +2,10 @@
 
 import jax
 
+from sam_jax import pytree
 from sam_jax.optim import checks, perturbations
 from sam_jax.optim.assembly import sharpness_aware
 from sam_jax.optim.perturbations import Mask
-from sam_jax.optim.perturbations.common import chosen_leaves
 from sam_jax.optim.transformation import SharpnessAwareTransformation
 from sam_jax.typing import Params, PyTree, ScalarOrSchedule
 
@@ -53,7 +53,7 @@ def _kernels(mask: Mask) -> Mask:
     """Return the mask of the chosen leaves that have more than one axis."""
 
     def chosen_kernels(params: Params) -> PyTree:
-        chosen = chosen_leaves(mask, params, params)
+        chosen = pytree.chosen_leaves(mask, params, params)
         return jax.tree.map(lambda keep, w: keep & (w.ndim > 1), chosen, params)
 
     return chosen_kernels

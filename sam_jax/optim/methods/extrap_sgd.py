@@ -62,7 +62,7 @@ def extrap_sgd(extrapolation: ScalarOrSchedule, mask: Mask = None) -> SharpnessA
     checks.check_not_negative("extrapolation", extrapolation)
 
     def init(params: Params) -> ExtrapolationState:
-        zeros = jax.tree.map(lambda w: jnp.zeros_like(pytree.widen(w)), params)
+        zeros = pytree.zeros_like(params)
         return ExtrapolationState(jnp.zeros((), jnp.int32), zeros)
 
     def gradient(

@@ -8,9 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_jax import pytree
-from sam_jax.typing import Key, Params, PyTree, Scalar, ScalarOrSchedule
-
-Mask = PyTree | Callable[[Params], PyTree] | None
+from sam_jax.typing import Key, Mask, Params, PyTree, Scalar, ScalarOrSchedule
 
 
 class ScheduleState(NamedTuple):
@@ -46,20 +44,8 @@ def select(tree: PyTree, params: Params, mask: Mask) -> PyTree:
     """Set to zero the leaves that the mask does not choose."""
     if mask is None:
         return tree
-    chosen = chosen_leaves(mask, params, tree)
+    chosen = pytree.chosen_leaves(mask, params, tree)
     return jax.tree.map(lambda keep, x: jnp.where(keep, x, jnp.zeros_like(x)), chosen, tree)
-
-
-def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
-    """Return the mask's booleans, one for each leaf of a tree with the structure of params."""
-    chosen = mask(params) if callable(mask) else True if mask is None else mask
-    try:
-        return jax.tree.broadcast(chosen, tree)
-    except ValueError as error:
-        raise ValueError(
-            "mask must hold booleans in the structure of the parameters, or of a prefix of it: "
-            f"{error}"
-        ) from error
 
 
 def last_name(path: tuple) -> str:

@@ -117,7 +117,7 @@ def averaged_ascent(
 
 
 def _init_average(params: Params) -> MemoryState:
-    zeros = jax.tree.map(lambda w: jnp.zeros_like(pytree.widen(w)), params)
+    zeros = pytree.zeros_like(params)
     return MemoryState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zeros)
 
 
