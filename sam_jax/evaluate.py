@@ -1,7 +1,8 @@
 """Measure a trained model: python -m sam_jax.evaluate --workdir=runs/digits.
 
-Writes its losses, accuracies, sharpness and asymmetry as records to WORKDIR/evaluations.jsonl, with
-the settings in the group `instruments` of the run's config.
+Writes its losses, accuracies, sharpness, asymmetry and curvature as records to
+WORKDIR/evaluations.jsonl, with the settings in the group `instruments` of the run's config. A
+record is written as soon as it is measured; what the file holds is not measured again.
 """
 
 import pathlib
@@ -9,14 +10,17 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from sam_jax.training import records
+from sam_jax.training import records, workdirs
 from sam_jax.training.loop import load_trained
-from sam_jax.training.measure import evaluation_record, instrument_records
+from sam_jax.training.measure import MEASURES, measurements, record_measurements
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")
 _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."
+)
+_MEASURES = flags.DEFINE_list(
+    "measures", None, f"What to measure, of {', '.join(MEASURES)}; all by default."
 )
 
 
@@ -27,14 +31,13 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
     config, trained = load_trained(workdir, _EPOCH.value)
-    measured = [evaluation_record(trained)]
-    print(summary(measured[0]))
-    for record in instrument_records(trained, config.instruments, tuple(_PRESETS.value)):
-        measured.append(record)
-        print(summary(record), flush=True)
     path = workdir / "evaluations.jsonl"
+    settings = records.digest(workdirs.plain(config.instruments))
+    about = {"epoch": trained.epoch, "seed": config.seed, "settings": settings}
+    wanted = measurements(trained, config.instruments, _PRESETS.value, _MEASURES.value)
+    measured = record_measurements(path, wanted, about, f"epoch {trained.epoch}")
     for record in measured:
-        records.append(path, {"epoch": trained.epoch, "seed": config.seed, **record})
+        print(summary({name: record[name] for name in record if name not in about}))
     print(f"{len(measured)} records are in {path}")
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,23 +68,56 @@ def test_train(trained):
 
 def test_evaluate(trained):
     workdir, _ = trained
-    result = run("sam_jax.evaluate", f"--workdir={workdir}", "--presets=sound,published")
+    both = ("sam_jax.evaluate", f"--workdir={workdir}", "--presets=sound,published")
+    path = workdir / "evaluations.jsonl"
+    result = run(*both)
     assert result.returncode == 0, result.stderr
-    records = read_lines(workdir / "evaluations.jsonl")
-    lines = result.stdout.splitlines()
-    assert lines[-1] == f"{len(records)} records are in {workdir / 'evaluations.jsonl'}"
-    assert len(lines) == len(records) + 1
+    records = read_lines(path)
+    lines = result.stdout.splitlines()[-len(records) - 1 :]  # progress may come before
+    assert lines[-1] == f"{len(records)} records are in {path}"
     assert {record["epoch"] for record in records} == {2}
     kinds = {(record["measure"], record.get("preset")) for record in records}
-    instruments = ("adversarial_sharpness", "average_sharpness", "asymmetry_factor", "loss_curve")
+    every = ("adversarial_sharpness", "average_sharpness", "asymmetry_factor", "loss_curve")
+    only_sound = ("asymmetry_index", "level_set_widths", "hessian")
     assert kinds == {("evaluation", None)} | {
-        (name, preset) for name in instruments for preset in ("sound", "published")
+        *((name, "sound") for name in every + only_sound),
+        *((name, "published") for name in every),
     }
     last = read_lines(workdir / "metrics.jsonl")[-1]
     for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
         assert records[0][name] == last[name]
     for line, record in zip(lines, records, strict=False):
         assert line.startswith(f"{record['measure']}: ")
+    # A cut one goes on: what is there stays, the rest is the same, and every line is printed.
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert run(*both).stdout.splitlines()[-len(lines) :] == lines
+    assert path.read_bytes() == whole
+
+
+def test_evaluate_only_some_measures(trained):
+    workdir = shutil.copytree(trained[0], trained[0].with_name("some"))
+    path = workdir / "evaluations.jsonl"
+    path.unlink(missing_ok=True)
+    hessian = ("sam_jax.evaluate", f"--workdir={workdir}", "--measures=hessian")
+    result = run(*hessian)
+    assert result.returncode == 0, result.stderr
+    (record,) = read_lines(path)
+    assert record["measure"] == "hessian" and record["preset"] == "sound"
+    assert result.stdout.startswith("hessian: preset sound, steps 3, draws 2, top_eigenvalue ")
+    # With other settings it is another measurement; the first one is kept.
+    config = json.loads((workdir / "config.json").read_text())
+    config["instruments"]["hessian"]["steps"] = 4
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert run(*hessian).returncode == 0
+    first, second = read_lines(path)
+    assert first == record and (second["steps"], first["steps"]) == (4, 3)
+    assert second["settings"] != first["settings"]
+    unknown = run(*hessian[:-1], "--measures=hesian,loss_curve")
+    last = unknown.stderr.strip().splitlines()[-1]
+    assert unknown.returncode != 0 and "unknown measures ['hesian']" in last
+    assert "'asymmetry_factor'" in last and "'hessian'" in last
+    assert len(read_lines(path)) == 2
 
 
 def test_another_config_is_refused_until_it_is_accepted(trained):

@@ -6,7 +6,7 @@ from matplotlib.patches import Rectangle
 
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossLine, LossPlane
-from sam_jax.plotting.landscapes import shades
+from sam_jax.plotting.shades import shades
 
 XS, YS = np.linspace(-1, 1, 7), np.linspace(0, 2, 5)
 BOWL = 1.0 + XS**2 + YS[:, None]  # 1 ... 4

@@ -5,6 +5,8 @@ Groups are "small-batch SAM" and so on; a claim about a group is about the mean 
 
 from collections.abc import Callable
 
+import numpy as np
+
 from experiments.even_better import claim_tests as tests
 from experiments.even_better.claim_tests import Part
 from experiments.even_better.evidence import Evidence, Quantity, model_means
@@ -14,6 +16,7 @@ RHOS = (0.05, 0.1, 0.2)  # of the study's adversarial measures
 SIGMAS = (0.5, 1.0)  # of its average measures
 POOR = 0.5  # below it a correlation is not large, in the words of Cohen (1988)
 SHARE = 0.05  # differences of the test loss below this share of it count as none
+BARRIER = 0.1  # of the ends' test loss: a rise above it makes a barrier
 APPROXIMATELY = 0.1  # the same for losses that are said to be approximately equal
 GROUPS = {
     "SGD": ("sgd", "small"),
@@ -177,6 +180,52 @@ def sometimes_sharper(evidence: Evidence) -> list[Part]:
             quantity,
             "positive",
             confidence=1 - tests.LEVEL / len(quantities),
+        )
+    ]
+
+
+def longer_is_worse(evidence: Evidence) -> list[Part]:
+    """SGD has a higher test loss after twice the epochs."""
+    sgd = _group(evidence, "SGD")
+    if not sgd or not evidence.longer(TEST_LOSS).size:
+        return []
+    both = evidence._replace(
+        models=(evidence.models[sgd[0]],) * 2,
+        values=lambda q: np.concatenate([evidence.longer(q), evidence.values(q)[sgd[:1]]]),
+    )
+    label = "SGD, twice the epochs minus once"
+    return tests.difference(both, label, [0], [1], TEST_LOSS, "positive")
+
+
+def separated(shape: str) -> Callable[[Evidence], list[Part]]:
+    """Between the models of every pair the test loss rises by more than `BARRIER` of its ends'."""
+
+    def parts(evidence: Evidence) -> list[Part]:
+        return [
+            part
+            for pair in evidence.connections
+            for part in tests.above(pair.label, getattr(pair, shape), BARRIER)
+        ]
+
+    return parts
+
+
+def smaller_basins(evidence: Evidence) -> list[Part]:
+    """The basins of large-batch models take a smaller share of the plane than those of small."""
+    pairs = (
+        ("large-batch SAM", "small-batch SAM"),
+        ("large-batch average SAM", "small-batch average SAM"),
+    )
+    return [
+        part
+        for name, other in pairs
+        for part in tests.difference(
+            evidence,
+            f"{name} minus {other}",
+            _group(evidence, name),
+            _group(evidence, other),
+            Quantity("basin_share"),
+            "negative",
         )
     ]
 

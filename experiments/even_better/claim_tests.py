@@ -138,6 +138,23 @@ def better_correlated(
     return [Part(label, f"{found.n} models", *found[:2], 1 - LEVEL, said)]
 
 
+def above(label: str, values: np.ndarray, bound: float) -> list[Part]:
+    """Test whether the mean over seeds of a quantity is above a bound.
+
+    Args:
+      label: What the part is called.
+      values: Shape [seeds].
+      bound: What the claim says that the mean is above of.
+    """
+    found = statistics.mean_difference(values, np.zeros_like(values), paired=True)
+    said = statistics.verdict(_shifted(found.interval, -bound), "positive")
+    needed = ""
+    if said == "undecided":
+        needed = _words(seeds_needed(found, bound), "seeds")
+    count = _seeds(found.n[0])
+    return [Part(label, count, found.difference, found.interval, 1 - LEVEL, said, needed)]
+
+
 def combined(parts: Sequence[Part], combine: str) -> str:
     """Return the verdict of several parts.
 

@@ -7,27 +7,39 @@ import numpy as np
 
 from experiments.even_better.published import published_values
 from experiments.even_better.results import Results
-from experiments.even_better.tables import Column, column_means, columns_of, law, radius
+from experiments.even_better.tables import (
+    BEYOND,
+    Column,
+    column_means,
+    columns_of,
+    law,
+    radius,
+)
 from experiments.formats import csv_text, markdown
 from sam_jax.metrics.statistics import (
     METHODS,
     Correlation,
     MeanAndStderr,
+    PartialCorrelation,
     adjust_p_values,
     correlation,
+    partial_correlation,
 )
 
 RESAMPLES = 1999  # of the bootstrap intervals and the permutation tests
 
 TEST_LOSS = Column("Loss", "test", "test_loss", {"measure": "evaluation"})
-# measure, quantity, name for readers, quantity of published.csv
+TRAIN_LOSS = TEST_LOSS._replace(name="train", quantity="train_loss")
+# measure, quantity, name for readers, quantity of published.csv or None
 QUANTITIES = (
     ("adversarial_sharpness", "perturbed_loss", "Adversarial loss", "adversarial_loss"),
     ("adversarial_sharpness", "sharpness", "Adversarial sharpness", "adversarial_sharpness"),
     ("average_sharpness", "perturbed_loss", "Average loss", "average_loss"),
     ("average_sharpness", "sharpness", "Average sharpness", "average_sharpness"),
     ("asymmetry_factor", "factor", "Asymmetry factor", "asymmetry_factor"),
-)
+    *((column.where["measure"], column.quantity, f"{column.group}: {column.name}", None)
+      for column in BEYOND),
+)  # fmt: skip
 
 
 class CorrelationRow(NamedTuple):
@@ -38,6 +50,7 @@ class CorrelationRow(NamedTuple):
     pearson: Correlation
     spearman: Correlation
     kendall: Correlation
+    partial: PartialCorrelation  # Pearson's, given the training loss
     published: Correlation | None  # from the study's corrected tables
 
 
@@ -51,8 +64,9 @@ test_losses.__test__ = False  # its name is no test for pytest to collect
 
 def correlate(results: Results, column: Column) -> CorrelationRow:
     """Correlate the seed means of a column with those of the test loss."""
-    x = [cell.mean for cell in column_means(results, column)]
-    y = [cell.mean for cell in test_losses(results)]
+    x, y, given = (
+        [cell.mean for cell in column_means(results, c)] for c in (column, TEST_LOSS, TRAIN_LOSS)
+    )
     name, published = next(
         (name, published)
         for measure, quantity, name, published in QUANTITIES
@@ -62,6 +76,7 @@ def correlate(results: Results, column: Column) -> CorrelationRow:
         name=name,
         setting=column_setting(column),
         **{method: correlation(x, y, method, resamples=RESAMPLES) for method in METHODS},
+        partial=partial_correlation(x, y, given),
         # The sound preset measures another quantity than the study did.
         published=published_correlation(
             published, column.where.get("measured_batch"), column.where.get("measured_rho")
@@ -117,6 +132,7 @@ def correlations_csv(rows: list[CorrelationRow]) -> str:
         *("leave_one_out_low", "leave_one_out_high"),
     ]
     columns = [f"{method}_{name}" for method in METHODS for name in names]
+    columns += [f"partial_{name}" for name in ("r", "p_value", "fisher_low", "fisher_high")]
     lines = []
     adjusted = {method: holm_p_values(rows, method) for method in METHODS}
     for index, row in enumerate(rows):
@@ -127,16 +143,20 @@ def correlations_csv(rows: list[CorrelationRow]) -> str:
             values += [found.r, found.n, found.p_value, adjusted[method][index]]
             values += [found.permutation_p_value, *found.fisher_interval]
             values += [*found.bootstrap_interval, *found.leave_one_out]
+        values += [row.partial.r, row.partial.p_value, *row.partial.fisher_interval]
         lines.append([row.name, row.setting, *values, *published])
     return csv_text(["measure", "setting", *columns, "published_r", "published_n"], lines)
 
 
-TEXT_GROUPS = ("", "", *["Pearson"] * 6, *["Spearman"] * 3, *["Kendall"] * 3, "", "Study")
+TEXT_GROUPS = (
+    *("", "", *["Pearson"] * 6, *["Spearman"] * 3, *["Kendall"] * 3),
+    *(*["Pearson, given train loss"] * 2, "", "Study"),
+)
 TEXT_HEADS = (
     *("Quantity", "Measured with"),
     *("r", "95% CI", "bootstrap", "p", "p, Holm", "one left out"),
     *("r", "p", "p, Holm", "τ", "p", "p, Holm"),
-    *("n", "r"),
+    *("r", "p", "n", "r"),
 )
 
 
@@ -152,6 +172,7 @@ def correlation_texts(rows: list[CorrelationRow]) -> list[list[str]]:
         for method in ("spearman", "kendall"):
             found = getattr(row, method)
             line += [signed(found.r), p_text(found.p_value), p_text(holm[method][index])]
+        line += [signed(row.partial.r), p_text(row.partial.p_value)]
         published = signed(row.published.r) if row.published else "—"
         lines.append([*line, str(row.pearson.n), published])
     return lines

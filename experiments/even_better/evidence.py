@@ -6,11 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.even_better.connection_results import Connection, relative_barriers
 from experiments.even_better.correlations import QUANTITIES
 from experiments.even_better.published import BATCH_SIZES, published_cells, published_values
-from experiments.even_better.results import Results, number, select
+from experiments.even_better.results import Model, Results, basin_share, number, select
 from experiments.even_better.tables import Column, column_by_seed, columns_of
 from sam_jax.metrics import statistics
+
+SHAPES = ("curve", "line")
+# The study's SGD for 400 epochs, from its released files (run rose-fog-156); accuracy in per cent.
+LONGER_SGD = {"test_loss": 0.2492, "test_accuracy": 91.53}
 
 
 class Quantity(NamedTuple):
@@ -29,6 +34,14 @@ class ModelKey(NamedTuple):
     rho: float
 
 
+class Connected(NamedTuple):
+    """A pair of models, and how high the test loss rises between them."""
+
+    label: str
+    curve: np.ndarray  # [seeds]: barrier along the trained curve / mean test loss of its ends
+    line: np.ndarray  # the same along the straight line
+
+
 class Evidence(NamedTuple):
     """Models, and any quantity of them as an array of shape [models, seeds]."""
 
@@ -37,6 +50,9 @@ class Evidence(NamedTuple):
     batch_sizes: dict[str, int]  # of "small" and "large"
     seeds: int  # 0 where every model was trained once, without repetitions
     values: Callable[[Quantity], np.ndarray]  # NaN where it was not measured
+    # SGD for twice the epochs, [1, seeds]; without a row where there is none.
+    longer: Callable[[Quantity], np.ndarray] = lambda quantity: np.empty((0, 0))
+    connections: tuple[Connected, ...] = ()
 
     def group(self, optimiser: str, batch: str, rho: float | None = None) -> list[int]:
         """Return the rows of the models with this optimiser, batch and, if given, rho."""
@@ -55,15 +71,36 @@ def study(printed: bool = False) -> Evidence:
         found = published_values(*quantity, printed=printed)
         return (found if found.size else np.full(len(models), np.nan))[:, None]
 
-    return Evidence("Study", models, dict(BATCH_SIZES), 0, values)
+    def longer(quantity: Quantity) -> np.ndarray:
+        return np.array([[LONGER_SGD[quantity.name]]] if quantity.name in LONGER_SGD else [[]])
+
+    return Evidence("Study", models, dict(BATCH_SIZES), 0, values, longer)
 
 
-def runs(results: Results, preset: str) -> Evidence:
-    """Return these runs, measured with one preset ("sound" or "published")."""
+def runs(results: Results, preset: str, pairs: Sequence[Sequence[Connection]] = ()) -> Evidence:
+    """Return these runs, measured with one preset ("sound" or "published").
+
+    Args:
+      results: what was read.
+      preset: the preset; losses, accuracies, planes and curves do not depend on it.
+      pairs: the connections of every pair of models.
+    """
     models = tuple(ModelKey(m.optimiser, m.batch, m.rho) for m in results.models)
     sizes = {model.batch: model.batch_size for model in results.models}
-    values = functools.partial(_run_values, results, preset)
-    return Evidence(f"These runs, {preset} preset", models, sizes, len(results.seeds), values)
+    longer = tuple(model for model in results.longer if model.optimiser == "sgd")[:1]
+    connected = [
+        Connected(found[0].label, *(relative_barriers(found, shape) for shape in SHAPES))
+        for found in pairs
+    ]
+    return Evidence(
+        f"These runs, {preset} preset",
+        models,
+        sizes,
+        len(results.seeds),
+        values=functools.partial(_run_values, results, results.models, preset),
+        longer=functools.partial(_run_values, results, longer, preset),
+        connections=tuple(connected),
+    )
 
 
 def run_column(results: Results, preset: str, quantity: Quantity) -> Column | None:
@@ -109,14 +146,21 @@ def model_means(evidence: Evidence, quantity: Quantity) -> np.ndarray:
     return np.array([statistics.mean_and_stderr(row).mean for row in evidence.values(quantity)])
 
 
-def _run_values(results: Results, preset: str, quantity: Quantity) -> np.ndarray:
-    found = np.full((len(results.models), len(results.seeds)), np.nan)
-    if quantity.name == "curve_rise":
-        rows = {model.name: index for index, model in enumerate(results.models)}
-        for record in select(results, measure="loss_curve", preset=preset):
-            found[rows[record["model"]], results.seeds.index(record["seed"])] = _rise(record)
-    elif column := run_column(results, preset, quantity):
-        return column_by_seed(results, column)
+def _run_values(
+    results: Results, models: tuple[Model, ...], preset: str, quantity: Quantity
+) -> np.ndarray:
+    found = np.full((len(models), len(results.seeds)), np.nan)
+    if quantity.name not in ("curve_rise", "basin_share"):
+        column = run_column(results, preset, quantity)
+        return column_by_seed(results, column, models) if column else found
+    for row, model in enumerate(models):
+        for place, seed in enumerate(results.seeds):
+            if quantity.name == "basin_share" and (model.name, seed) in results.planes:
+                found[row, place] = basin_share(results.planes[model.name, seed])
+            elif quantity.name == "curve_rise":
+                where = {"model": model.name, "seed": seed, "preset": preset}
+                for record in select(results, measure="loss_curve", **where):
+                    found[row, place] = _rise(record)
     return found
 
 

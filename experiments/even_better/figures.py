@@ -137,7 +137,7 @@ def training_figures(results: Results) -> list[ReportFigure]:
     figure, panels = plotting.small_multiples(2, 2, panel=(5.2, 3.8))
     names = (("test_loss", "Test loss", 1.0), ("test_accuracy", "Test accuracy / %", 100.0))
     for axes, (field, y_label, unit) in zip(panels, names, strict=True):
-        pairs = zip(results.models, model_styles(results.models), strict=True)
+        pairs = zip(results.all_models, model_styles(results.all_models), strict=True)
         lines = [history(results, model, style, field, unit) for model, style in pairs]
         lines = [line for line in lines if np.isfinite(line.y).any()]
         if not lines:

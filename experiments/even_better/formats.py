@@ -4,7 +4,7 @@ import csv
 import io
 
 from experiments import formats
-from experiments.even_better.results import OPTIMISERS, Model
+from experiments.even_better.results import OPTIMISERS, Model, longer
 from experiments.even_better.tables import Table, best_rows
 
 TEXT_WIDTH = 100
@@ -19,7 +19,8 @@ def cell_texts(table: Table, column: int) -> list[str]:
 def row_heads(model: Model) -> tuple[str, str, str]:
     """Return optimiser, batch size and rho of a row as text."""
     rho = "—" if model.optimiser == "sgd" else f"{model.rho:g}"
-    return OPTIMISERS[model.optimiser], str(model.batch_size), rho
+    name = OPTIMISERS[model.optimiser] + longer(model.times_epochs)
+    return name, str(model.batch_size), rho
 
 
 def to_csv(table: Table) -> str:
@@ -27,8 +28,8 @@ def to_csv(table: Table) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
-        "table preset model optimiser batch batch_size rho quantity distribution distance "
-        "measured_batch m measured_rho value se n".split()
+        "table preset model optimiser batch batch_size rho times_epochs quantity distribution "
+        "distance measured_batch m measured_rho value se n".split()
     )
     for model, row in zip(table.models, table.cells, strict=True):
         for column, cell in zip(table.columns, row, strict=True):

@@ -6,7 +6,7 @@ from experiments.even_better.results import Model
 
 # The fields of the training config that differ between the models: (group, name).
 PER_MODEL = (
-    *(("", "seed"), ("", "batch_size"), ("instruments", "seed")),
+    *(("", "seed"), ("", "batch_size"), ("", "epochs"), ("instruments", "seed")),
     *(("method", "name"), ("method", "rho"), ("method", "m")),
 )
 METHODS = {"sgd": "none", "sam": "sam", "average_sam": "average_sam"}
@@ -22,14 +22,18 @@ def study_models(config: ml_collections.ConfigDict) -> list[Model]:
         raise ValueError(f"small_batch and large_batch are both {config.small_batch}.")
     batch_sizes = {"small": config.small_batch, "large": config.large_batch}
     models = []
-    for optimiser, batch, rho in config.models:
-        if optimiser not in METHODS or batch not in batch_sizes:
+    for entry in config.models:
+        optimiser, batch, rho, times_epochs = entry if len(entry) == 4 else (None,) * 4
+        if optimiser not in METHODS or batch not in batch_sizes or times_epochs < 1:
             raise ValueError(
-                f"models holds ({optimiser!r}, {batch!r}, {rho!r}); each is (optimiser, batch, "
-                f"rho) with an optimiser of {sorted(METHODS)} and a batch of {sorted(batch_sizes)}."
+                f"models holds {tuple(entry)}; each is (optimiser, batch, rho, times the epochs) "
+                f"with an optimiser of {sorted(METHODS)} and a batch of {sorted(batch_sizes)}."
             )
         name = f"{optimiser}_{batch_sizes[batch]}" + ("" if optimiser == "sgd" else f"_rho{rho:g}")
-        models.append(Model(name, optimiser, batch, batch_sizes[batch], float(rho)))
+        name += "" if times_epochs == 1 else f"_{times_epochs}x_epochs"
+        models.append(
+            Model(name, optimiser, batch, batch_sizes[batch], float(rho), int(times_epochs))
+        )
     if len(set(models)) < len(models):
         raise ValueError("models names the same model twice.")
     return models
@@ -47,6 +51,7 @@ def training_config(
     training = config.training.copy_and_resolve_references()
     training.seed = seed
     training.batch_size = model.batch_size
+    training.epochs = model.times_epochs * training.epochs
     training.method.name = METHODS[model.optimiser]
     training.method.rho = model.rho
     training.method.m = model.batch_size

@@ -6,16 +6,21 @@ from typing import Any
 
 from experiments.even_better import (
     claims_report,
+    connection_figures,
     correlations,
+    definition_figure,
     evidence,
     figures,
     formats,
+    landscape_figures,
     page,
     published_report,
     recomputed,
     separation,
     tables,
+    texts,
 )
+from experiments.even_better.connection_results import Connection, read_connections
 from experiments.even_better.results import PRESETS, Results, read_results
 from experiments.page import Markup, element, figure_html, links, settings_html
 from experiments.page import page as whole_page
@@ -26,9 +31,13 @@ SECTIONS = (
     ("Training", (1,), (7,)),
     ("Adversarial sharpness", (2, 5), (3,)),
     ("Average sharpness", (6, 7), (10,)),
-    ("Asymmetry", (), (5, 6, 11)),
+    ("Asymmetry", (), (1, 5, 6, 11)),
+    ("Relative asymmetry and curvature", ("A",), ()),
+    ("Landscapes", (), (4, 9)),
+    ("Connections", (), (2, 8)),
 )
 PIXELS_PER_INCH = 84  # on the page; the files have more
+TITLES = {1: tables.TABLE_1_TITLE, "A": tables.BEYOND_TITLE}
 TITLE = "An even better understanding of sharpness-aware minimisation: report of these runs"
 
 
@@ -55,7 +64,13 @@ def report(workdir: pathlib.Path | str, settings: dict[str, Any]) -> pathlib.Pat
     for table in all_tables:
         _write(folder / "tables" / f"{table.stem}.csv", formats.to_csv(table))
         _write(folder / "tables" / f"{table.stem}.md", formats.to_markdown(table))
-    all_figures = figures.all_figures(results)
+    pairs = read_connections(workdir)
+    all_figures = [
+        definition_figure.definition_figure(),
+        *figures.all_figures(results),
+        *landscape_figures.landscape_figures(results),
+        *connection_figures.connection_figures(pairs),
+    ]
     for figure in all_figures:
         plotting.save(figure.figure, folder / "figures" / figure.stem)
     sections = [
@@ -64,7 +79,7 @@ def report(workdir: pathlib.Path | str, settings: dict[str, Any]) -> pathlib.Pat
     last = [_correlations(results, folder), _settings(settings)]
     sections.insert(1, _separation(results, all_tables[0], folder))
     _published(results, folder)
-    _claims(results, folder)
+    _claims(results, pairs, folder)
     index = folder / "index.html"
     _write(index, whole_page(TITLE, *_introduction(results), *sections, *last))
     return index
@@ -88,21 +103,9 @@ def _introduction(results: Results) -> list[Markup]:
         element("h1", TITLE),
         element(
             "p",
-            f"{len(results.models)} models. {spread} Bold: the best mean of a column (highest "
-            "accuracy, lowest of everything else, of Ω the lowest that is not negative, because a "
-            "negative Ω means that the loss falls on one side of w*); it need not differ "
-            "significantly from the next.",
+            f"{len(results.all_models)} models. {spread} {texts.BOLD}",
         ),
-        element(
-            "p",
-            "The sound preset measures as sam_jax/metrics/presets.py proposes: running statistics, "
-            "normalised images, the same examples for every m, perturbations of fixed norm, "
-            "isotropic directions. The published preset measures as the study's released code did. "
-            "Every seed draws its own noise, directions and examples, the same for all its models. "
-            "Beside each table are the study's own numbers "
-            "(Boca, Cross, Holm and Korkmaz, 2023; MobileNetV2 on CIFAR-10, one model a row), as "
-            "printed and, where its released data files disagree, as corrected.",
-        ),
+        element("p", texts.PRESETS),
         element(
             "nav",
             element("a", "The study's numbers, printed and recomputed", href="published.html"),
@@ -117,7 +120,7 @@ def _introduction(results: Results) -> list[Markup]:
 
 def _section(
     name: str,
-    numbers: Sequence[int],
+    numbers: Sequence[int | str],
     all_tables: Sequence[tables.Table],
     shown: Sequence[int],
     all_figures: Sequence[figures.ReportFigure],
@@ -125,12 +128,12 @@ def _section(
     children = [element("h2", name, id=_anchor(name))]
     for number in numbers:
         ours = [table for table in all_tables if table.number == number]
-        title = tables.TABLE_1_TITLE if number == 1 else tables.KINDS[number].title
+        title = TITLES.get(number) or tables.KINDS[number].title
         blocks = [_table(table) for table in ours]
         blocks = blocks or [element("p", "These runs: not measured.", class_="muted")]
         children += [
             element("h3", f"Table {number}. {title}"),
-            element("div", element("div", *blocks), page.published_html(number), class_="beside"),
+            element("div", element("div", *blocks), *_published_beside(number), class_="beside"),
         ]
     for number in shown:
         chosen = [figure for figure in all_figures if figure.number == number]
@@ -138,6 +141,12 @@ def _section(
             children.append(element("p", f"Figure {number}: not measured.", class_="muted"))
         children.append(element("div", *map(_figure, chosen), class_="beside"))
     return element("section", *children)
+
+
+def _published_beside(number: int | str) -> list[Markup]:
+    if number == "A":
+        return [element("p", texts.BEYOND, class_="note")]
+    return [page.published_html(number)]
 
 
 def _table(table: tables.Table) -> Markup:
@@ -171,15 +180,7 @@ def _correlations(results: Results, folder: pathlib.Path) -> Markup:
         element("h2", "Correlations with the test loss", id=_anchor("Correlations")),
         element(
             "p",
-            "Over the models' seed means; n counts the models. “95% CI” is Fisher's interval, "
-            "“bootstrap” that of models drawn with replacement (95%, BCa); “one left out” is the "
-            "range of r when any one model is left out; “p, Holm” holds however many of a table's "
-            "coefficients are looked at. The study's r is recomputed "
-            "from its corrected tables (10 models) and shown where the quantity is the same. p "
-            "values and intervals take the models as independent, though those of a seed share "
-            "their initial weights, and Spearman's are approximate for so few. With this many "
-            "coefficients some uncorrected p values fall below 0.05 by chance. The CSV has the "
-            "intervals of all three coefficients and the p values of permutation tests too.",
+            texts.CORRELATIONS,
         ),
         *children,
     )
@@ -224,8 +225,8 @@ def _published(results: Results, folder: pathlib.Path) -> None:
     _write(folder / "published.html", whole_page(published_report.TITLE, *children))
 
 
-def _claims(results: Results, folder: pathlib.Path) -> None:
-    bodies = [evidence.study(), *(evidence.runs(results, preset) for preset in PRESETS)]
+def _claims(results: Results, pairs: Sequence[Sequence[Connection]], folder: pathlib.Path) -> None:
+    bodies = [evidence.study(), *(evidence.runs(results, preset, pairs) for preset in PRESETS)]
     found = claims_report.test_claims(bodies)
     _write_table(
         folder,

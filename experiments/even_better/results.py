@@ -1,7 +1,7 @@
-"""What the runs left in a work directory: models, records and per-epoch histories.
+"""What the runs left in a work directory: models, records, per-epoch histories and planes.
 
-`workdir/models/NAME/seed_S/` holds `records.jsonl` and `metrics.jsonl`, one JSON object a line.
-Where a measurement was repeated, the last line holds.
+`workdir/models/NAME/seed_S/` holds `records.jsonl`, `metrics.jsonl` and `plane.jsonl`, one JSON
+object a line. Where a measurement was repeated, the last line holds.
 """
 
 import math
@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sam_jax.metrics.landscape import LossPlane
+from sam_jax.training.landscapes import read_plane
 from sam_jax.training.records import Record, read
 
 OPTIMISERS = {"sgd": "SGD", "sam": "SAM", "average_sam": "average SAM"}  # in the order of Table 1
 BATCHES = ("small", "large")
 PRESETS = ("sound", "published")
+RISE = 0.5  # of the training loss above that of a model: what lies within is called its basin
 IDENTITY = (
     *("model", "seed", "measure", "preset"),
     *("measured_batch", "m", "measured_rho", "distribution", "distance"),
@@ -30,20 +33,28 @@ class Model(NamedTuple):
     batch: str
     batch_size: int
     rho: float
+    times_epochs: int  # trained for so many times the epochs of the config
 
     @property
     def label(self) -> str:
         """The study's way of naming a model, such as "128-SAM ρ=0.1"."""
-        return model_label(self.optimiser, self.batch_size, self.rho)
+        return model_label(self.optimiser, self.batch_size, self.rho) + longer(self.times_epochs)
 
 
 class Results(NamedTuple):
     """Everything that was read."""
 
-    models: tuple[Model, ...]  # in the order of Table 1
+    models: tuple[Model, ...]  # those that are compared, in the order of Table 1
+    longer: tuple[Model, ...]  # those that were trained for more epochs
     seeds: tuple[int, ...]
     records: tuple[Record, ...]
     histories: dict[tuple[str, int], tuple[Record, ...]]  # by (model name, seed)
+    planes: dict[tuple[str, int], LossPlane]  # likewise
+
+    @property
+    def all_models(self) -> tuple[Model, ...]:
+        """All models, each optimiser and batch together."""
+        return tuple(sorted(self.models + self.longer, key=_table_1_order))
 
 
 def model_label(optimiser: str, batch_size: int, rho: float) -> str:
@@ -54,6 +65,15 @@ def model_label(optimiser: str, batch_size: int, rho: float) -> str:
     """
     short = {"sgd": "SGD", "sam": "SAM", "average_sam": "avg-SAM"}[optimiser]
     return f"{batch_size}-{short}" + ("" if optimiser == "sgd" else f" ρ={rho:g}")
+
+
+def longer(times_epochs: int) -> str:
+    """Return what a model's label says of its epochs.
+
+    >>> longer(1), longer(2)
+    ('', ', 2× epochs')
+    """
+    return "" if times_epochs == 1 else f", {times_epochs}× epochs"
 
 
 def read_results(workdir: pathlib.Path | str) -> Results:
@@ -76,19 +96,27 @@ def read_results(workdir: pathlib.Path | str) -> Results:
         )
     records = tuple(latest.values())
     models = {
-        Model(r["model"], r["optimiser"], r["batch"], int(r["batch_size"]), float(r["rho"]))
+        Model(
+            *(r["model"], r["optimiser"], r["batch"], int(r["batch_size"]), float(r["rho"])),
+            times_epochs=int(r["times_epochs"]),
+        )
         for r in records
     }
-    histories = {
-        (lines[0]["model"], lines[0]["seed"]): _by_epoch(read(folder / "metrics.jsonl"))
-        for folder, lines in found.items()
-        if lines
-    }
+    ordered = sorted(models, key=_table_1_order)
+    names = {folder: (lines[0]["model"], lines[0]["seed"]) for folder, lines in found.items()
+             if lines}  # fmt: skip
+    histories = {name: _by_epoch(read(folder / "metrics.jsonl")) for folder, name in names.items()}
     return Results(
-        models=tuple(sorted(models, key=_table_1_order)),
+        models=tuple(model for model in ordered if model.times_epochs == 1),
+        longer=tuple(model for model in ordered if model.times_epochs != 1),
         seeds=tuple(sorted({record["seed"] for record in records})),
         records=records,
         histories=histories,
+        planes={
+            name: read_plane(folder / "plane.jsonl")
+            for folder, name in names.items()
+            if (folder / "plane.jsonl").exists()
+        },
     )
 
 
@@ -128,6 +156,16 @@ def settings_of(
     return [dict(zip(names, values, strict=True)) for values in ordered]
 
 
+def basin_share(plane: LossPlane) -> float:
+    """Return the share of a plane's points whose loss is less than RISE above that of its middle.
+
+    NaN where the middle is not finite; a point that is not finite is above.
+    """
+    values = np.asarray(plane.values["train_loss"])
+    middle = values[np.argmin(np.abs(plane.ys)), np.argmin(np.abs(plane.xs))]
+    return float(np.mean(values < middle + RISE)) if np.isfinite(middle) else np.nan
+
+
 def number(value: Any) -> float:
     """Return a float; None, for what was not computed, is NaN."""
     return math.nan if value is None else float(value)
@@ -138,9 +176,9 @@ def _by_epoch(lines: list[Record]) -> tuple[Record, ...]:
     return tuple(epochs[epoch] for epoch in sorted(epochs))
 
 
-def _table_1_order(model: Model) -> tuple[int, int, float, str]:
+def _table_1_order(model: Model) -> tuple[int, int, float, int, str]:
     optimiser = list(OPTIMISERS).index(model.optimiser)
-    return optimiser, BATCHES.index(model.batch), model.rho, model.name
+    return optimiser, BATCHES.index(model.batch), model.rho, model.times_epochs, model.name
 
 
 def _rank(value: Any) -> tuple[int, float, str]:

@@ -1,18 +1,17 @@
 """Train and measure every model of the study; what is finished is never run again."""
 
 import itertools
-import json
 import pathlib
-import zlib
 
 import ml_collections
 
+from experiments.even_better.connections import run_connection, study_pairs
 from experiments.even_better.models import study_models, training_config
+from experiments.even_better.planes import run_plane
 from experiments.even_better.results import Model
 from sam_jax.training import records, workdirs
 from sam_jax.training.loop import load_trained, train_and_evaluate
-from sam_jax.training.measure import evaluation_record, instrument_records
-from sam_jax.training.progress import watch
+from sam_jax.training.measure import measurements, record_measurements
 
 
 def run(
@@ -20,10 +19,11 @@ def run(
     workdir: pathlib.Path | str,
     accept_config_changes: bool = False,
 ) -> None:
-    """Train and measure all models over all seeds.
+    """Train and measure all models over all seeds, then the curves between pairs of them.
 
     Every model and seed has a folder, workdir/models/NAME/seed_S: a run of `sam_jax.train` with a
-    records.jsonl of what was measured on it. A model that was cut goes on from its last checkpoint.
+    records.jsonl of what was measured on it and a plane.jsonl of the losses around it. A model that
+    was cut goes on from its last checkpoint. Curves are in workdir/curves.
 
     Args:
       config: as in configs/even_better/digits.py.
@@ -35,7 +35,7 @@ def run(
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
     """
-    models = study_models(config)
+    models, pairs = study_models(config), study_pairs(config)
     workdir = pathlib.Path(workdir)
     workdirs.claim(workdir, config, accept_config_changes)
     runs = list(itertools.product(config.seeds, models))
@@ -44,15 +44,19 @@ def run(
         label = f"[{number}/{len(runs)}] {model.name} seed {seed}"
         training = training_config(config, model, seed)
         epoch = train_and_evaluate(training, folder, label, accept_config_changes)["epoch"]
-        settings = _digest(training, config.presets)
-        measured = records.read(folder / "records.jsonl")
-        if not measured or (measured[0].get("epoch"), measured[0].get("settings")) != (
-            epoch,
-            settings,
-        ):
-            about = {**model._asdict(), "model": model.name, "seed": seed, "settings": settings}
-            del about["name"]
-            _measure(config, training.instruments, about, folder, label)
+        about = {
+            **{name: value for name, value in model._asdict().items() if name != "name"},
+            "model": model.name,
+            "seed": seed,
+            "settings": _digest(training, config.presets),
+            "epoch": epoch,
+        }
+        _measure(config, training.instruments, about, folder, label)
+        run_plane(config, folder, seed, f"{label} plane")
+    curves = list(itertools.product(config.seeds, pairs))
+    for number, (seed, ends) in enumerate(curves, start=1):
+        label = f"[{number}/{len(curves)}] {ends[0].name} to {ends[1].name} seed {seed}"
+        run_connection(config, workdir, ends, seed, label, accept_config_changes)
 
 
 def outdated(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:
@@ -73,8 +77,7 @@ def _folder(workdir: pathlib.Path, model: Model, seed: int) -> pathlib.Path:
 
 def _digest(training: ml_collections.ConfigDict, presets: tuple[str, ...]) -> str:
     """Return a short name of how a model is measured, the same where it is the same."""
-    settings = [workdirs.plain(training.instruments), list(presets)]
-    return f"{zlib.crc32(json.dumps(settings, sort_keys=True).encode()):08x}"
+    return records.digest([workdirs.plain(training.instruments), list(presets)])
 
 
 def _measure(
@@ -84,13 +87,19 @@ def _measure(
     folder: pathlib.Path,
     label: str,
 ) -> None:
-    """Write the records of a trained model, all at once so that a cut leaves none."""
+    """Write the records of a trained model, from where a cut run stopped."""
+    path = folder / "records.jsonl"
+    found = records.read(path)
+    if any(record.get(name) != about[name] for record in found for name in ("settings", "epoch")):
+        path.unlink()  # of another epoch, or measured in another way
+        found = []
+    if found and len(found) == found[0].get("measurements"):
+        return  # complete, which is known without loading the data and the model
     _, trained = load_trained(folder)
-    about = {**about, "epoch": trained.epoch}
     batches = {config.small_batch: "small", config.large_batch: "large"}
-    measured = [evaluation_record(trained)]
-    for record in watch(label, instrument_records(trained, instruments, tuple(config.presets))):
-        if "m" in record:
-            record["measured_batch"] = batches[record["m"]]
-        measured.append(record)
-    records.rewrite(folder / "records.jsonl", [{**about, **record} for record in measured])
+    wanted = []
+    for measurement in measurements(trained, instruments, tuple(config.presets)):
+        m = measurement.about.get("m")
+        named = {} if m is None else {"measured_batch": batches[m]}
+        wanted.append(measurement._replace(about=measurement.about | named))
+    record_measurements(path, wanted, {**about, "measurements": len(wanted)}, label)

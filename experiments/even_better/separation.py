@@ -44,16 +44,16 @@ def pairs(results: Results, table: Table) -> list[Pair]:
       results: What was read.
       table: Table 1 of it.
     """
-    values = [column_by_seed(results, column) for column in table.columns]
+    values = [column_by_seed(results, column, table.models) for column in table.columns]
     return [
         Pair(
-            results.models[j],
-            results.models[i],
+            table.models[j],
+            table.models[i],
             index,
             statistics.mean_difference(ours[j], ours[i], paired=True),
         )
         for index, ours in enumerate(values)
-        for i, j in itertools.combinations(range(len(results.models)), 2)
+        for i, j in itertools.combinations(range(len(table.models)), 2)
     ]
 
 

@@ -25,7 +25,7 @@ class Column(NamedTuple):
     name: str
     quantity: str
     where: dict[str, Any]
-    best: str = "min"
+    best: str = "min"  # "max", or "none" where no end of the scale is better
     scale: float = 1.0
     floor: float = -math.inf  # a mean below it is out of the quantity's range and never the best
 
@@ -33,7 +33,7 @@ class Column(NamedTuple):
 class Table(NamedTuple):
     """A table; `cells[i][j]` belongs to `models[i]` and `columns[j]`."""
 
-    number: int
+    number: int | str  # "A" for what the study has no table of
     preset: str | None
     title: str
     models: tuple[Model, ...]
@@ -66,7 +66,29 @@ SETTINGS = {
     "average_sharpness": ("distribution", "measured_batch", "m", "measured_rho"),
     "asymmetry_factor": ("distribution", "distance"),
     "loss_curve": ("distribution",),
+    "asymmetry_index": ("distribution", "normalisation", "distance"),
+    "level_set_widths": ("distribution", "normalisation", "rise"),
+    "hessian": (),
 }
+BEYOND_TITLE = "Asymmetry relative to the weights, and curvature"
+
+
+def _beyond(group: str, name: str, measure: str, quantity: str) -> Column:
+    where = {"measure": measure, "preset": "sound"}
+    return Column(group, name, quantity, where, best="none")
+
+
+# What the study did not measure: asymmetry relative to the weights, and the Hessian.
+BEYOND = (
+    _beyond("Asymmetry index", "1 − mean |a|", "asymmetry_index", "index"),
+    _beyond("Asymmetry index", "odd part", "asymmetry_index", "mean_absolute_odd"),
+    _beyond("Asymmetry index", "even part", "asymmetry_index", "mean_even"),
+    _beyond("Level sets", "min / max", "level_set_widths", "factor"),
+    _beyond("Level sets", "width", "level_set_widths", "mean_width"),
+    _beyond("Hessian", "top λ", "hessian", "top_eigenvalue"),
+    _beyond("Hessian", "bottom λ", "hessian", "bottom_eigenvalue"),
+    _beyond("Hessian", "trace", "hessian", "trace"),
+)
 
 
 def columns_of(results: Results, measure: str, preset: str, quantity: str) -> tuple[Column, ...]:
@@ -117,34 +139,47 @@ def table_1(results: Results) -> Table:
     )
     for preset in PRESETS:
         columns += columns_of(results, "asymmetry_factor", preset, "factor")
-    return _filled(results, Table(1, None, TABLE_1_TITLE, (), columns, ()))
+    return _filled(results, Table(1, None, TABLE_1_TITLE, results.all_models, columns, ()))
 
 
 def sharpness_table(results: Results, number: int, preset: str) -> Table:
     """Return Table 2, 5, 6 or 7; without columns where nothing was measured."""
     kind = KINDS[number]
     columns = columns_of(results, kind.measure, preset, kind.quantity)
-    return _filled(results, Table(number, preset, kind.title, (), columns, ()))
+    return _filled(results, Table(number, preset, kind.title, results.models, columns, ()))
+
+
+def beyond_table(results: Results) -> Table:
+    """Return what the study did not measure; without columns where nothing was measured."""
+    columns = tuple(column for column in BEYOND if select(results, **column.where))
+    return _filled(results, Table("A", "sound", BEYOND_TITLE, results.all_models, columns, ()))
 
 
 def all_tables(results: Results) -> list[Table]:
     """Return every table that has something to show, the sound preset before the published."""
     tables = [sharpness_table(results, n, preset) for n in sorted(KINDS) for preset in PRESETS]
+    tables.append(beyond_table(results))
     return [table_1(results), *(table for table in tables if table.columns)]
 
 
-def column_means(results: Results, column: Column) -> list[MeanAndStderr]:
-    """Return mean and standard error over seeds for every model."""
-    return [mean_and_stderr(row) for row in column_by_seed(results, column)]
+def column_means(
+    results: Results, column: Column, models: tuple[Model, ...] | None = None
+) -> list[MeanAndStderr]:
+    """Return mean and standard error over seeds for every model; None: those compared."""
+    return [mean_and_stderr(row) for row in column_by_seed(results, column, models)]
 
 
-def column_by_seed(results: Results, column: Column) -> np.ndarray:
+def column_by_seed(
+    results: Results, column: Column, models: tuple[Model, ...] | None = None
+) -> np.ndarray:
     """Return a column's values, shape [models, seeds]; NaN where it was not measured."""
-    values = np.full((len(results.models), len(results.seeds)), np.nan)
-    rows = {model.name: row for row, model in enumerate(results.models)}
+    models = results.models if models is None else models
+    values = np.full((len(models), len(results.seeds)), np.nan)
+    rows = {model.name: row for row, model in enumerate(models)}
     for record in select(results, **column.where):
-        place = rows[record["model"]], results.seeds.index(record["seed"])
-        values[place] = column.scale * number(record.get(column.quantity))
+        if record["model"] in rows:
+            place = rows[record["model"]], results.seeds.index(record["seed"])
+            values[place] = column.scale * number(record.get(column.quantity))
     return values
 
 
@@ -153,7 +188,7 @@ def best_rows(table: Table, column: int) -> set[int]:
     means = {i: row[column].mean for i, row in enumerate(table.cells)}
     floor = table.columns[column].floor
     means = {i: mean for i, mean in means.items() if math.isfinite(mean) and mean >= floor}
-    if not means:
+    if not means or table.columns[column].best == "none":
         return set()
     best = (max if table.columns[column].best == "max" else min)(means.values())
     return {i for i, mean in means.items() if mean == best}
@@ -170,5 +205,5 @@ def repeated_columns(table: Table) -> bool:
 
 
 def _filled(results: Results, table: Table) -> Table:
-    columns = [column_means(results, column) for column in table.columns]
-    return table._replace(models=results.models, cells=tuple(zip(*columns, strict=True)))
+    columns = [column_means(results, column, table.models) for column in table.columns]
+    return table._replace(cells=tuple(zip(*columns, strict=True)))

@@ -14,6 +14,7 @@ from sam_jax.metrics.curve_geometry import Plane as Plane
 from sam_jax.metrics.curve_geometry import chord_lengths as chord_lengths
 from sam_jax.metrics.curve_geometry import curve_coordinates as curve_coordinates
 from sam_jax.metrics.curve_geometry import curve_length as curve_length
+from sam_jax.metrics.curve_geometry import grid_around as grid_around
 from sam_jax.metrics.curve_geometry import plane_coordinates as plane_coordinates
 from sam_jax.metrics.curve_geometry import plane_through as plane_through
 from sam_jax.metrics.curve_losses import Barrier as Barrier
@@ -35,7 +36,6 @@ from sam_jax.metrics.eigenvalues import hessian_eigenvalues as hessian_eigenvalu
 from sam_jax.metrics.hessian import hessian_vector_product as hessian_vector_product
 from sam_jax.metrics.landscape import LossLine as LossLine
 from sam_jax.metrics.landscape import LossPlane as LossPlane
-from sam_jax.metrics.landscape import grid_around as grid_around
 from sam_jax.metrics.landscape import loss_line as loss_line
 from sam_jax.metrics.landscape import loss_plane as loss_plane
 from sam_jax.metrics.level_sets import LevelSetWidths as LevelSetWidths

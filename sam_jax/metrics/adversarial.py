@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.metrics import balls
-from sam_jax.metrics.checks import check_batches, check_count, check_positive
+from sam_jax.metrics.checks import check_batches, check_count, check_loss, check_positive
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error, widen_all
 from sam_jax.pytree import add, is_key
 from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree, Scalar, ScalarOrSchedule
@@ -104,8 +104,9 @@ def adversarial_sharpness(
     Raises:
       ValueError: for a negative `rho` or `restarts`, `steps` below one, a `step_size` that is not
         positive, restarts without a typed key, an unknown norm or metric, a mask that does not fit
-        or chooses nothing, batches without two common leading axes, or a `loss_fn` without a
-        scalar value.
+        or chooses nothing, batches without two common leading axes, a `loss_fn` without a scalar
+        value, or losses at `params` of which none is finite (under jit they are not known, and
+        the sharpness is not finite).
 
     References:
       Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -164,6 +165,7 @@ def adversarial_sharpness(
         return losses[0, 0], jnp.max(losses[:, 1:])
 
     before, after = jax.lax.map(measure, (jnp.arange(_number(batches)), batches))
+    check_loss(before)
     return AdversarialSharpness(
         loss=jnp.mean(before),
         perturbed_loss=jnp.mean(after),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.checks import check_positive
+from sam_jax.metrics.checks import check_loss, check_positive
 from sam_jax.metrics.directions import choose_directions
 from sam_jax.metrics.evaluation import (
     full_precision,
@@ -91,8 +91,9 @@ def asymmetry_factor(
     Raises:
       ValueError: unless exactly one of `key` and `directions` is given, and for a `distance`
         that is not positive, `num_directions` below one, an unknown distribution or
-        normalisation, directions that are zero or do not fit `params`, or a `loss_fn` without a
-        scalar value.
+        normalisation, directions that are zero, not finite or do not fit `params`, a `loss_fn`
+        without a scalar value, or a loss at `params` that is not finite (under jit it is not
+        known, and the rises are not finite).
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
@@ -144,6 +145,7 @@ def rises_on_both_sides(
         indices=jnp.asarray([0, *sides, *sides]),
         distances=distance * np.repeat([0.0, 1.0, -1.0], [1, count, count]),
     )
+    check_loss(losses[0])
     plus, minus = jnp.split(losses[1:] - losses[0], 2)
     return losses[0], plus, minus
 

@@ -10,6 +10,7 @@ from sam_jax.metrics.checks import (
     check_batches,
     check_count,
     check_distribution,
+    check_loss,
     check_positive,
 )
 from sam_jax.metrics.evaluation import (
@@ -88,8 +89,9 @@ def average_sharpness(
 
     Raises:
       ValueError: for a negative `rho`, `draws` below one, an unknown distribution, a mask
-        that does not fit or chooses nothing, batches without two common leading axes, or a
-        `loss_fn` without a scalar value.
+        that does not fit or chooses nothing, batches without two common leading axes, a
+        `loss_fn` without a scalar value, or a loss at `params` that is not finite (under jit it
+        is not known, and the sharpness is not finite).
 
     References:
       Andriushchenko et al., A Modern Look at the Relationship between Sharpness and
@@ -124,6 +126,7 @@ def average_sharpness(
         distances=rho * (jnp.arange(-1, draws) >= 0),
     )
     loss, perturbed = losses[0], losses[1:]
+    check_loss(loss)
     return AverageSharpness(
         loss=loss,
         perturbed_loss=jnp.mean(perturbed),

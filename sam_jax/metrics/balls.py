@@ -5,16 +5,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.pytree import (
-    chosen_leaves,
-    norm,
-    normalise,
-    random_like,
-    safe_divide,
-    scale,
-    stack,
-    widen,
-)
+from sam_jax.metrics.checks import check_mask
+from sam_jax.pytree import norm, normalise, random_like, safe_divide, scale, stack, widen
 from sam_jax.typing import Gradients, Key, Mask, Params, PyTree, Scalar
 
 NORMS = ("l2", "linf")
@@ -55,7 +47,7 @@ def semi_axes(params: Params, mask: Mask, *, adaptive: bool) -> PyTree | None:
         return jax.tree.map(jnp.abs, params) if adaptive else None
     return jax.tree.map(
         lambda keep, w: jnp.where(keep, jnp.abs(w) if adaptive else 1, jnp.zeros_like(w)),
-        _chosen_leaves(mask, params),
+        check_mask(mask, params),
         params,
     )
 
@@ -232,15 +224,3 @@ def check_ball(norm: str, metric: str) -> None:
 def _times(factors: PyTree | None, tree: PyTree) -> PyTree:
     """Return the product leaf by leaf; None stands for one."""
     return tree if factors is None else jax.tree.map(jnp.multiply, factors, tree)
-
-
-def _chosen_leaves(mask: Mask, params: Params) -> PyTree:
-    """Return the mask's booleans, one for each leaf of `params`."""
-    chosen = chosen_leaves(mask, params, params)
-    leaves = jax.tree.leaves(chosen)
-    for leaf in leaves:
-        if jnp.ndim(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.bool_):
-            raise ValueError(f"mask must hold one boolean a leaf, got {leaf!r}.")
-    if not any(isinstance(leaf, jax.core.Tracer) or leaf for leaf in leaves):
-        raise ValueError("mask must choose at least one leaf of params, and chooses none.")
-    return chosen

@@ -84,8 +84,14 @@ def asymmetry_index(
     Raises:
       ValueError: unless exactly one of `key` and `directions` is given, and for a `distance`
         that is not positive, `num_directions` below one, an unknown distribution or
-        normalisation, directions that are zero or do not fit `params`, or a `loss_fn` without a
-        scalar value.
+        normalisation, directions that are zero, not finite or do not fit `params`, a `loss_fn`
+        without a scalar value, or a loss at `params` that is not finite (under jit it is not
+        known, and the rises are not finite).
+
+    References:
+      Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
+      Minimisation, 2023, https://github.com/Kausta/R252_SAM (the
+      ratio that this index bounds).
 
     >>> loss_fn = lambda w: jnp.sum(jnp.where(w > 0, 1.0, 3.0) * w**2)
     >>> result = asymmetry_index(loss_fn, jnp.zeros(2), 2.0, directions=jnp.eye(2))

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.typing import Batch, Params, PyTree, Scalar
+from sam_jax.pytree import chosen_leaves
+from sam_jax.typing import Batch, Mask, Params, PyTree, Scalar
 
 
 def check_count(name: str, value: int) -> None:
@@ -20,7 +21,7 @@ def check_positive(name: str, value: Scalar, *, or_zero: bool = False) -> None:
 
     A value that is traced by jit is not known yet and passes.
     """
-    if isinstance(value, jax.core.Tracer):
+    if not is_known(value):
         return
     wanted = "zero or a positive number" if or_zero else "a positive number"
     if np.ndim(value) != 0 or not np.isfinite(value) or value < 0 or (value == 0 and not or_zero):
@@ -31,6 +32,47 @@ def check_distribution(distribution: str, known: tuple[str, ...]) -> None:
     """Raise a ValueError that lists the known laws unless `distribution` is one of them."""
     if distribution not in known:
         raise ValueError(f"distribution must be one of {list(known)}, got {distribution!r}.")
+
+
+def check_vector(name: str, values: jax.Array) -> jax.Array:
+    """Return `values` as an array, at least one number and all of them finite.
+
+    Raises:
+      ValueError: they are no vector, or known not to be finite.
+    """
+    values = jnp.asarray(values)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"{name} must have the shape [k], k >= 1, got {values.shape}.")
+    check_finite(name, values)
+    return values
+
+
+def check_finite(name: str, tree: PyTree) -> None:
+    """Raise a ValueError that names a leaf where `tree` is known to be infinite or NaN."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
+            place = f" at {jax.tree_util.keystr(path)}" if path else ""
+            raise ValueError(
+                f"{name} must be finite, got infinity or NaN{place}. Look for an overflow, or "
+                "for a run that diverged."
+            )
+
+
+def check_loss(losses: jax.Array) -> None:
+    """Raise a ValueError where the loss at the parameters is known and nowhere finite.
+
+    For instruments that subtract it, because all they could return is NaN. A loss that is traced by
+    jit is not known yet: there NaN stays NaN.
+
+    Args:
+      losses: L(w), a scalar; or those of several batches, of which one finite one is enough.
+    """
+    if is_known(losses) and not np.isfinite(np.asarray(losses)).any():
+        raise ValueError(
+            "The loss at params must be finite, because the rises above it are measured; loss_fn "
+            f"returned {np.ravel(losses)[0]}. Look for a run that diverged, or for examples that "
+            "are not finite."
+        )
 
 
 def check_batches(batches: Batch) -> None:
@@ -58,6 +100,17 @@ def check_direction(name: str, direction: PyTree, params: Params) -> None:
             )
 
 
+def check_moves(name: str, direction: PyTree, params: Params) -> None:
+    """Raise a ValueError unless `direction` fits `params` and leads somewhere.
+
+    A direction that is traced by jit is not known yet and passes as finite and not zero.
+    """
+    check_direction(name, direction, params)
+    check_finite(name, direction)
+    if is_zero(direction):
+        raise ValueError(f"{name} is zero, so all points along it are one. Give another.")
+
+
 def check_directions(directions: PyTree, params: Params) -> int:
     """Return the number of directions, stacked along the leading axis of every leaf.
 
@@ -79,6 +132,33 @@ def check_directions(directions: PyTree, params: Params) -> int:
             f"got {sorted(counts)}."
         )
     return counts.pop()
+
+
+def check_mask(mask: Mask, params: Params) -> PyTree:
+    """Return the mask's booleans, one for each leaf of `params`.
+
+    Raises:
+      ValueError: the mask does not fit `params`, holds something else than booleans, or chooses
+        no leaf.
+    """
+    chosen = chosen_leaves(mask, params, params)
+    leaves = jax.tree.leaves(chosen)
+    for leaf in leaves:
+        if jnp.ndim(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.bool_):
+            raise ValueError(f"mask must hold one boolean a leaf, got {leaf!r}.")
+    if is_known(leaves) and not any(leaves):
+        raise ValueError("mask must choose at least one leaf of params, and chooses none.")
+    return chosen
+
+
+def is_known(tree: PyTree) -> bool:
+    """Say whether no leaf of `tree` is traced by jit, so that all numbers can be looked at."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def is_zero(tree: PyTree) -> bool:
+    """Say whether all numbers of `tree` are known to be zero."""
+    return is_known(tree) and not any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(tree))
 
 
 def _check_structure(name: str, tree: PyTree, params: Params) -> None:

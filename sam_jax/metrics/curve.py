@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from sam_jax.metrics.checks import check_direction
+from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision, losses_along, scalar_loss, widen_all
 from sam_jax.typing import LossFn, Params, PyTree
 
@@ -12,31 +12,37 @@ from sam_jax.typing import LossFn, Params, PyTree
 def loss_curve(
     loss_fn: LossFn, params: Params, direction: PyTree, distances: jax.Array
 ) -> jax.Array:
-    """Return the losses at `params + distance * direction` for every distance.
+    r"""Return the losses at `params + distance * direction` for every distance.
+
+    .. math::
+      L(w + t_j \, d)
 
     Figures 6 and 11 of the study of asymmetry are such curves along one "uniform" direction of
-    `random_directions`, at 21 distances.
+    `random_directions`, at 21 distances. The points run one after the other, at the cost of k
+    losses. Jit the call to compile it once for many models and directions.
 
     Args:
       loss_fn: `loss_fn(params)` -> scalar, the loss over the whole set.
-      params: parameters. They are widened to float32 if narrower.
-      direction: a pytree like `params`; it is used as given and not scaled to unit norm.
-      distances: shape [k], in units of the length of `direction`, of either sign.
+      params: parameters w. They are widened to float32 if narrower.
+      direction: d, a pytree like `params`; it is used as given and not scaled to unit norm.
+      distances: t, shape [k], in units of the length of `direction`, of either sign.
 
     Returns:
-      The losses, shape [k], in float32 or wider.
+      The losses, shape [k], in float32 or wider; one that is not finite is kept.
 
     Raises:
-      ValueError: for a direction that does not fit `params`, distances that are not a
-        non-empty vector, or a `loss_fn` without a scalar value.
+      ValueError: for a direction that does not fit `params`, is zero or not finite, distances
+        that are not a non-empty vector of finite numbers, or a `loss_fn` without a scalar value.
+
+    References:
+      Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
+      Minimisation, 2023, https://github.com/Kausta/R252_SAM.
 
     >>> loss_curve(jnp.sum, jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]), [-1.0, 0.0, 3.0]).tolist()
     [2.0, 3.0, 6.0]
     """
-    check_direction("direction", direction, params)
-    distances = jnp.asarray(distances)
-    if distances.ndim != 1 or distances.size == 0:
-        raise ValueError(f"distances must have the shape [k], k >= 1, got {distances.shape}.")
+    check_moves("direction", direction, params)
+    distances = check_vector("distances", distances)
     return losses_along(
         scalar_loss(loss_fn),
         widen_all(params),

@@ -1,4 +1,4 @@
-"""Lengths of curves between models, and the plane through three of them, in float64 on the host.
+"""Lengths of curves between models, and planes through them, in float64 on the host.
 
 Differences of nearby models are small beside the models themselves. In float32 an orthogonal
 coordinate that should be zero comes out as about 0.01 for a network of two million parameters.
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.checks import check_direction
+from sam_jax.metrics.checks import check_direction, check_finite
 from sam_jax.metrics.curves import host_coefficients, number_of_controls
 from sam_jax.typing import Params, PyTree
 
@@ -38,7 +38,11 @@ def chord_lengths(controls: PyTree, positions: np.ndarray, kind: str = "chain") 
       kind: "chain" or "bezier".
 
     Returns:
-      float64 [n - 1]. One pass over the control points serves any number of positions.
+      float64 [n - 1], in units of distance between parameters. One pass over the control points
+      serves any number of positions.
+
+    Raises:
+      ValueError: as `curve_coefficients`, or the leaves differ in their leading axis.
 
     >>> chord_lengths(jnp.array([[0.0], [4.0], [1.0]]), np.array([0.0, 0.5, 1.0])).tolist()
     [4.0, 3.0]
@@ -56,11 +60,20 @@ def chord_lengths(controls: PyTree, positions: np.ndarray, kind: str = "chain") 
 
 
 def curve_length(controls: PyTree, kind: str = "chain") -> float:
-    """Return the length of a curve: exact for a chain, by 256 chords a segment for a Bezier curve.
+    r"""Return the length of a curve: exact for a chain, by 256 chords a segment for a Bezier curve.
+
+    .. math::
+      \int_0^1 \|w'(t)\|_2 \, dt
 
     Args:
       controls: the control points, leaves [K + 1, ...].
       kind: "chain" or "bezier".
+
+    Returns:
+      The length, in units of distance between parameters.
+
+    Raises:
+      ValueError: as `chord_lengths`.
 
     >>> curve_length(jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
     9.0
@@ -89,7 +102,7 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
       A Plane; `origin + x * first_axis + y * second_axis` is the model at (x, y).
 
     Raises:
-      ValueError: the models do not fit each other, or they lie on one line to rounding.
+      ValueError: the models do not fit each other, are not finite, or lie on one line to rounding.
 
     >>> plane = plane_through(jnp.array([0.0, 0.0]), jnp.array([2.0, 0.0]), jnp.array([1.0, 3.0]))
     >>> plane.coordinates.tolist()
@@ -97,8 +110,9 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
 
     Source: Garipov et al. 2018, figure 1, with the orthogonalisation in float64.
     """
-    check_direction("second", second, first)
-    check_direction("third", third, first)
+    for name, model in (("first", first), ("second", second), ("third", third)):
+        check_direction(name, model, first)
+        check_finite(name, model)
     origin = jax.tree.map(_wide, first)
     along, aside = _subtract(second, origin), _subtract(third, origin)
     resolution = 4 * _epsilon(first) * max(_norm(origin), _norm(along), _norm(aside))
@@ -122,14 +136,24 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
 
 
 def plane_coordinates(plane: Plane, params: Params) -> np.ndarray:
-    """Return the coordinates of the orthogonal projection of a model onto a plane.
+    r"""Return the coordinates of the orthogonal projection of a model onto a plane.
+
+    .. math::
+      x = \langle w - o, u \rangle, \qquad y = \langle w - o, v \rangle
 
     Args:
-      plane: from `plane_through`.
-      params: a model of the same architecture, in the plane or not.
+      plane: its origin o and its axes u and v, from `plane_through` or `trajectory_plane`.
+      params: w, a model of the same architecture, in the plane or not.
 
     Returns:
       (x, y), float64 [2], in units of distance between parameters.
+
+    Raises:
+      ValueError: the model does not fit the plane.
+
+    >>> plane = plane_through(jnp.zeros(3), jnp.array([2.0, 0, 0]), jnp.array([1.0, 3, 0]))
+    >>> plane_coordinates(plane, jnp.array([4.0, 5.0, 6.0])).tolist()
+    [4.0, 5.0]
     """
     check_direction("params", params, plane.origin)
     offset = _subtract(params, plane.origin)
@@ -139,21 +163,66 @@ def plane_coordinates(plane: Plane, params: Params) -> np.ndarray:
 def curve_coordinates(
     plane: Plane, controls: PyTree, positions: np.ndarray, kind: str = "chain"
 ) -> np.ndarray:
-    """Return the coordinates of points of a curve, projected onto a plane.
+    r"""Return the coordinates of points of a curve, projected onto a plane.
+
+    .. math::
+      (x, y)(t) = \sum_k c_k(t) \, (x_k, y_k)
+
+    with the coordinates (x_k, y_k) of the control points and their weights of
+    `curve_coefficients`.
 
     Args:
-      plane: from `plane_through`.
+      plane: from `plane_through` or `trajectory_plane`.
       controls: the control points, leaves [K + 1, ...].
       positions: t, shape [n], in [0, 1].
       kind: "chain" or "bezier".
 
     Returns:
-      float64 [n, 2].
+      float64 [n, 2], in units of distance between parameters.
+
+    Raises:
+      ValueError: as `plane_coordinates` and `chord_lengths`.
+
+    >>> plane = plane_through(jnp.array([0.0, 0.0]), jnp.array([2.0, 0.0]), jnp.array([1.0, 3.0]))
+    >>> curve = jnp.array([[0.0, 0.0], [1.0, 3.0], [2.0, 0.0]])
+    >>> curve_coordinates(plane, curve, np.array([0.25, 0.5])).tolist()
+    [[0.5, 1.5], [1.0, 3.0]]
     """
     count = number_of_controls(controls)
     rows = [jax.tree.map(lambda leaf, k=k: leaf[k], controls) for k in range(count)]
     of_controls = np.stack([plane_coordinates(plane, row) for row in rows])
     return host_coefficients(np.asarray(positions), count, kind).T @ of_controls
+
+
+def grid_around(
+    coordinates: np.ndarray, points: int = 21, margin: float = 0.2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the axes of a grid with all given points of a plane inside of it.
+
+    Args:
+      coordinates: shape [n, 2], as `plane_through` and `trajectory_plane` return them.
+      points: how many points the grid has along each axis.
+      margin: what is added at each side, as a share of the larger of the two extents.
+
+    Returns:
+      xs and ys, float64 [points] each.
+
+    Raises:
+      ValueError: the coordinates are not [n, 2], or are not finite, or all the same point.
+
+    >>> xs, ys = grid_around([[0.0, 0.0], [10.0, 5.0]], points=3)
+    >>> xs.tolist(), ys.tolist()
+    ([-2.0, 5.0, 12.0], [-2.0, 2.5, 7.0])
+    """
+    coordinates = np.asarray(coordinates, np.float64)
+    if coordinates.ndim != 2 or coordinates.shape[1] != 2 or not np.isfinite(coordinates).all():
+        raise ValueError(f"coordinates must be finite, of shape [n, 2]; got {coordinates!r}.")
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+    extent = np.max(high - low)
+    if not extent > 0:
+        raise ValueError("coordinates are all the same point; choose the axes of the grid by hand.")
+    low, high = low - margin * extent, high + margin * extent
+    return np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
 
 
 def _wide(leaf: jax.Array) -> np.ndarray:

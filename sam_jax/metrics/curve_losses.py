@@ -15,7 +15,7 @@ from sam_jax.typing import LossFn, PyTree
 class Barrier(NamedTuple):
     """How high a curve of losses rises above the straight line between its two end values."""
 
-    height: jax.Array  # in the unit of the losses, >= 0; NaN where a loss is NaN
+    height: jax.Array  # in the unit of the losses, >= 0; NaN where a loss is, or an end infinite
     position: jax.Array  # the t where it is reached
 
 
@@ -32,15 +32,20 @@ class CurveSummary(NamedTuple):
 def losses_on_curve(
     loss_fn: LossFn, controls: PyTree, positions: jax.Array, kind: str = "chain"
 ) -> jax.Array:
-    """Return the losses at the given positions of a curve, one after the other.
+    r"""Return the losses at the given positions of a curve, one after the other.
 
-    For a network with batch norm `loss_fn` has to recalibrate the running statistics at every
-    point, as `sam_jax.training.connectivity.evaluate_curve` does: those of the ends do not fit.
+    .. math::
+      L(w(t_i)), \qquad i = 1, \dots, n
+
+    with the points w(t) of `curve_point`, at the cost of n losses. Jit the call to compile it once
+    for many curves and positions. For a network with batch norm `loss_fn` has to recalibrate the
+    running statistics at every point, as `sam_jax.training.curve_evaluation.evaluate_curve` does:
+    those of the ends do not fit.
 
     Args:
       loss_fn: `loss_fn(params)` -> scalar, the loss over the whole set.
       controls: the control points, leaves [K + 1, ...]. They are widened to float32 if narrower.
-      positions: shape [n], in [0, 1].
+      positions: t, shape [n], in [0, 1].
       kind: "chain" or "bezier".
 
     Returns:
@@ -53,6 +58,8 @@ def losses_on_curve(
     >>> controls = curves.initial_controls(jnp.array([-1.0]), jnp.array([1.0]))
     >>> losses_on_curve(lambda w: jnp.sum(w**2), controls, jnp.array([0.0, 0.5, 1.0])).tolist()
     [1.0, 0.0, 1.0]
+
+    Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs.
     """
     _check_positions(positions)
     check_curve(positions, number_of_controls(controls), kind)
@@ -71,7 +78,8 @@ def loss_barrier(positions: jax.Array, losses: jax.Array) -> Barrier:
       losses: L at the positions, shape [n].
 
     Returns:
-      A Barrier; its height is zero where no loss lies above the line.
+      A Barrier; its height is zero where no loss lies above the line, infinite where a loss
+      between the ends is, and NaN where a loss is NaN or an infinite end leaves no line.
 
     Raises:
       ValueError: the shapes differ, or the positions do not run from 0 to 1.
@@ -90,7 +98,8 @@ def loss_barrier(positions: jax.Array, losses: jax.Array) -> Barrier:
     t, losses = widen(jnp.asarray(positions)), widen(jnp.asarray(losses))
     # The two ends lie on the line by definition; rounding is not to say otherwise.
     above = losses - ((1 - t) * losses[0] + t * losses[-1])
-    above = above.at[jnp.array([0, -1])].set(0)
+    ends = jnp.array([0, -1])
+    above = above.at[ends].set(jnp.where(jnp.isfinite(losses[ends]), 0, jnp.nan))
     highest = jnp.argmax(above)
     return Barrier(above[highest], t[highest])
 

@@ -86,6 +86,8 @@ def curve_point(controls: PyTree, t: Scalar, kind: str = "chain") -> Params:
     [0.5, 1.0]
     >>> curve_point(controls, 0.5, "bezier")["w"].tolist()
     [1.0, 1.0]
+
+    Source: Garipov et al. 2018, as `curve_coefficients`.
     """
     coefficients = curve_coefficients(t, number_of_controls(controls), kind)
 
@@ -98,11 +100,14 @@ def curve_point(controls: PyTree, t: Scalar, kind: str = "chain") -> Params:
 
 
 def initial_controls(start: Params, end: Params, bends: int = 1) -> PyTree:
-    """Return control points with the bends evenly spaced on the straight line between two models.
+    r"""Return control points with the bends evenly spaced on the straight line between two models.
+
+    .. math::
+      w_k = (1 - k / K) \, w_0 + (k / K) \, w_K, \qquad K = \text{bends} + 1
 
     Args:
-      start: the model at t = 0; it becomes row 0 as it is.
-      end: the model at t = 1, of the same architecture; it becomes the last row as it is.
+      start: w_0, the model at t = 0; it becomes row 0 as it is.
+      end: w_K, the model at t = 1, of the same architecture; it becomes the last row as it is.
       bends: the number of control points between them, at least one.
 
     Returns:
@@ -113,6 +118,8 @@ def initial_controls(start: Params, end: Params, bends: int = 1) -> PyTree:
 
     >>> initial_controls(jnp.array([0.0]), jnp.array([3.0]), bends=2).ravel().tolist()
     [0.0, 1.0, 2.0, 3.0]
+
+    Source: timgaripov/dnn-mode-connectivity, how its curves start.
     """
     check_direction("end", end, start)
     check_count("bends", bends)

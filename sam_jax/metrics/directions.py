@@ -11,12 +11,14 @@ from sam_jax.metrics.checks import (
     check_direction,
     check_directions,
     check_distribution,
+    check_finite,
+    is_known,
+    is_zero,
 )
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
 from sam_jax.metrics.normalisation import (
     check_normalisation,
     check_weights_give_length,
-    is_zero,
     normalise_direction,
 )
 from sam_jax.pytree import normalise, random_like, widen
@@ -85,6 +87,11 @@ def random_directions(
       ValueError: for a number of directions below one, an unknown distribution or
         normalisation, or weights that would make every direction zero.
 
+    References:
+      Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
+      Minimisation, 2023, https://github.com/Kausta/R252_SAM
+      ("uniform").
+
     >>> params = {"kernel": jnp.zeros((200, 300)), "bias": jnp.zeros(300)}
     >>> directions = random_directions(jax.random.key(0), params, 2, "uniform")
     >>> directions["kernel"].shape
@@ -101,24 +108,30 @@ def random_directions(
 
 @full_precision
 def gradient_direction(loss_fn: LossFn, params: Params) -> PyTree:
-    """Return the gradient of the loss, scaled to unit norm: the direction of steepest ascent.
+    r"""Return the gradient of the loss, scaled to unit norm: the direction of steepest ascent.
+
+    .. math::
+      d = \nabla L(w) / \|\nabla L(w)\|_2
+
+    The cost is one gradient.
 
     Args:
       loss_fn: `loss_fn(params)` -> scalar, the loss over the whole set.
-      params: parameters. They are widened to float32 if narrower.
+      params: parameters w. They are widened to float32 if narrower.
 
     Returns:
       A pytree like `params`, in float32 or wider. `stack_directions` makes it one of several.
 
     Raises:
-      ValueError: for a gradient of exactly zero (under jit it is not known, and stays zero), or
-        a `loss_fn` without a scalar value.
+      ValueError: for a gradient that is exactly zero or not finite (under jit it is not known,
+        and stays so), or a `loss_fn` without a scalar value.
 
     >>> direction = gradient_direction(lambda w: 3 * w[0] + 4 * w[1], jnp.zeros(2))
     >>> [f"{component:.1f}" for component in direction]
     ['0.6', '0.8']
     """
     gradient = jax.jit(jax.grad(scalar_loss(loss_fn)))(widen_all(params))
+    check_finite("The gradient of the loss", gradient)
     if is_zero(gradient):
         raise ValueError(
             "The gradient of the loss is zero at these parameters, so it has no direction. Use "
@@ -128,23 +141,30 @@ def gradient_direction(loss_fn: LossFn, params: Params) -> PyTree:
 
 
 def direction_towards(params: Params, other: Params, *, unit_norm: bool = False) -> PyTree:
-    """Return the direction from `params` to the parameters `other`.
+    r"""Return the direction from `params` to the parameters `other`.
+
+    .. math::
+      d = w' - w, \qquad w + t \, d = (1 - t) \, w + t \, w'
 
     As it is, distance 1 along it is the other model, and the losses between distances 0 and 1
     are those of the linear interpolation. With `unit_norm` the distance is Euclidean, as along
     the random directions of unit norm.
 
     Args:
-      params: the parameters to start from.
-      other: those of another model of the same architecture.
+      params: w, the parameters to start from.
+      other: w', those of another model of the same architecture.
       unit_norm: whether to scale the difference to unit norm over all parameters.
 
     Returns:
       A pytree like `params`, in float32 or wider. `stack_directions` makes it one of several.
 
     Raises:
-      ValueError: for parameters that do not fit each other, or that are equal (under jit this
-        is not known, and the direction is zero).
+      ValueError: for parameters that do not fit each other, are not finite, or are equal (under
+        jit these are not known, and the direction is not finite, or zero).
+
+    References:
+      Goodfellow, Vinyals and Saxe, Qualitatively Characterizing Neural Network Optimization
+      Problems, 2015, https://arxiv.org/abs/1412.6544 (the losses between two models).
 
     >>> towards = direction_towards(jnp.array([1.0, 2.0]), jnp.array([1.0, 6.0]))
     >>> towards.tolist()
@@ -154,6 +174,7 @@ def direction_towards(params: Params, other: Params, *, unit_norm: bool = False)
     difference = jax.tree.map(
         lambda start, end: widen(jnp.asarray(end)) - widen(jnp.asarray(start)), params, other
     )
+    check_finite("The difference between other and params", difference)
     if is_zero(difference):
         raise ValueError("other equals params, so there is no direction between them.")
     return normalise(difference) if unit_norm else difference
@@ -213,17 +234,19 @@ def choose_directions(
             lambda index: random_direction(key, params, index, distribution, normalisation)
         ), num_directions
     count = check_directions(directions, params)
-    _check_none_is_zero(directions, count)
+    _check_each_moves(directions, count)
     return lambda index: jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], directions), count
 
 
-def _check_none_is_zero(directions: PyTree, count: int) -> None:
-    leaves = jax.tree.leaves(directions)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+def _check_each_moves(directions: PyTree, count: int) -> None:
+    if not is_known(directions):
         return
-    moves = np.any([np.reshape(leaf, (count, -1)).any(axis=1) for leaf in leaves], axis=0)
-    if not np.all(moves):
-        raise ValueError(
-            f"directions must not be zero, but number {int(np.argmin(moves))} of {count} is: "
-            "leave it out."
-        )
+    rows = [np.reshape(leaf, (count, -1)) for leaf in jax.tree.leaves(directions)]
+    moves = np.any([row.any(axis=1) for row in rows], axis=0)
+    finite = np.all([np.isfinite(row).all(axis=1) for row in rows], axis=0)
+    for fit, wanted, found in ((moves, "not be zero", "is"), (finite, "be finite", "is not")):
+        if not fit.all():
+            raise ValueError(
+                f"directions must {wanted}, but number {int(np.argmin(fit))} of {count} {found}: "
+                "leave it out."
+            )

@@ -14,7 +14,13 @@ full_precision = jax.default_matmul_precision("highest")
 
 
 def widen_all(params: Params) -> Params:
-    """Return `params` in float32 or wider, because narrower types round a small step away."""
+    """Return `params` in float32 or wider, because narrower types round a small step away.
+
+    Raises:
+      ValueError: there is no parameter, or a complex one.
+    """
+    if not jax.tree.leaves(params):
+        raise ValueError("params must hold at least one array, got an empty pytree.")
     return jax.tree.map(lambda weights: widen(jnp.asarray(weights)), params)
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from sam_jax.metrics.checks import check_batches, check_direction
+from sam_jax.metrics.checks import check_batches, check_direction, check_mask, is_known
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
-from sam_jax.pytree import add, chosen_leaves
+from sam_jax.pytree import add
 from sam_jax.typing import Batch, LossFn, Mask, Params, PyTree
 
 
@@ -45,7 +45,8 @@ def hessian_vector_product(
 
     The loss should be a function of the weights alone, smooth around them: BatchNorm with its
     running statistics, no dropout. With the statistics of a batch it is another function, whose
-    Hessian sees through the statistics.
+    Hessian sees through the statistics. Where a derivative is not finite, neither is the product,
+    nor what `hessian_trace`, `hessian_eigenvalues` and `spectral_density` make of it.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> mean loss of the batch, a scalar; without `batches`
@@ -91,8 +92,8 @@ def hessian_operator(
 ) -> HessianOperator:
     """Check the arguments of `hessian_vector_product` and return the operator they describe."""
     loss_fn = scalar_loss(loss_fn)
-    chosen = _chosen_leaves(mask, params)
     leaves, structure = jax.tree.flatten(widen_all(params))
+    chosen = [bool(keep) for keep in jax.tree.leaves(check_mask(mask, params))]
     part = [leaf for leaf, keep in zip(leaves, chosen, strict=True) if keep]
     flat, unravel = ravel_pytree(part)
 
@@ -140,21 +141,12 @@ def hessian_operator(
     return HessianOperator(product, jnp.zeros_like(flat), flatten, unflatten)
 
 
-def _chosen_leaves(mask: Mask, params: Params) -> list[bool]:
-    if not jax.tree.leaves(params):
-        raise ValueError("params must hold at least one array, got an empty pytree.")
-    chosen = [bool(keep) for keep in jax.tree.leaves(chosen_leaves(mask, params, params))]
-    if not any(chosen):
-        raise ValueError("mask must choose at least one leaf of the parameters, got none.")
-    return chosen
-
-
 def _shares(weights: jax.Array | None, n: int, dtype: jnp.dtype) -> jax.Array:
     """Return the weights of n batches, scaled to the sum one."""
     weights = jnp.ones(n) if weights is None else weights
     if jnp.shape(weights) != (n,):
         raise ValueError(f"weights must have the shape [n] = ({n},), got {jnp.shape(weights)}.")
-    if not isinstance(weights, jax.core.Tracer):
+    if is_known(weights):
         known = np.asarray(weights)
         if not (np.all(known >= 0) and np.isfinite(known).all() and known.sum() > 0):
             raise ValueError(

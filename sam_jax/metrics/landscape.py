@@ -8,12 +8,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from sam_jax.metrics.checks import check_direction
+from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision, widen_all
-from sam_jax.metrics.normalisation import is_zero
 from sam_jax.pytree import widen
 from sam_jax.typing import LossFn, Params, PyTree
 
@@ -74,13 +72,15 @@ def loss_line(
     Raises:
       ValueError: as `loss_plane`.
 
+    Source: Li et al. 2018, as `loss_plane`.
+
     >>> line = loss_line(lambda w: jnp.sum(w**2), jnp.ones(2), jnp.ones(2), [-1.0, 0.0, 1.0])
     >>> line.values.tolist()
     [0.0, 2.0, 8.0]
     """
-    distances = _grid_axis("distances", distances)
+    distances = widen(check_vector("distances", distances))
     check_batch_norm(batch_norm)
-    values = _values_at(
+    values = values_at(
         _scalars(loss_fn), params, {"direction": direction}, distances[:, None], mesh
     )
     return LossLine(values, distances, batch_norm)
@@ -131,8 +131,9 @@ def loss_plane(
       A LossPlane, at the cost of p q evaluations.
 
     Raises:
-      ValueError: a direction that does not fit `params` or is zero, a grid that is not two
-        non-empty vectors, an unknown policy, or a `loss_fn` without scalar values.
+      ValueError: a direction that does not fit `params`, is zero or not finite, a grid that is
+        not two non-empty vectors of finite numbers, an unknown policy, or a `loss_fn` without
+        scalar values.
 
     References:
       Li et al., Visualizing the Loss Landscape of Neural Nets, 2018,
@@ -143,44 +144,13 @@ def loss_plane(
     >>> loss_plane(bowl, jnp.zeros(2), x, y, [0.0, 1.0, 2.0], [0.0, 1.0]).values.tolist()
     [[0.0, 1.0, 4.0], [10.0, 11.0, 14.0]]
     """
-    xs, ys = _grid_axis("xs", xs), _grid_axis("ys", ys)
+    xs, ys = widen(check_vector("xs", xs)), widen(check_vector("ys", ys))
     check_batch_norm(batch_norm)
     points = jnp.stack(jnp.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     directions = {"direction_x": direction_x, "direction_y": direction_y}
-    values = _values_at(_scalars(loss_fn), params, directions, points, mesh)
+    values = values_at(_scalars(loss_fn), params, directions, points, mesh)
     shape = (ys.size, xs.size)
     return LossPlane(jax.tree.map(lambda v: v.reshape(shape), values), xs, ys, batch_norm)
-
-
-def grid_around(
-    coordinates: np.ndarray, points: int = 21, margin: float = 0.2
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the axes of a grid with all given points of a plane inside of it.
-
-    Args:
-      coordinates: shape [n, 2], as `plane_through` and `trajectory_plane` return them.
-      points: how many points the grid has along each axis.
-      margin: what is added at each side, as a share of the larger of the two extents.
-
-    Returns:
-      xs and ys, float64 [points] each.
-
-    Raises:
-      ValueError: the coordinates are not [n, 2], or are not finite, or all the same point.
-
-    >>> xs, ys = grid_around([[0.0, 0.0], [10.0, 5.0]], points=3)
-    >>> xs.tolist(), ys.tolist()
-    ([-2.0, 5.0, 12.0], [-2.0, 2.5, 7.0])
-    """
-    coordinates = np.asarray(coordinates, np.float64)
-    if coordinates.ndim != 2 or coordinates.shape[1] != 2 or not np.isfinite(coordinates).all():
-        raise ValueError(f"coordinates must be finite, of shape [n, 2]; got {coordinates!r}.")
-    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
-    extent = np.max(high - low)
-    if not extent > 0:
-        raise ValueError("coordinates are all the same point; choose the axes of the grid by hand.")
-    low, high = low - margin * extent, high + margin * extent
-    return np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
 
 
 def check_batch_norm(batch_norm: str | None) -> None:
@@ -190,13 +160,6 @@ def check_batch_norm(batch_norm: str | None) -> None:
             f"batch_norm must be one of {list(BATCH_NORM_POLICIES)}, or None for a network "
             f"without batch norm; got {batch_norm!r}."
         )
-
-
-def _grid_axis(name: str, values: jax.Array) -> jax.Array:
-    values = widen(jnp.asarray(values))
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"{name} must have the shape [k], k >= 1, got {values.shape}.")
-    return values
 
 
 def _scalars(loss_fn: LossFn) -> Callable[[Params], PyTree]:
@@ -213,18 +176,42 @@ def _scalars(loss_fn: LossFn) -> Callable[[Params], PyTree]:
     return checked
 
 
-def _values_at(
+def values_at(
     fn: Callable[[Params], PyTree],
     params: Params,
     directions: dict[str, PyTree],
     points: jax.Array,
     mesh: Mesh | None,
 ) -> PyTree:
-    """Return `fn` at `params` moved by every row of `points`, shape [n, number of directions]."""
+    r"""Return `fn` at `params` moved by every row of `points`, in their order.
+
+    .. math::
+      \mathrm{fn}\Big(w + \sum_j t_{ij} \, d_j\Big), \quad i = 1, \dots, n
+
+    Lines and planes are evaluated with it; so is a long grid part by part, where what has been
+    measured must not be lost.
+
+    Args:
+      fn: a function of parameters that returns a pytree of arrays of fixed shapes.
+      params: w. They are widened to float32 if narrower.
+      directions: name -> d_j, a pytree like `params`; the names serve the error messages.
+      points: t, shape [n, number of directions].
+      mesh: devices to share the points out over, along all axes of the mesh; None evaluates all
+        on one.
+
+    Returns:
+      What `fn` returns, each array with a leading axis [n]; what is not finite is kept.
+
+    Raises:
+      ValueError: a direction that does not fit `params`, is zero or not finite.
+
+    >>> x, y = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    >>> points = jnp.array([[0.0, 0.0], [1.0, 2.0], [3.0, 0.0]])
+    >>> values_at(jnp.sum, jnp.ones(2), {"x": x, "y": y}, points, None).tolist()
+    [2.0, 5.0, 5.0]
+    """
     for name, direction in directions.items():
-        check_direction(name, direction, params)
-        if is_zero(direction):
-            raise ValueError(f"{name} is zero, so all points along it are one. Give another.")
+        check_moves(name, direction, params)
 
     def evaluate(params: Params, directions: tuple[PyTree, ...], points: jax.Array) -> PyTree:
         def moved(point: jax.Array) -> Params:

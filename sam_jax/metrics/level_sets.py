@@ -92,8 +92,13 @@ def level_set_widths(
     Raises:
       ValueError: unless exactly one of `key` and `directions` is given, and for a `rise` or
         `max_distance` that is not positive, `num_directions`, `doublings` or `bisections` below
-        one, an unknown distribution or normalisation, directions that are zero or do not fit
-        `params`, or a `loss_fn` without a scalar value.
+        one, an unknown distribution or normalisation, directions that are zero, not finite or do
+        not fit `params`, or a `loss_fn` without a scalar value.
+
+    References:
+      Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
+      Minimisation, 2023, https://github.com/Kausta/R252_SAM (the
+      ratio of the rises at one distance).
 
     >>> loss_fn = lambda w: jnp.sum(jnp.where(w > 0, 1.0, 4.0) * w**2)
     >>> result = level_set_widths(loss_fn, jnp.zeros(2), 1.0, 8.0, directions=jnp.eye(2))

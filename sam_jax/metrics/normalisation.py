@@ -2,9 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from sam_jax.metrics.checks import check_direction
+from sam_jax.metrics.checks import check_direction, is_zero
 from sam_jax.pytree import norm, normalise, safe_divide, scale, widen
 from sam_jax.typing import Params, PyTree
 
@@ -107,14 +106,6 @@ def check_weights_give_length(params: Params, normalisation: str) -> None:
             f"normalisation {normalisation!r} is relative to the weights, and all of them are "
             'zero. Give the parameters of a model, or use "unit".'
         )
-
-
-def is_zero(tree: PyTree) -> bool:
-    """Say whether all numbers of `tree` are known, hence not traced by jit, to be zero."""
-    leaves = jax.tree.leaves(tree)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        return False
-    return not any(np.any(np.asarray(leaf)) for leaf in leaves)
 
 
 def _norms(x: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:

@@ -28,6 +28,10 @@ def split_batches(examples: Batch, m: int) -> Batch:
     Raises:
       ValueError: `m` below one or not a divisor of N, or leaves without a common leading axis.
 
+    References:
+      Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
+      2021, https://arxiv.org/abs/2010.01412 (the m-sharpness).
+
     >>> split_batches(jnp.arange(6), 3).tolist()
     [[0, 1, 2], [3, 4, 5]]
     """

@@ -21,6 +21,10 @@ from sam_jax.plotting.base import small_multiples as small_multiples
 from sam_jax.plotting.base import styles as styles
 from sam_jax.plotting.base import suitable_scale as suitable_scale
 from sam_jax.plotting.landscapes import Landmark as Landmark
+from sam_jax.plotting.landscapes import colour_bar as colour_bar
 from sam_jax.plotting.landscapes import landscape_contours as landscape_contours
 from sam_jax.plotting.landscapes import landscape_lines as landscape_lines
-from sam_jax.plotting.landscapes import landscape_surface as landscape_surface
+from sam_jax.plotting.shades import Shades as Shades
+from sam_jax.plotting.shades import mean_plane as mean_plane
+from sam_jax.plotting.shades import shades as shades
+from sam_jax.plotting.surfaces import landscape_surface as landscape_surface

@@ -2,14 +2,12 @@
 
 import functools
 import pathlib
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 from flax import linen as nn
 
@@ -218,11 +216,7 @@ def _compiled_training(
 
 def _identity(settings: CurveSettings, ends: dict[str, Params]) -> ml_collections.ConfigDict:
     """Return what a folder belongs to: the settings, and a checksum of either end."""
-    checksums = {}
-    for name, params in ends.items():
-        checksums[name] = 0
-        for leaf in jax.tree.leaves(params):
-            checksums[name] = zlib.crc32(np.asarray(leaf).tobytes(), checksums[name])
+    checksums = {name: workdirs.checksum(params) for name, params in ends.items()}
     return ml_collections.ConfigDict(settings._asdict() | {"checksums": checksums})
 
 

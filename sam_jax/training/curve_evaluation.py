@@ -11,10 +11,10 @@ from jax.sharding import PartitionSpec
 
 from sam_jax.metrics import curve_geometry, curve_losses, curves
 from sam_jax.training import build
-from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.evaluation import Inputs
 from sam_jax.training.loop import Trained
-from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.records import Record
+from sam_jax.training.set_losses import make_set_losses
 from sam_jax.training.step import DEVICES
 from sam_jax.typing import PyTree
 
@@ -118,21 +118,17 @@ def curve_record(evaluation: CurveEvaluation) -> Record:
 def _compiled_evaluation(
     model: nn.Module, inputs: Inputs, kind: str, batch_size: int, recalibration_batch_size: int
 ) -> Callable[..., tuple[AlongCurve, AlongCurve]]:
-    logits_fn = make_logits_fn(model, inputs)
+    set_losses = make_set_losses(
+        model, inputs, "recalibrated", batch_size, recalibration_batch_size
+    )
 
     @jax.default_matmul_precision("highest")
     def evaluate(
         positions: jax.Array, controls: PyTree, batch_stats: PyTree, data: build.DeviceData
     ) -> tuple[AlongCurve, AlongCurve]:
         def at(t: jax.Array) -> tuple[AlongCurve, AlongCurve]:
-            params = curves.curve_point(controls, t, kind)
-            statistics = recalibrated_batch_stats(
-                model, params, batch_stats, data.train_images, inputs, recalibration_batch_size
-            )
-            logits = functools.partial(logits_fn, params, statistics)
-            train = evaluate_set(logits, data.train_images, data.train_labels, batch_size)
-            test = evaluate_set(logits, data.test_images, data.test_labels, batch_size)
-            return AlongCurve(*train), AlongCurve(*test)
+            found = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)
+            return AlongCurve(*found.train), AlongCurve(*found.test)
 
         return jax.lax.map(at, positions)
 

@@ -67,27 +67,32 @@ def evaluate_set(
     images: jax.Array,
     labels: jax.Array,
     batch_size: int,
+    *,
+    fill: bool = True,
 ) -> Evaluation:
     """Return the mean loss and accuracy over all examples, batch after batch.
 
-    Sums and counts run over batches and are divided once. The last batch is filled up with
-    examples of weight zero.
+    Sums and counts run over batches and are divided once.
 
     Args:
       logits_fn: uint8 images [batch_size, H, W, C] -> logits.
       images: [n, H, W, C] uint8.
       labels: [n] integers.
-      batch_size: examples in one pass; it bounds the memory, not the result.
+      batch_size: examples in one pass; it bounds the memory and, where the logits of an example
+        do not depend on the others of its batch, not the result.
+      fill: whether a last partial batch is filled up with examples of weight zero, which compiles
+        the network once. False passes it as it is, as batch statistics need it.
 
     Returns:
       An Evaluation with scalars in float32 or wider.
     """
     examples = labels.shape[0]
     batch_size = min(batch_size, examples)
-    batches = -(-examples // batch_size)
+    batches, remainder = divmod(examples, batch_size)
+    if fill and remainder:
+        batches, remainder = batches + 1, 0
 
-    def sums(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        positions = index * batch_size + jnp.arange(batch_size)
+    def sums(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         weights = positions < examples
         rows = jnp.minimum(positions, examples - 1)
         logits = logits_fn(images[rows])
@@ -95,5 +100,10 @@ def evaluate_set(
         correct = jnp.where(weights, jnp.argmax(logits, axis=-1) == labels[rows], False)
         return jnp.sum(losses), jnp.sum(correct)
 
-    losses, correct = jax.lax.map(sums, jnp.arange(batches))
-    return Evaluation(jnp.sum(losses) / examples, jnp.sum(correct) / examples)
+    losses, correct = jax.tree.map(
+        jnp.sum, jax.lax.map(sums, jnp.arange(batches * batch_size).reshape(batches, batch_size))
+    )
+    if remainder:
+        last_losses, last_correct = sums(examples - remainder + jnp.arange(remainder))
+        losses, correct = losses + last_losses, correct + last_correct
+    return Evaluation(losses / examples, correct / examples)

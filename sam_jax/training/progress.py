@@ -2,13 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from tqdm import tqdm
 
-from sam_jax.training.records import Record
-
 SECONDS_BETWEEN_LINES = 10.0
+
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -60,14 +61,28 @@ class Progress:
         print(f"{self._label}: {message} ({seconds:.1f} s)", flush=True)
 
 
-def watch(label: str, measured: Iterable[Record]) -> Iterator[Record]:
-    """Pass records on as they are measured, showing which one was the last."""
+def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
+    """Pass items on one by one, showing how many are done, since when, and the time left.
+
+    An item is done when the next one is asked for, so that work on it counts. Without a terminal
+    this is a line every so many seconds, and none where everything takes less.
+
+    Args:
+      label: what the progress calls them.
+      items: what is to be done.
+
+    Yields:
+      The items, in their order.
+    """
     if sys.stderr.isatty():
-        yield from tqdm(measured, desc=f"{label} measuring", unit=" records", leave=False)
+        yield from tqdm(items, desc=label, leave=False)
         return
-    last_line = time.perf_counter()
-    for record in measured:
-        if time.perf_counter() - last_line >= SECONDS_BETWEEN_LINES:
-            last_line = time.perf_counter()
-            print(f"{label}: measured {record['measure']}, {record['preset']}", flush=True)
-        yield record
+    start = last_line = time.perf_counter()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.perf_counter()
+        if now - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = now
+            elapsed = now - start
+            left = elapsed / done * (len(items) - done)
+            print(f"{label}: {done}/{len(items)}, {elapsed:.0f} s, {left:.0f} s left", flush=True)

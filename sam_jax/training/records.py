@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import zlib
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,17 @@ def rewrite(path: pathlib.Path, records: list[Record]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(r, default=_plain) + "\n" for r in records))
     temporary.replace(path)
+
+
+def as_read(record: Record) -> Record:
+    """Return a record as it is read back: numbers and lists for arrays, lists for tuples."""
+    return json.loads(json.dumps(record, default=_plain))
+
+
+def digest(settings: Any) -> str:
+    """Return a short name of settings that JSON can hold, the same where they are the same."""
+    text = json.dumps(settings, sort_keys=True, default=_plain)
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 class MetricsLog:

@@ -2,9 +2,14 @@
 
 import json
 import pathlib
+import zlib
 from typing import Any
 
+import jax
 import ml_collections
+import numpy as np
+
+from sam_jax.typing import PyTree
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -56,6 +61,14 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
             "python -m sam_jax.train --config=... --workdir=..."
         )
     return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def checksum(tree: PyTree) -> int:
+    """Return the CRC-32 of the bytes of all leaves: what tells two models apart."""
+    found = 0
+    for leaf in jax.tree.leaves(tree):
+        found = zlib.crc32(np.asarray(leaf).tobytes(), found)
+    return found
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

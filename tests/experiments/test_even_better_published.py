@@ -37,7 +37,7 @@ def replayed(left_out=(), shift=0.0):
     """Runs that measured exactly the study's corrected numbers, seed by seed 0.01 further."""
     cells = {(cell.row, cell.column): float(cell.corrected) for cell in published_cells()}
     models = tuple(
-        Model("_".join(map(str, row)), row[0], row[1], SIZES[row[1]], row[2])
+        Model("_".join(map(str, row)), row[0], row[1], SIZES[row[1]], row[2], 1)
         for row in dict.fromkeys(cell.row for cell in published_cells())
         if row not in left_out
     )
@@ -64,7 +64,7 @@ def replayed(left_out=(), shift=0.0):
     for record in records:  # both fields of a measurement are one record
         keys = ("model", "seed", "measure", "measured_batch", "measured_rho")
         merged.setdefault(tuple(record.get(key) for key in keys), {}).update(record)
-    return Results(models, SEEDS, tuple(merged.values()), {})
+    return Results(models, (), SEEDS, tuple(merged.values()), {}, {})
 
 
 class Corrected(html.parser.HTMLParser):
@@ -237,7 +237,7 @@ def test_table_2_minus_table_5_tells_which_columns_are_swapped():
 
 def test_seeds_separate_what_differs_and_not_what_does_not():
     rng = np.random.default_rng(0)
-    models = tuple(Model(name, "sam", "small", 16, rho) for rho, name in enumerate("abc"))
+    models = tuple(Model(name, "sam", "small", 16, rho, 1) for rho, name in enumerate("abc"))
     losses = {"a": 0.5, "b": 0.5, "c": 0.3}
     noise = {(m.name, seed): 0.02 * rng.normal() for m in models for seed in range(5)}
     other = dict(measure="evaluation", train_loss=0.1, test_accuracy=0.9)
@@ -245,7 +245,7 @@ def test_seeds_separate_what_differs_and_not_what_does_not():
         dict(other, model=name, seed=seed, test_loss=losses[name] + value)
         for (name, seed), value in noise.items()
     )
-    results = Results(models, tuple(range(5)), records, {})
+    results = Results(models, (), tuple(range(5)), records, {}, {})
     table = table_1(results)
     found = separation.pairs(results, table)
     tests = {(p.model.name, p.other.name): p for p in found if p.column == 0}

@@ -43,8 +43,8 @@ DISTANCES = (-1.0, 0.0, 1.0)
 
 def base(name, seed):
     optimiser, batch, size, rho = MODELS[name]
-    keys = ("model", "optimiser", "batch", "batch_size", "rho", "seed")
-    return dict(zip(keys, (name, optimiser, batch, size, rho, seed), strict=True))
+    keys = ("model", "optimiser", "batch", "batch_size", "rho", "times_epochs", "seed")
+    return dict(zip(keys, (name, optimiser, batch, size, rho, 1, seed), strict=True))
 
 
 def records_of(name, seed):

@@ -83,6 +83,7 @@ def test_the_training_configs_of_the_models():
         assert training.seed == 7
         assert training.batch_size == training.method.m == model.batch_size
         assert training.method.rho == model.rho
+        assert training.epochs == model.times_epochs * config.training.epochs
         assert training.method.name == {"sgd": "none"}.get(model.optimiser, model.optimiser)
         both = (config.small_batch, config.large_batch)
         assert training.instruments.adversarial.m == training.instruments.average.m == both
@@ -93,14 +94,16 @@ def test_the_training_configs_of_the_models():
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (("adam", "small", 0.0), "'adam'"),
-        (("sam", "medium", 0.1), "'medium'"),
-        (("sgd", "small", 0.0), "twice"),
+        (("adam", "small", 0.0, 1), "'adam'"),
+        (("sam", "medium", 0.1, 1), "'medium'"),
+        (("sam", "small", 0.1), "times the epochs"),
+        (("sam", "small", 0.1, 0), "times the epochs"),
+        (("sgd", "small", 0.0, 1), "twice"),
     ],
 )
 def test_models_that_make_no_sense(entry, message):
     config = digits.get_config("smoke")
-    config.models = (("sgd", "small", 0.0), entry)
+    config.models = (("sgd", "small", 0.0, 1), entry)
     with pytest.raises(ValueError, match=message):
         models.study_models(config)
 
@@ -119,6 +122,21 @@ def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_pa
         output.split("Optimiser")[1].splitlines()[1:-1]
         == (study[1].split("Optimiser")[1].splitlines()[1:-1])
     )
+
+
+def test_a_cut_between_two_measurements_of_a_model(study, tmp_path):
+    workdir = shutil.copytree(study[0], tmp_path / "copy", copy_function=shutil.copy2)
+    path = workdir / "models/sam_16_rho0.1/seed_0/records.jsonl"
+    first, second, third, *_ = whole = path.read_bytes().splitlines(keepends=True)
+    assert len(whole) > 10
+    # The first one is marked, to see that it is not measured again.
+    marked = first.replace(b'"train_loss": ', b'"train_loss": 1')
+    path.write_bytes(marked + second + third[: len(third) // 2])
+    run(workdir)
+    assert path.read_bytes() == b"".join([marked, *whole[1:]])
+    assert marked != first
+    path.write_bytes(b"".join(whole))
+    assert results(workdir) == results(study[0])
 
 
 def test_accepted_changes_are_measured_anew_and_named_in_the_report(study, tmp_path):

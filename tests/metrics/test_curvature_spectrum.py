@@ -8,7 +8,7 @@ import minima
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from matfree import decomp
+from matfree import decomp, eig, funm
 
 from sam_jax import metrics
 from sam_jax.metrics.density import broaden, spectral_density
@@ -144,6 +144,23 @@ def test_eigenpairs_of_a_network_are_those_of_the_dense_hessian():
         np.testing.assert_allclose(np.abs(np.sum(rows * wanted, axis=1)), 1, rtol=1e-9)
 
 
+def test_eigenvalues_of_an_early_stop_are_those_of_matfree():
+    with jax.enable_x64(True):
+        params, batches, hessian = network()
+        flat, _ = ravel_pytree(params)
+        ours = hessian_eigenvalues(
+            minima.mlp_loss, params, batches, key=KEY, num_eigenvalues=2, steps=4
+        )
+        partial = eig.eigh_partial(decomp.tridiag_sym(4, reortho="full"))
+        theirs, _ = partial(lambda v: jnp.asarray(hessian) @ v, random_unit(KEY, 0, flat))
+        other, _ = partial(lambda v: jnp.asarray(hessian) @ v, random_unit(KEY, 1, flat))
+    theirs, other = np.sort(theirs), np.sort(other)
+    np.testing.assert_allclose(ours.top, theirs[::-1][:2], rtol=1e-10)
+    np.testing.assert_allclose(ours.bottom, theirs[:2], rtol=1e-10)
+    # Four steps are few: another start gives other values.
+    assert np.abs(other - theirs).min() > 1e-3
+
+
 def test_residual_of_an_early_stop_is_real_and_bounds_the_distance():
     with jax.enable_x64(True):
         params, batches, hessian = network()
@@ -248,6 +265,29 @@ def test_density_after_all_steps_is_exact_for_its_starts():
     np.testing.assert_allclose(result.density, per_draw.mean(0), atol=1e-9)
     np.testing.assert_allclose(result.stderr, per_draw.std(0, ddof=1) / np.sqrt(3), atol=1e-9)
     np.testing.assert_allclose(trapezoid(result.density, grid), 1, atol=1e-5)
+
+
+def test_density_of_an_early_stop_is_that_of_matfree():
+    """At every x, the mean over starts of the quadratic form of a Gaussian of the matrix."""
+    with jax.enable_x64(True):
+        params, batches, hessian = network()
+        flat, _ = ravel_pytree(params)
+        grid = jnp.linspace(-0.5, 1.5, 5)
+        ours = spectral_density(
+            minima.mlp_loss, params, batches, key=KEY, draws=3, steps=6, width=0.2, grid=grid
+        )
+
+        def at(x):
+            gaussian = lambda value: jax.scipy.stats.norm.pdf(x, value, 0.2)  # noqa: E731
+            form = funm.monte_carlo_funm_sym(
+                funm.dense_funm_sym_eigh(gaussian), decomp.tridiag_sym(6, reortho="full")
+            )
+            starts = [random_unit(jax.random.fold_in(KEY, i), 0, flat) for i in range(3)]
+            return [form(lambda v: jnp.asarray(hessian) @ v, start) for start in starts]
+
+        theirs = np.array([at(x) for x in grid])
+    np.testing.assert_allclose(ours.density, theirs.mean(axis=1), rtol=1e-8)
+    np.testing.assert_allclose(ours.stderr, theirs.std(axis=1, ddof=1) / np.sqrt(3), rtol=1e-7)
 
 
 def test_moments_are_those_of_the_hessian():

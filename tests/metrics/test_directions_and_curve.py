@@ -183,6 +183,55 @@ def test_curve_agrees_with_the_sides_of_the_asymmetry():
     assert abs(high - low) > 1e-2
 
 
+# name -> instrument(loss_fn, params, one direction, distances)
+ALONG = {
+    "curve": metrics.loss_curve,
+    "factor": lambda f, p, d, t: metrics.asymmetry_factor(
+        f, p, t[-1], directions=metrics.stack_directions(d, d)
+    ),
+    "index": lambda f, p, d, t: metrics.asymmetry_index(
+        f, p, t[-1], directions=metrics.stack_directions(d, d)
+    ),
+    "widths": lambda f, p, d, t: metrics.level_set_widths(
+        f, p, 0.1, t[-1], directions=metrics.stack_directions(d, d)
+    ),
+    "gradient": lambda f, p, d, t: metrics.gradient_direction(f, p),
+}
+
+
+@pytest.mark.parametrize("name", ALONG)
+def test_one_compilation_serves_all_models_directions_and_distances(name):
+    traces, found = [], []
+    batches = minima.mlp_batches()
+
+    def loss_fn(params):
+        traces.append(1)
+        return minima.mean_mlp_loss(params, batches)
+
+    measure = jax.jit(lambda p, d, t: ALONG[name](loss_fn, p, d, t))
+    for seed in range(3):
+        params, other = minima.mlp_params(seed=seed), minima.mlp_params(seed=seed + 10)
+        distances = (1 + seed) * jnp.array([-0.1, 0.5, 1.0])
+        result = measure(params, metrics.direction_towards(params, other), distances)
+        found.append(np.asarray(jax.tree.leaves(result)[0]).ravel()[0])
+        # The widths have the loss at the parameters beside the loop of their search.
+        assert len(traces) == (2 if name == "widths" else 1)
+    assert len(set(found)) == 3
+
+
+def test_directions_that_are_not_finite():
+    bad, loss_fn = np.array([1.0, np.nan]), lambda w: w @ w
+    for instrument in (metrics.asymmetry_factor, metrics.asymmetry_index):
+        with pytest.raises(ValueError, match="directions must be finite, but number 1 of 2 is not"):
+            instrument(loss_fn, jnp.ones(2), 1.0, directions=np.stack([np.ones(2), bad]))
+    with pytest.raises(ValueError, match="gradient of the loss must be finite, got infinity or N"):
+        metrics.gradient_direction(lambda p: jnp.sqrt(p["a"]) + p["b"], {"a": 0.0, "b": 1.0})
+    with pytest.raises(ValueError, match=r"between other and params must be finite.*at \['b'\]"):
+        metrics.direction_towards({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": np.inf})
+    towards = jax.jit(metrics.direction_towards)(jnp.ones(2), bad)
+    np.testing.assert_array_equal(towards, [0, np.nan])
+
+
 @pytest.mark.parametrize(
     ("direction", "distances", "message"),
     [
@@ -190,8 +239,17 @@ def test_curve_agrees_with_the_sides_of_the_asymmetry():
         (np.ones(4), [1.0], r"expected \(3,\), got \(4,\)"),
         (np.ones(3), [], r"distances must have the shape \[k\], k >= 1, got \(0,\)"),
         (np.ones(3), 1.0, r"distances must have the shape \[k\], k >= 1, got \(\)"),
+        (np.ones(3), [0.0, np.nan], "distances must be finite, got infinity or NaN"),
+        (np.zeros(3), [1.0], "direction is zero, so all points along it are one"),
+        (np.array([0, np.inf, 0]), [1.0], "direction must be finite, got infinity or NaN"),
     ],
 )
 def test_curve_errors(direction, distances, message):
     with pytest.raises(ValueError, match=message):
         metrics.loss_curve(jnp.sum, jnp.ones(3), direction, distances)
+
+
+def test_a_traced_direction_of_zero_leaves_the_curve_flat():
+    measure = jax.jit(lambda d: metrics.loss_curve(jnp.sum, jnp.ones(3), d, [-1.0, 0.0, 2.0]))
+    np.testing.assert_array_equal(measure(jnp.zeros(3)), 3)
+    np.testing.assert_array_equal(measure(jnp.ones(3)), [0, 3, 9])

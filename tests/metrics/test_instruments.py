@@ -1,5 +1,6 @@
 """What holds for every instrument: precision, dtypes, compilation, cost and memory."""
 
+import inspect
 import re
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from sam_jax import metrics
+from sam_jax.metrics import statistics
 
 KEY = jax.random.key(5)
 DISTANCE = 0.25
@@ -199,9 +201,47 @@ def test_loss_with_auxiliary_outputs_is_refused(name):
         INSTRUMENTS[name](lambda p, b: (minima.mlp_loss(p, b), 1.0), params, batches)
 
 
+@pytest.mark.parametrize("name", sorted(set(INSTRUMENTS) - {"curve"}))
+def test_parameters_without_an_array_are_refused(name):
+    with pytest.raises(ValueError, match="params must hold at least one array, got an empty pytre"):
+        INSTRUMENTS[name](lambda p, b: jnp.mean(b), {"layer": {}}, jnp.ones((2, 4)))
+
+
 def test_loss_per_example_is_refused():
     with pytest.raises(ValueError, match=r"one scalar.*got \(4,\)"):
         metrics.adversarial_sharpness(lambda w, b: w * b, jnp.ones(()), jnp.ones((2, 4)))
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("name", sorted(set(INSTRUMENTS) - {"curve"}))
+def test_rises_above_a_loss_that_is_not_finite_are_refused_where_it_is_known(name, value):
+    def loss_fn(w, batch):
+        return jnp.mean(batch) * jnp.where(jnp.all(w == 1), value, jnp.sum(w**2))
+
+    measure = lambda w: INSTRUMENTS[name](loss_fn, w, jnp.ones((2, 4)))  # noqa: E731
+    with pytest.raises(ValueError, match=f"loss at params must be finite.*returned {value}"):
+        measure(jnp.ones(3))
+    # Traced, nothing is known and nothing is hidden.
+    rise = lambda result: result.sharpness if name in ("adversarial", "average") else result.plus  # noqa: E731
+    assert not np.any(np.isfinite(rise(jax.jit(measure)(jnp.ones(3)))))
+    several = rise(jax.vmap(measure)(jnp.array([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]])))
+    assert not np.any(np.isfinite(several[0])) and np.all(np.isfinite(several[1]))
+    assert np.all(np.isfinite(rise(measure(jnp.arange(3.0)))))
+
+
+def test_a_batch_that_is_not_finite_spoils_the_mean_of_all():
+    batches = np.array([[1.0, 1.0], [np.nan, 1.0]])
+    loss_fn = lambda w, batch: jnp.mean(batch) * jnp.sum(w**2)  # noqa: E731
+    with pytest.raises(ValueError, match="loss at params must be finite"):
+        INSTRUMENTS["average"](loss_fn, jnp.ones(3), batches)
+    result = INSTRUMENTS["adversarial"](loss_fn, jnp.ones(3), batches)
+    np.testing.assert_array_equal(np.isfinite(result.per_batch_perturbed_loss), [True, False])
+    assert np.isnan(result.sharpness)
+
+
+def test_a_curve_keeps_what_is_not_finite():
+    losses = metrics.loss_curve(lambda w: jnp.log(w[0]), jnp.zeros(1), jnp.ones(1), [-1.0, 0, 1])
+    np.testing.assert_array_equal(losses, [np.nan, -np.inf, 0])
 
 
 @pytest.mark.parametrize("name", ["adversarial", "average"])
@@ -242,3 +282,17 @@ def test_distances_may_be_traced():
         rtol=1e-4,
     )
     assert all(a != b for a, b in zip(small, large, strict=True))
+
+
+PUBLIC = [
+    thing
+    for module in (metrics, statistics)
+    for name, thing in vars(module).items()
+    if inspect.isfunction(thing) and not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda function: function.__name__)
+def test_every_function_shows_how_it_is_called(function):
+    # The rest of the docstring, and that the example runs, is checked for the whole package.
+    assert re.search(rf"^    >>> .*\b{function.__name__}\(", function.__doc__, re.M)

@@ -163,6 +163,30 @@ def test_what_is_not_finite_is_kept_and_spoils_nothing_else(name):
     np.testing.assert_allclose(values[:, 1:3], XS[1:3] + 10 * YS[:, None], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", [None, "five"])
+def test_a_plane_row_by_row_is_the_plane_of_one_trace(name):
+    """Of arrays too, as a long grid is evaluated that must not lose what it has measured."""
+    mesh = None if name is None else meshes()[name]
+    traces, params, loss_fn = [], minima.mlp_params(), mlp_loss_fn()
+    dx, dy = mlp_directions(params)
+
+    def loss_and_bias(w):
+        traces.append(1)
+        return {"loss": loss_fn(w), "bias": w["first"]["bias"]}
+
+    measure = jax.jit(
+        lambda p, x, y, points: landscape.values_at(
+            loss_and_bias, p, {"x": x, "y": y}, points, mesh
+        )
+    )
+    rows = [measure(params, dx, dy, jnp.stack([XS, np.full_like(XS, y)], axis=1)) for y in YS]
+    assert len(traces) == 1
+    plane = landscape.loss_plane(loss_fn, params, dx, dy, XS, YS)
+    np.testing.assert_allclose([row["loss"] for row in rows], plane.values, rtol=1e-6)
+    assert rows[0]["bias"].shape == (4, 6)  # filter normalisation leaves the biases where they are
+    np.testing.assert_array_equal(rows[2]["bias"], [params["first"]["bias"]] * 4)
+
+
 @pytest.mark.parametrize("name", [None, "eight"])
 def test_products_have_full_precision(name):
     mesh = None if name is None else meshes()[name]
@@ -209,7 +233,7 @@ def test_the_plane_through_three_models_reproduces_them():
 
 
 def test_the_grid_around_models():
-    xs, ys = landscape.grid_around([[0.0, 1.0], [4.0, 1.0], [1.0, 3.0]], points=5, margin=0.25)
+    xs, ys = curve_geometry.grid_around([[0.0, 1.0], [4.0, 1.0], [1.0, 3.0]], points=5, margin=0.25)
     np.testing.assert_allclose(xs, [-1.0, 0.5, 2.0, 3.5, 5.0])
     np.testing.assert_allclose(ys, [0.0, 1.0, 2.0, 3.0, 4.0])
 
@@ -293,11 +317,17 @@ ONE, X, Y = jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
         (lambda: landscape.loss_plane(jnp.sum, ONE, jnp.zeros(2), Y, XS, YS), "direction_x is ze"),
         (lambda: landscape.loss_plane(jnp.sum, ONE, X, Y, XS, 1.0), r"ys must have the shape \[k"),
         (lambda: landscape.loss_plane(jnp.sum, ONE, X, Y, [], YS), "xs must have the shape"),
+        (lambda: landscape.loss_plane(jnp.sum, ONE, X, Y, XS, [np.inf]), "ys must be finite"),
+        (lambda: landscape.loss_line(jnp.sum, ONE, X * np.nan, XS), "direction must be finite"),
+        (
+            lambda: landscape.values_at(jnp.sum, ONE, {"u": X, "v": 0 * Y}, jnp.ones((1, 2)), None),
+            "v is zero, so all points",
+        ),
         (lambda: landscape.loss_plane(lambda w: w, ONE, X, Y, XS, YS), "loss_fn must return a sc"),
         (lambda: landscape.loss_line(jnp.sum, ONE, X, XS, batch_norm="eval"), "batch_norm must be"),
         (lambda: landscape.loss_line(jnp.sum, ONE, X, 0.5), "distances must have the shape"),
-        (lambda: landscape.grid_around([[1.0, 2.0]]), "all the same point"),
-        (lambda: landscape.grid_around([1.0, 2.0]), r"of shape \[n, 2\]"),
+        (lambda: curve_geometry.grid_around([[1.0, 2.0]]), "all the same point"),
+        (lambda: curve_geometry.grid_around([1.0, 2.0]), r"of shape \[n, 2\]"),
     ],
 )
 def test_errors(call, message):

@@ -1,40 +1,28 @@
 """The instruments on a trained model, against direct calls with loss functions made by hand."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from training_problems import count_compilations, tiny_config
+from measured_models import (
+    AVERAGE_RHOS,
+    BATCHES,
+    EXAMPLES,
+    KEY,
+    SAME,
+    M,
+    make_loss_fn,
+    make_settings,
+    make_trained,
+    select,
+    take_all,
+)
+from training_problems import count_compilations
 
 from sam_jax import metrics
-from sam_jax.training import build, loop, measure
+from sam_jax.training import sharpness
+from sam_jax.training.conditions import network_of
+from sam_jax.training.measure import MEASURES, measurements
 from sam_jax.training.randomness import stream
-
-M, RHOS, AVERAGE_RHOS = (8, 16), (0.05, 0.1), (0.5, 1.0)
-EXAMPLES, BATCHES = 48, 2  # of 64
-KEY = jax.random.key(11)  # of the instruments, not of the runs
-SAME = {"rtol": 1e-5, "atol": 1e-6}  # two compilations of one float32 computation
-
-
-def make_settings():
-    settings = tiny_config().instruments
-    settings.seed, settings.examples, settings.batch_size = 11, EXAMPLES, 40
-    settings.adversarial.m, settings.adversarial.rho = M, RHOS
-    settings.adversarial.batches = settings.average.batches = BATCHES
-    settings.average.m, settings.average.rho = M, AVERAGE_RHOS
-    settings.asymmetry.distance, settings.curve.limit = 1.0, 2.0
-    return settings
-
-
-def make_trained(seed):
-    """A model whose running statistics are not those of any batch; training it is not needed."""
-    config = tiny_config(seed=seed)
-    source, data = build.load_data(config)
-    program = build.make_program(config, source, len(data.train_labels))
-    state = program.init(jax.random.key(seed))
-    stats = jax.tree.map(lambda x: 0.7 * x + 0.1, state.batch_stats)
-    return loop.Trained(state._replace(batch_stats=stats), program, data, source, epoch=1)
 
 
 @pytest.fixture(scope="module")
@@ -46,41 +34,10 @@ def models():
 def measured(models):
     """Records by preset, of both models, and the compilations that the second one needed."""
     presets = ("sound", "published")
-    first = list(measure.instrument_records(models[0], make_settings(), presets))
+    first = take_all(models[0], make_settings(), presets)
     with count_compilations() as compiled:
-        second = list(measure.instrument_records(models[1], make_settings(), presets))
+        second = take_all(models[1], make_settings(), presets)
     return first, second, compiled
-
-
-def select(records, measure, preset, **where):
-    chosen = [
-        r
-        for r in records
-        if r["measure"] == measure
-        and r["preset"] == preset
-        and all(r[name] == value for name, value in where.items())
-    ]
-    assert len(chosen) == 1
-    return chosen[0]
-
-
-def make_loss_fn(trained, published):
-    """The mean loss of (params, (images, labels)), from the model's apply alone."""
-    mean, std = ((0.0,), (1.0,)) if published else (trained.source.mean, trained.source.std)
-
-    def loss_fn(params, batch):
-        images, labels = batch
-        x = (jnp.asarray(images, jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
-        variables = {"params": params, "batch_stats": trained.state.batch_stats}
-        if published:  # in training mode: on the statistics of the batch
-            logits, _ = trained.program.model.apply(
-                variables, x, train=True, mutable=["batch_stats"]
-            )
-        else:
-            logits = trained.program.model.apply(variables, x, train=False)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    return loss_fn
 
 
 def make_batches(trained, published, m):
@@ -191,22 +148,22 @@ def test_asymmetry_and_curve_along_the_same_directions_for_every_model(
 def test_one_compilation_for_two_models(measured):
     first, second, compiled = measured
     assert compiled == []
-    assert [(r["measure"], r["preset"]) for r in first] == [
-        (r["measure"], r["preset"]) for r in second
-    ]
+    kinds = [(r["measure"], r.get("preset")) for r in first]
+    assert kinds == [(r["measure"], r.get("preset")) for r in second]
     assert first != second
-    measures = [r["measure"] for r in first if r["preset"] == "sound"]
-    assert {name: measures.count(name) for name in measures} == {
-        "adversarial_sharpness": 4,
-        "average_sharpness": 4,
-        "asymmetry_factor": 1,
-        "loss_curve": 1,
-    }
+    several = {"adversarial_sharpness": 4, "average_sharpness": 4}
+    every = ("adversarial_sharpness", "average_sharpness", "asymmetry_factor", "loss_curve")
+    only_sound = ("asymmetry_index", "level_set_widths", "hessian")
+    expected = {("evaluation", None): 1}
+    expected |= {(name, "sound"): several.get(name, 1) for name in every + only_sound}
+    expected |= {(name, "published"): several.get(name, 1) for name in every}
+    assert {kind: kinds.count(kind) for kind in kinds} == expected
+    assert {name for name, _ in expected} == set(MEASURES)
 
 
-def test_evaluation_record(models):
-    trained = models[0]
-    record = measure.evaluation_record(trained)
+def test_the_evaluation_comes_first(models, measured):
+    trained, record = models[0], measured[0][0]
+    assert record["measure"] == "evaluation"
     loss_fn = make_loss_fn(trained, published=False)
     train = loss_fn(trained.state.params, (trained.data.train_images, trained.data.train_labels))
     test = loss_fn(trained.state.params, (trained.data.test_images, trained.data.test_labels))
@@ -214,14 +171,64 @@ def test_evaluation_record(models):
     assert 0 <= record["train_accuracy"] <= 1 and record["train_accuracy"] != train
 
 
-def test_wishes_that_cannot_be_met(models):
-    with pytest.raises(ValueError, match=r"unknown presets \['mine'\].*published.*sound"):
-        list(measure.instrument_records(models[0], make_settings(), ("sound", "mine")))
+def test_nothing_is_computed_before_it_is_taken(models, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("it was gathered")
+
+    monkeypatch.setattr(jax.random, "permutation", refuse)
+    with count_compilations() as compiled:
+        wanted = measurements(models[0], make_settings(), ("sound", "published"))
+    assert compiled == [] and len(wanted) == 24
+    with pytest.raises(AssertionError, match="it was gathered"):  # now it is
+        next(m for m in wanted if m.about["measure"] == "adversarial_sharpness").take()
+
+
+def test_one_measurement_stands_for_every_m(models, monkeypatch):
+    calls = []
+
+    def count(*arguments):
+        calls.append(arguments)
+        return instrument(*arguments)
+
+    instrument = sharpness._jit_average(
+        network_of(models[0]), metrics.SOUND.average, make_settings().average.draws, "sphere"
+    )
+    monkeypatch.setattr(sharpness, "_jit_average", lambda *_: count)
+    taken = take_all(models[0], make_settings(), ("sound",), ("average_sharpness",))
+    assert len(taken) == len(M) * len(AVERAGE_RHOS) and len(calls) == len(AVERAGE_RHOS)
+
+
+def test_only_the_wanted_measures(models):
     settings = make_settings()
+    settings.examples = 65  # more than there are, which only the sharpness would notice
+    wanted = measurements(models[0], settings, ("published", "sound"), ("hessian", "loss_curve"))
+    assert [(m.about["measure"], m.about["preset"]) for m in wanted] == [
+        ("loss_curve", "published"),
+        ("loss_curve", "sound"),
+        ("hessian", "sound"),
+    ]
+
+
+def test_wishes_that_cannot_be_met(models):
+    settings = make_settings()
+    with pytest.raises(ValueError, match=r"unknown presets \['mine'\].*published.*sound"):
+        measurements(models[0], settings, ("sound", "mine"))
+    with pytest.raises(ValueError, match="presets must be a tuple of names, got the string 'soun"):
+        measurements(models[0], settings, "sound")
+    with pytest.raises(ValueError, match=r"unknown measures \['hesian'\]; .*'hessian'"):
+        measurements(models[0], settings, ("sound",), ("hesian", "evaluation"))
+    with pytest.raises(ValueError, match=r"\['hessian'\] exist under the preset 'sound' only"):
+        measurements(models[0], settings, ("published",), ("hessian", "loss_curve"))
     settings.examples = 65
     with pytest.raises(ValueError, match="want 65 training examples .* there are 64"):
-        next(measure.instrument_records(models[0], settings, ("sound",)))
+        measurements(models[0], settings, ("sound",))
     settings = make_settings()
     settings.adversarial.m = (64,)
     with pytest.raises(ValueError, match="want 128 training examples in batches of m = 64"):
-        next(measure.instrument_records(models[0], settings, ("published",)))
+        measurements(models[0], settings, ("published",))
+    settings = make_settings()
+    with settings.unlocked():
+        del settings.hessian
+    with pytest.raises(ValueError, match="no group 'hessian': the run is older"):
+        measurements(models[0], settings, ("sound",))
+    assert measurements(models[0], settings, ("published",))

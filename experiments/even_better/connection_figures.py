@@ -1,0 +1,135 @@
+"""Figures 2 and 8 of the study: curves of low loss between pairs of models."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.even_better.connection_results import Connection
+from experiments.even_better.figures import ReportFigure
+from sam_jax import plotting
+from sam_jax.metrics.landscape import LossPlane
+from sam_jax.metrics.statistics import mean_and_stderr
+from sam_jax.training.records import Record
+
+NUMBERS = (2, 8)  # of the figures, in the order of the pairs
+MOST_SEEDS = 3  # of which the planes are drawn
+HIGHEST = 10.0  # losses above it have one colour: far from the models they only hide the rest
+SHAPES = (("curve", "trained curve"), ("line", "straight line"))
+
+
+def connection_figures(pairs: Sequence[Sequence[Connection]]) -> list[ReportFigure]:
+    """Return two figures a pair: the planes of its seeds, and the losses along the curve."""
+    figures = []
+    for index, connections in enumerate(pairs):
+        number = NUMBERS[min(index, len(NUMBERS) - 1)]
+        stem = f"figure_{number}" + (f"_pair_{index + 1}" if index >= len(NUMBERS) else "")
+        figures += [
+            _planes(number, f"{stem}_planes", connections),
+            _along(number, f"{stem}_along", connections),
+        ]
+    return figures
+
+
+def regularised_loss(connection: Connection) -> LossPlane:
+    """Return the training loss plus the l2 term that the curve was trained with, on its plane."""
+    plane = connection.plane
+    decay = connection.curve["weight_decay"]
+    values = plane.values["train_loss"] + decay / 2 * plane.values["squared_norm"]
+    return LossPlane(values, plane.xs, plane.ys, plane.batch_norm)
+
+
+def _planes(number: int, stem: str, connections: Sequence[Connection]) -> ReportFigure:
+    shown = connections[:MOST_SEEDS]
+    rows = (
+        ("Regularised training loss", [regularised_loss(c) for c in shown]),
+        ("Test loss", [_only(c.plane, "test_loss") for c in shown]),
+    )
+    figure, panels = plotting.small_multiples(2 * len(shown), len(shown), panel=(3.6, 3.2))
+    for row, (name, planes) in enumerate(rows):
+        scale = _scale(planes)
+        beside, filled = panels[row * len(shown) : (row + 1) * len(shown)], None
+        for axes, connection, plane in zip(beside, shown, planes, strict=True):
+            drawn = plotting.landscape_contours(
+                axes,
+                plane,
+                scale=scale,
+                bar=False,
+                landmarks=_landmarks(connection),
+                path=np.array(connection.curve["coordinates"]),
+                title=f"{name}, seed {connection.seed}",
+                x_label="Distance",
+                y_label="Distance",
+            )
+            axes.set_aspect("equal")  # both axes are distances between weights
+            filled = filled or drawn
+        if filled is not None and scale is not None:
+            plotting.colour_bar(beside, filled, scale, name)
+    more = f" (the first {MOST_SEEDS} seeds)" if len(connections) > MOST_SEEDS else ""
+    caption = (
+        f"{_ends(connections)}: losses on the plane through both models and the bend of the "
+        f"trained curve, batch norm recalibrated at every point{more}. Above, the training loss "
+        "with the l2 term of the curve's training, which the curve minimises; below, the test "
+        f"loss. Losses above {HIGHEST:g} have one colour. Axes are distances between weights."
+    )
+    return ReportFigure(number, None, stem, caption, figure)
+
+
+def _along(number: int, stem: str, connections: Sequence[Connection]) -> ReportFigure:
+    figure, panels = plotting.small_multiples(4, 4, panel=(3.0, 2.7))
+    names = [
+        (f"{which}_{field}", f"{which.capitalize()} {label}")
+        for field, label in (("loss", "loss"), ("accuracy", "error / %"))
+        for which in ("train", "test")
+    ]
+    for axes, (field, y_label) in zip(panels, names, strict=True):
+        curves = []
+        for (shape, label), style in zip(SHAPES, plotting.styles(SHAPES), strict=True):
+            records = [getattr(connection, shape) for connection in connections]
+            values = [mean_and_stderr(v) for v in zip(*_values(records, field), strict=True)]
+            mean, error = (np.array([getattr(v, n) for v in values]) for n in ("mean", "stderr"))
+            positions = np.array(records[0]["positions"])
+            curves.append(plotting.Curve(label, positions, mean, style, error))
+        scale = "linear" if field.endswith("accuracy") else None
+        plotting.curves_with_bands(axes, curves, scale=scale)
+        plotting.label_axes(axes, "", "Position t", y_label)
+    plotting.shared_legend(figure)
+    barriers = ", ".join(
+        f"{label} {_barrier(connections, shape)}" for shape, label in SHAPES
+    )  # fmt: skip
+    caption = (
+        f"{_ends(connections)}: losses and errors along the trained curve and the "
+        "straight line, batch norm recalibrated. Lines: "
+        f"mean over seeds; bands: standard error. Barrier of the test loss: {barriers}."
+    )
+    return ReportFigure(number, None, stem, caption, figure)
+
+
+def _values(records: Sequence[Record], field: str) -> list[np.ndarray]:
+    values = [np.array(record[field], dtype=float) for record in records]
+    return [100 * (1 - v) for v in values] if field.endswith("accuracy") else values
+
+
+def _barrier(connections: Sequence[Connection], shape: str) -> str:
+    found = mean_and_stderr([getattr(c, shape)["test_barrier"] for c in connections])
+    error = f" ± {found.stderr:.3f}" if found.n > 1 else ""
+    return f"{found.mean:.3f}{error}"
+
+
+def _ends(connections: Sequence[Connection]) -> str:
+    return f"{connections[0].start.label} (t = 0) and {connections[0].end.label} (t = 1)"
+
+
+def _landmarks(connection: Connection) -> list[plotting.Landmark]:
+    (start, end, bend) = connection.curve["landmarks"]
+    places = zip(("t = 0", "t = 1", "bend"), (start, end, bend), strict=True)
+    return [plotting.Landmark(name, *place) for name, place in places]
+
+
+def _scale(planes: Sequence[LossPlane]) -> plotting.Shades | None:
+    values = np.concatenate([plane.values for plane in planes], axis=None)
+    highest = np.max(values[np.isfinite(values)], initial=-np.inf)
+    return plotting.shades(values, min(highest, HIGHEST))
+
+
+def _only(plane: LossPlane, quantity: str) -> LossPlane:
+    return LossPlane(plane.values[quantity], plane.xs, plane.ys, plane.batch_norm)

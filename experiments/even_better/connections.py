@@ -1,0 +1,149 @@
+"""The curves of low loss between pairs of models: trained, and measured along and around them.
+
+`workdir/curves/PAIR/seed_S/` holds `training/`, the run of the curve; `records.jsonl`, a record of
+the curve and one of the straight line; and `plane.jsonl`, the losses on the plane through the two
+models and the first bend. What is finished is never run again.
+"""
+
+import pathlib
+import shutil
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+
+from experiments.even_better.models import study_models
+from experiments.even_better.planes import diverged
+from experiments.even_better.results import Model
+from sam_jax import metrics
+from sam_jax.metrics import curves
+from sam_jax.training import records, workdirs
+from sam_jax.training.connectivity import CurveSettings, find_curve
+from sam_jax.training.curve_evaluation import curve_record, evaluate_curve
+from sam_jax.training.landscapes import measure_plane
+from sam_jax.training.loop import Trained, load_trained
+from sam_jax.typing import PyTree
+
+MARGIN = 0.2  # of the plane around what it shows, as a share of its size (Garipov et al.)
+
+
+def study_pairs(config: ml_collections.ConfigDict) -> list[tuple[Model, Model]]:
+    """Return the pairs of models that a study config connects.
+
+    Raises:
+      ValueError: a model of a pair is not among the models of the study, or pairs with itself.
+    """
+    models = {
+        (model.optimiser, model.batch, model.rho, model.times_epochs): model
+        for model in study_models(config)
+    }
+    pairs = []
+    for entries in config.curve.pairs:
+        found = [models.get((o, b, float(rho), times)) for o, b, rho, times in entries]
+        if len(found) != 2 or None in found or found[0] == found[1]:
+            raise ValueError(
+                f"curve.pairs holds {tuple(map(tuple, entries))}; each is a pair of two different "
+                f"entries of models, which are {sorted(models)}."
+            )
+        pairs.append((found[0], found[1]))
+    return pairs
+
+
+def run_connection(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    ends: tuple[Model, Model],
+    seed: int,
+    label: str,
+    accept_config_changes: bool = False,
+) -> None:
+    """Train and measure the curve between two trained models of a seed.
+
+    Args:
+      config: as in configs/even_better/digits.py.
+      workdir: the folder of the study, with the trained models.
+      ends: the two models.
+      seed: of the models and of the curve.
+      label: what the progress calls the curve.
+      accept_config_changes: start anew where the folder holds a curve of other settings.
+    """
+    folder = workdir / "curves" / "__".join(model.name for model in ends) / f"seed_{seed}"
+    settings = _settings(config, seed)
+    identity = ml_collections.ConfigDict(
+        settings._asdict() | {"points": config.curve.points, "plane": config.curve.plane_points}
+    )
+    written = folder / "config.json"
+    if accept_config_changes and written.exists():
+        if workdirs.plain(workdirs.read_config(folder)) != workdirs.plain(identity):
+            shutil.rmtree(folder)
+    workdirs.claim(folder, identity)
+    path = folder / "records.jsonl"
+    done = len(records.read(path))
+    plane = folder / "plane.jsonl"
+    if done == 2 and len(records.read(plane)) == 1 + config.curve.plane_points:
+        return
+    start, end = (
+        load_trained(workdir / "models" / model.name / f"seed_{seed}")[1] for model in ends
+    )
+    if diverged(start) or diverged(end):
+        logging.warning(
+            "%s: a model has weights that are not finite, and there is no curve.", label
+        )
+        return
+    controls = find_curve(
+        *(start, end, folder / "training", settings),
+        prepare_images=start.program.prepare_images,
+        label=label,
+    )
+    line = curves.initial_controls(start.state.params, end.state.params)
+    about = {"pair": [model._asdict() for model in ends], "seed": seed}
+    through = metrics.plane_through(
+        start.state.params, end.state.params, jax.tree.map(lambda w: w[1], controls)
+    )
+    for shape, points in (("curve", controls), ("line", line))[done:]:
+        kind = settings.kind if shape == "curve" else "chain"
+        found = evaluate_curve(start, points, kind, config.curve.points)
+        positions = found.positions
+        path_in_plane = metrics.curve_coordinates(through, points, positions, kind)
+        records.append(path, {**about, "shape": shape, **curve_record(found),
+                              "coordinates": path_in_plane,
+                              "landmarks": through.coordinates,
+                              "weight_decay": settings.weight_decay})  # fmt: skip
+    _measure_plane(config, start, through, controls, settings, plane, f"{label} plane")
+
+
+def _settings(config: ml_collections.ConfigDict, seed: int) -> CurveSettings:
+    c = config.curve
+    return CurveSettings(
+        kind=c.kind,
+        bends=c.bends,
+        epochs=c.epochs,
+        batch_size=config.small_batch,
+        learning_rate=c.learning_rate,
+        weight_decay=c.weight_decay,
+        label_smoothing=config.training.loss.label_smoothing,
+        seed=seed,
+    )
+
+
+def _measure_plane(
+    config: ml_collections.ConfigDict,
+    start: Trained,
+    through: metrics.Plane,
+    controls: PyTree,
+    settings: CurveSettings,
+    path: pathlib.Path,
+    label: str,
+) -> None:
+    """Measure the losses on a grid around the whole curve, statistics recalibrated."""
+    along = metrics.curve_coordinates(
+        through, controls, np.linspace(0, 1, config.curve.points), settings.kind
+    )
+    xs, ys = metrics.grid_around(along, config.curve.plane_points, MARGIN)
+    measure_plane(
+        *(start, through.first_axis, through.second_axis, xs, ys, path),
+        origin=through.origin,
+        batch_norm="recalibrated",
+        label=label,
+    )

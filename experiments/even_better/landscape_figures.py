@@ -1,0 +1,107 @@
+"""Figures 4 and 9 of the study: the losses of the models on planes of random directions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.even_better.figures import ReportFigure
+from experiments.even_better.results import RISE, Model, Results, basin_share
+from sam_jax import plotting
+from sam_jax.metrics.landscape import LossPlane
+
+QUANTITY = "train_loss"
+GROUPS = (("sgd", "small"), ("sam", "small"), ("average_sam", "small"), ("sam", "large"))
+
+
+def landscape_figures(results: Results) -> list[ReportFigure]:
+    """Return Figures 4 and 9, where planes were measured."""
+    planes = {model: model_planes(results, model) for model in results.all_models}
+    planes = {model: found for model, found in planes.items() if found}
+    means = {model: plotting.mean_plane(found, QUANTITY) for model, found in planes.items()}
+    finite = [mean.values for mean in means.values() if np.isfinite(mean.values).any()]
+    scale = plotting.shades(np.concatenate(finite, axis=None)) if finite else None
+    if scale is None:
+        return []
+    return [_contours(planes, means, scale), _surfaces(planes, means, scale)]
+
+
+def model_planes(results: Results, model: Model) -> list[LossPlane]:
+    """Return the planes of a model, by seed."""
+    return [
+        results.planes[model.name, seed]
+        for seed in results.seeds
+        if (model.name, seed) in results.planes
+    ]
+
+
+def surface_models(models: Sequence[Model]) -> list[Model]:
+    """Return one model each of SGD, small SAM, small average SAM and large SAM: the last of each.
+
+    Models are in the order of rho and epochs: the longest of SGD, the largest rho of the others.
+    """
+    chosen = []
+    for group in GROUPS:
+        members = [model for model in models if (model.optimiser, model.batch) == group]
+        chosen += members[-1:]
+    return chosen
+
+
+def _contours(
+    planes: dict[Model, list[LossPlane]], means: dict[Model, LossPlane], scale: plotting.Shades
+) -> ReportFigure:
+    figure, panels = plotting.small_multiples(len(means), 4, panel=(2.9, 2.8))
+    filled = None
+    for axes, (model, mean) in zip(panels, means.items(), strict=True):
+        shares = [basin_share(plane) for plane in planes[model]]
+        middle = mean.values[np.argmin(np.abs(mean.ys)), np.argmin(np.abs(mean.xs))]
+        drawn = plotting.landscape_contours(
+            axes,
+            mean,
+            scale=scale,
+            bar=False,
+            seeds=[_only(plane) for plane in planes[model]],
+            level=float(middle) + RISE,
+            title=f"{model.label}\nbasin {_percent(shares)}",
+        )
+        filled = filled or drawn
+    if filled is not None:
+        plotting.colour_bar(panels, filled, scale, "Training loss")
+    caption = (
+        "Training loss around every model on planes of two random directions, filter by filter "
+        "as long as the weights (Li et al., 2018), the mean over the seeds. Dashed, one line a "
+        f"seed: where the loss is {RISE:g} above that of the model; “basin” is the share of the "
+        "plane within it (mean ± standard error)."
+    )
+    return ReportFigure(4, None, "figure_4", caption, figure)
+
+
+def _surfaces(
+    planes: dict[Model, list[LossPlane]], means: dict[Model, LossPlane], scale: plotting.Shades
+) -> ReportFigure:
+    chosen = surface_models(list(means))
+    figure, panels = plotting.small_multiples(len(chosen), 2, panel=(4.6, 4.0), projection="3d")
+    for axes, model in zip(panels, chosen, strict=True):
+        plotting.landscape_surface(
+            axes,
+            means[model],
+            scale=scale,
+            seeds=[_only(plane) for plane in planes[model]],
+            title=model.label,
+            value_label="Training loss",
+        )
+    caption = (
+        "The planes of Figure 4 as surfaces, of SGD and of the largest ρ of each kind: the mean "
+        "over the seeds and, on the walls, the cuts through the model, a line a seed."
+    )
+    return ReportFigure(9, None, "figure_9", caption, figure)
+
+
+def _only(plane: LossPlane) -> LossPlane:
+    return LossPlane(plane.values[QUANTITY], plane.xs, plane.ys, plane.batch_norm)
+
+
+def _percent(shares: Sequence[float]) -> str:
+    mean = 100 * np.mean(shares)
+    if len(shares) < 2:
+        return f"{mean:.0f}%"
+    return f"{mean:.1f} ± {100 * np.std(shares, ddof=1) / len(shares) ** 0.5:.1f}%"

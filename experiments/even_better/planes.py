@@ -1,0 +1,54 @@
+"""The plane of random directions around every model, for Figures 4 and 9."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+
+from sam_jax import metrics
+from sam_jax.training import records
+from sam_jax.training.landscapes import measure_plane
+from sam_jax.training.loop import Trained, load_trained
+from sam_jax.training.randomness import stream
+
+
+def diverged(trained: Trained) -> bool:
+    """Say whether a model has weights that are not finite, around which there is no landscape."""
+    return not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(trained.state.params))
+
+
+def run_plane(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, seed: int, label: str
+) -> None:
+    """Measure the losses of a model on two Gaussian directions of its filters' lengths.
+
+    All models of a seed see the same random numbers; each filter then has the length of that of
+    the model. A plane of other settings, as accepted changes leave it, is measured anew.
+
+    Args:
+      config: as in configs/even_better/digits.py.
+      folder: of a trained model; its `plane.jsonl` is written, and left alone where it is whole.
+      seed: of the directions.
+      label: what the progress calls it.
+    """
+    c = config.plane
+    grid = np.linspace(-c.limit, c.limit, c.points)
+    path = folder / "plane.jsonl"
+    found = records.read(path)
+    if found and (found[0]["xs"], found[0]["batch_norm"]) != (grid.tolist(), c.batch_norm):
+        path.unlink()
+    elif len(found) == 1 + c.points:
+        return
+    _, trained = load_trained(folder)
+    if diverged(trained):
+        logging.warning("%s has weights that are not finite, and no plane.", folder)
+        return
+    key = stream(jax.random.key(seed), "plane")
+    both = metrics.random_directions(key, trained.state.params, 2, "gaussian", "filter")
+    directions = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    measure_plane(
+        *(trained, *directions, grid, grid, path), batch_norm=c.batch_norm, label=label
+    )  # fmt: skip

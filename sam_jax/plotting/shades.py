@@ -1,0 +1,115 @@
+"""What pictures of landscapes share: how values become colours and texts.
+
+The colours run from dark to light with the value (viridis), so that they keep their order in grey
+and with colour blindness.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+
+from sam_jax.metrics.landscape import LossLine, LossPlane
+from sam_jax.plotting.base import LOG_RATIO
+from sam_jax.typing import PyTree
+
+COLOUR_MAP = "viridis"
+MOST_DECADES = 6.0  # below this part of the maximum a logarithmic scale shows nothing of interest
+
+
+class Shades(NamedTuple):
+    """The levels of a landscape and how values become colours."""
+
+    levels: np.ndarray  # increasing
+    norm: Normalize
+    extend: str  # which values lie outside of the levels: "neither", "min", "max", "both"
+
+
+def shades(values: np.ndarray, clip: float | None = None, count: int = 12) -> Shades | None:
+    """Return levels for contours: logarithmic where the values span orders of magnitude.
+
+    Args:
+      values: any shape; what is not finite is left out.
+      clip: the highest level; None for the largest value.
+      count: how many levels.
+
+    Returns:
+      Shades, or None where no value is finite and below `clip`.
+
+    >>> shades(np.array([0.01, 1.0, 100.0]), count=3).levels.round(3).tolist()
+    [0.01, 1.0, 100.0]
+    >>> shades(np.array([1.0, 5.0, np.inf]), clip=3.0, count=3).levels.tolist()
+    [1.0, 2.0, 3.0]
+    """
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    top = np.max(finite, initial=-np.inf) if clip is None else float(clip)
+    inside = finite[finite <= top]
+    if inside.size == 0:
+        return None
+    low, positive = float(np.min(inside)), inside[inside > 0]
+    if low >= 0 and positive.size and np.min(positive) * LOG_RATIO < top:
+        bottom = max(float(np.min(positive)), top * 10**-MOST_DECADES)
+        levels, norm = np.geomspace(bottom, top, count), LogNorm(bottom, top)
+    else:
+        if top <= low:  # a flat landscape is drawn, in the middle of its colours
+            margin = abs(low) * 1e-3 or 1e-3
+            low, top = low - margin, top + margin
+        levels, norm = np.linspace(low, top, count), Normalize(low, top)
+    under, over = np.min(finite) < levels[0], np.max(finite) > levels[-1]
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+    return Shades(levels, norm, extend[int(under), int(over)])
+
+
+def mean_plane(planes: Sequence[LossPlane], quantity: str | None = None) -> LossPlane:
+    """Return the mean of planes on one grid, such as those of several seeds.
+
+    Args:
+      planes: at least one; a point that is not finite in one of them is not finite in the mean.
+      quantity: the field of their values; None where the values are one array.
+
+    Raises:
+      ValueError: the grids or the policies of batch norm differ, so that a mean means nothing.
+
+    >>> planes = [LossPlane(np.array([[v]]), np.zeros(1), np.zeros(1)) for v in (1.0, 3.0)]
+    >>> mean_plane(planes).values.tolist()
+    [[2.0]]
+    """
+    first = planes[0]
+    for plane in planes:
+        same = np.array_equal(plane.xs, first.xs) and np.array_equal(plane.ys, first.ys)
+        if not same or plane.batch_norm != first.batch_norm:
+            raise ValueError("The mean of planes needs one grid and one policy of batch norm.")
+    mean = np.mean([values_of(plane, quantity) for plane in planes], axis=0)
+    return LossPlane(mean, first.xs, first.ys, first.batch_norm)
+
+
+def values_of(landscape: LossLine | LossPlane, quantity: str | None) -> np.ndarray:
+    """Return one quantity of a landscape; a ValueError lists them where several are to choose."""
+    values = landscape.values if quantity is None else _field(landscape.values, quantity)
+    if isinstance(values, tuple | dict):
+        names = list(values) if isinstance(values, dict) else getattr(values, "_fields", "")
+        raise ValueError(f"Several quantities were measured; choose quantity= from {names}.")
+    return np.asarray(values, dtype=float)
+
+
+def _field(values: PyTree, quantity: str) -> np.ndarray:
+    return values[quantity] if isinstance(values, dict) else getattr(values, quantity)
+
+
+def grid_of(plane: LossPlane, quantity: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the axes of a plane and one quantity on its grid, in float64."""
+    xs, ys = (np.asarray(axis, dtype=float) for axis in (plane.xs, plane.ys))
+    return xs, ys, values_of(plane, quantity)
+
+
+def titled(title: str, policies: Sequence[str | None] | set[str | None]) -> str:
+    """Return a title with the policies of batch norm below it."""
+    policy = ", ".join(f"batch norm: {policy}" for policy in policies if policy is not None)
+    return "\n".join(part for part in (title, policy) if part)
+
+
+def short(value: float) -> str:
+    """Return a number with two digits, or three from a hundred on."""
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:.3g}"

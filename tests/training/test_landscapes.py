@@ -1,0 +1,188 @@
+"""Planes of networks against evaluations point by point, their policies, and cut runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_problems import NormNet, count_compilations, tiny_config
+
+from sam_jax import metrics
+from sam_jax.training import build, landscapes, loop, records
+from sam_jax.training.evaluation import Inputs
+from sam_jax.training.landscapes import measure_plane, read_plane
+from sam_jax.training.recalibration import recalibrated_batch_stats
+from sam_jax.training.set_losses import make_set_losses
+
+XS, YS = np.array([-0.5, 0.0, 1.0]), np.array([0.0, 0.25])
+SIZES = {"batch_size": 24, "recalibration_batch_size": 16}  # of 64 and 64 examples
+SAME = {"rtol": 2e-5, "atol": 1e-6}  # two compilations of one float32 computation
+
+
+def make_trained(seed):
+    """A model whose running statistics are those of no batch; training it is not needed."""
+    config = tiny_config(seed=seed)
+    source, data = build.load_data(config)
+    program = build.make_program(config, source, len(data.train_labels))
+    state = program.init(jax.random.key(seed))
+    stats = jax.tree.map(lambda x: 0.7 * x + 0.1, state.batch_stats)
+    return loop.Trained(state._replace(batch_stats=stats), program, data, source, epoch=1)
+
+
+def directions_of(trained, seed=0):
+    both = metrics.random_directions(
+        jax.random.key(seed), trained.state.params, 2, "gaussian", "filter"
+    )
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return make_trained(0)
+
+
+def by_hand(trained, params, policy, which):
+    """Mean loss and accuracy of a set from single calls of the network, without any loop."""
+    data, model = trained.data, build.full_precision(trained.program.model)
+    images, labels = getattr(data, f"{which}_images"), getattr(data, f"{which}_labels")
+    stats = trained.state.batch_stats
+    if policy == "recalibrated":
+        stats = recalibrated_batch_stats(
+            model, params, stats, data.train_images, trained.program.inputs, 16
+        )
+    size = 24 if policy == "batch" else len(labels)
+    losses, correct = [], []
+    for start in range(0, len(labels), size):
+        x, y = images[start : start + size], labels[start : start + size]
+        logits = model.apply(
+            {"params": params, "batch_stats": stats},
+            trained.program.inputs(x),
+            train=policy == "batch",
+            **({"mutable": ["batch_stats"]} if policy == "batch" else {}),
+        )
+        logits = logits[0] if policy == "batch" else logits
+        losses += list(-jax.nn.log_softmax(logits)[jnp.arange(len(y)), y])
+        correct += list(jnp.argmax(logits, -1) == y)
+    return np.mean(losses), np.mean(correct)
+
+
+@pytest.mark.parametrize("policy", ["running", "batch", "recalibrated"])
+def test_a_plane_point_by_point(trained, policy, tmp_path):
+    dx, dy = directions_of(trained)
+    plane = measure_plane(
+        *(trained, dx, dy, XS, YS, tmp_path / "plane.jsonl"), batch_norm=policy, **SIZES
+    )
+    assert plane.batch_norm == policy
+    np.testing.assert_array_equal(plane.xs, XS)
+    np.testing.assert_array_equal(plane.ys, YS)
+    for i, j in ((0, 1), (1, 0), (1, 2)):  # the model itself and two others
+        params = jax.tree.map(
+            lambda w, a, b, i=i, j=j: w + XS[j] * a + YS[i] * b, trained.state.params, dx, dy
+        )
+        for which in ("train", "test"):
+            loss, accuracy = by_hand(trained, params, policy, which)
+            np.testing.assert_allclose(plane.values[f"{which}_loss"][i, j], loss, **SAME)
+            np.testing.assert_allclose(plane.values[f"{which}_accuracy"][i, j], accuracy, **SAME)
+        squares = sum(float(jnp.sum(w**2)) for w in jax.tree.leaves(params))
+        np.testing.assert_allclose(plane.values["squared_norm"][i, j], squares, **SAME)
+    # Rows are y: the two directions do not do the same.
+    assert abs(plane.values["train_loss"][0, 2] - plane.values["train_loss"][1, 0]) > 1e-3
+
+
+def test_policies_differ(trained, tmp_path):
+    losses = {
+        policy: measure_plane(
+            *(trained, *directions_of(trained), XS, YS, tmp_path / policy),
+            batch_norm=policy,
+            **SIZES,
+        ).values["train_loss"]
+        for policy in ("running", "batch", "recalibrated")
+    }
+    assert np.abs(losses["running"] - losses["recalibrated"]).max() > 1e-2
+    assert np.abs(losses["batch"] - losses["recalibrated"]).max() > 1e-4
+
+
+def test_batch_statistics_do_not_see_examples_that_fill_up():
+    """A last batch of 2 of 8 examples normalises over these two, in float64."""
+    with jax.enable_x64(True):
+        model, random = NormNet(), np.random.default_rng(0)
+        images = random.integers(0, 256, (8, 2, 2, 1)).astype(np.uint8)
+        labels = jnp.asarray(random.integers(0, 3, 8))
+        inputs = Inputs((0.5,), (0.3,))
+        variables = model.init(jax.random.key(0), inputs(jnp.asarray(images)))
+        data = build.DeviceData(*(jnp.asarray(images), labels) * 2)
+        found = make_set_losses(model, inputs, "batch", batch_size=3)(
+            variables["params"], variables["batch_stats"], data
+        )
+        losses = []
+        for rows in (slice(0, 3), slice(3, 6), slice(6, 8)):
+            logits, _ = model.apply(
+                variables, inputs(jnp.asarray(images[rows])), train=True, mutable=["batch_stats"]
+            )
+            each = jax.nn.log_softmax(logits)[jnp.arange(len(labels[rows])), labels[rows]]
+            losses += list(-each)
+        np.testing.assert_allclose(found.train.loss, np.mean(losses), rtol=1e-6)
+
+
+def test_a_cut_plane_goes_on_and_a_whole_one_is_only_read(trained, tmp_path, monkeypatch):
+    path = tmp_path / "plane.jsonl"
+    arguments = (trained, *directions_of(trained), XS, YS, path)
+    measure_plane(*arguments, **SIZES)
+    whole = path.read_bytes()
+    head, first, second = whole.splitlines(keepends=True)
+    path.write_bytes(head + first + second[:20])
+    partial = read_plane(path)
+    assert np.isfinite(partial.values["test_loss"][0]).all()
+    assert np.isnan(partial.values["test_loss"][1]).all()
+    measure_plane(*arguments, **SIZES)
+    assert path.read_bytes() == whole
+    monkeypatch.setattr(landscapes, "_compiled_row", lambda *_: None)  # would fail when called
+    plane = measure_plane(*arguments, **SIZES)
+    np.testing.assert_array_equal(plane.values["train_loss"], read_plane(path).values["train_loss"])
+    assert path.read_bytes() == whole
+
+
+def test_a_file_of_another_plane_is_refused(trained, tmp_path):
+    path = tmp_path / "plane.jsonl"
+    dx, dy = directions_of(trained)
+    measure_plane(trained, dx, dy, XS, YS, path, **SIZES)
+    with pytest.raises(ValueError, match="another plane; xs differ"):
+        measure_plane(trained, dx, dy, 2 * XS, YS, path, **SIZES)
+    with pytest.raises(ValueError, match="another plane; checksum differ"):
+        measure_plane(trained, dy, dx, XS, YS, path, **SIZES)
+    with pytest.raises(ValueError, match="another plane; batch_norm differ"):
+        measure_plane(trained, dx, dy, XS, YS, path, batch_norm="batch", **SIZES)
+
+
+def test_one_compilation_serves_all_rows_planes_and_models(trained, tmp_path):
+    measure_plane(trained, *directions_of(trained), XS, YS, tmp_path / "first", **SIZES)
+    other = make_trained(1)
+    directions = directions_of(other, seed=1)
+    with count_compilations() as compiled:
+        measure_plane(other, *directions, 0.1 * XS, np.arange(5.0), tmp_path / "second", **SIZES)
+    assert not compiled
+
+
+def test_what_is_not_finite_is_kept(trained, tmp_path):
+    path = tmp_path / "plane.jsonl"
+    dx, dy = directions_of(trained)
+    plane = measure_plane(trained, dx, dy, np.array([0.0, 1e30]), YS, path, **SIZES)
+    assert np.isfinite(plane.values["train_loss"][:, 0]).all()
+    assert not np.isfinite(plane.values["train_loss"][:, 1]).any()
+    assert len(records.read(path)) == 3
+
+
+def test_errors(trained, tmp_path):
+    dx, dy = directions_of(trained)
+    zero = jax.tree.map(jnp.zeros_like, dx)
+    path = tmp_path / "plane.jsonl"
+    with pytest.raises(ValueError, match="direction_y is zero"):
+        measure_plane(trained, dx, zero, XS, YS, path)
+    with pytest.raises(ValueError, match="same pytree structure"):
+        measure_plane(trained, {"w": jnp.ones(1)}, dy, XS, YS, path)
+    with pytest.raises(ValueError, match="non-empty vectors"):
+        measure_plane(trained, dx, dy, XS, np.zeros((2, 2)), path)
+    with pytest.raises(ValueError, match="batch_norm must be one of"):
+        measure_plane(trained, dx, dy, XS, YS, path, batch_norm="fixed")
+    assert not path.exists()
+    with pytest.raises(FileNotFoundError, match="holds no plane"):
+        read_plane(path)
