@@ -44,7 +44,9 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
         ("Regularised training loss", [regularised_loss(c) for c in shown]),
         ("Test loss", [_only(c.plane, "test_loss") for c in shown]),
     )
-    figure, panels = plotting.small_multiples(2 * len(shown), len(shown), panel=(3.6, 3.2))
+    extent = max(np.ptp(c.plane.ys) / np.ptp(c.plane.xs) for c in shown)
+    height = 1.3 + 2.9 * min(extent, 1.5)  # of titles and labels, and of the plane
+    figure, panels = plotting.small_multiples(2 * len(shown), len(shown), panel=(3.7, height))
     for row, (name, planes) in enumerate(rows):
         scale = _scale(planes)
         beside, filled = panels[row * len(shown) : (row + 1) * len(shown)], None
@@ -55,7 +57,7 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
                 scale=scale,
                 bar=False,
                 landmarks=_landmarks(connection),
-                path=np.array(connection.curve["coordinates"]),
+                path=_sparse(np.array(connection.curve["coordinates"])),
                 title=f"{name}, seed {connection.seed}",
                 x_label="Distance",
                 y_label="Distance",
@@ -125,10 +127,20 @@ def _landmarks(connection: Connection) -> list[plotting.Landmark]:
     return [plotting.Landmark(name, *place) for name, place in places]
 
 
+def _sparse(path: np.ndarray) -> np.ndarray:
+    """Return a dozen of the points of a path, both ends and every bend of it included."""
+    step = max(1, (len(path) - 1) // 12)
+    kept = np.arange(len(path)) % step == 0
+    turns = np.diff(path, n=2, axis=0)
+    kept[1:-1] |= np.abs(turns).max(axis=1) > 0.05 * np.abs(np.diff(path, axis=0)).max()
+    kept[-1] = True
+    return path[kept]
+
+
 def _scale(planes: Sequence[LossPlane]) -> plotting.Shades | None:
     values = np.concatenate([plane.values for plane in planes], axis=None)
     highest = np.max(values[np.isfinite(values)], initial=-np.inf)
-    return plotting.shades(values, min(highest, HIGHEST))
+    return plotting.shades(values, min(highest, HIGHEST), log_ratio=1.0)
 
 
 def _only(plane: LossPlane, quantity: str) -> LossPlane:

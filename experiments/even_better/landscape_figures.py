@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.even_better.figures import ReportFigure
+from experiments.even_better.figures import BANDS, ReportFigure
 from experiments.even_better.results import RISE, Model, Results, basin_share
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
+from sam_jax.metrics.statistics import mean_and_stderr
 
 QUANTITY = "train_loss"
 GROUPS = (("sgd", "small"), ("sam", "small"), ("average_sam", "small"), ("sam", "large"))
@@ -22,7 +23,12 @@ def landscape_figures(results: Results) -> list[ReportFigure]:
     scale = plotting.shades(np.concatenate(finite, axis=None)) if finite else None
     if scale is None:
         return []
-    return [_contours(planes, means, scale), _surfaces(planes, means, scale)]
+    chosen = surface_models(list(means))
+    return [
+        _contours(planes, means, scale),
+        _surfaces({model: means[model] for model in chosen}, scale),
+        _cuts({model: planes[model] for model in chosen}),
+    ]
 
 
 def model_planes(results: Results, model: Model) -> list[LossPlane]:
@@ -75,25 +81,47 @@ def _contours(
     return ReportFigure(4, None, "figure_4", caption, figure)
 
 
-def _surfaces(
-    planes: dict[Model, list[LossPlane]], means: dict[Model, LossPlane], scale: plotting.Shades
-) -> ReportFigure:
-    chosen = surface_models(list(means))
-    figure, panels = plotting.small_multiples(len(chosen), 2, panel=(4.6, 4.0), projection="3d")
-    for axes, model in zip(panels, chosen, strict=True):
+def _surfaces(means: dict[Model, LossPlane], scale: plotting.Shades) -> ReportFigure:
+    figure, panels = plotting.small_multiples(len(means), 2, panel=(4.6, 4.0), projection="3d")
+    for axes, (model, mean) in zip(panels, means.items(), strict=True):
         plotting.landscape_surface(
-            axes,
-            means[model],
-            scale=scale,
-            seeds=[_only(plane) for plane in planes[model]],
-            title=model.label,
-            value_label="Training loss",
+            axes, mean, scale=scale, title=model.label, value_label="Training loss"
         )
     caption = (
         "The planes of Figure 4 as surfaces, of SGD and of the largest ρ of each kind: the mean "
-        "over the seeds and, on the walls, the cuts through the model, a line a seed."
+        "over the seeds. The next figure shows how much the seeds differ."
     )
     return ReportFigure(9, None, "figure_9", caption, figure)
+
+
+def _cuts(planes: dict[Model, list[LossPlane]]) -> ReportFigure:
+    figure, panels = plotting.small_multiples(2, 2, panel=(4.4, 3.4))
+    for axes, name in zip(panels, ("x", "y"), strict=True):
+        curves = []
+        for (model, found), style in zip(
+            planes.items(), plotting.styles([*planes]), strict=True
+        ):  # fmt: skip
+            values = np.stack([_cut(plane, name) for plane in found])
+            spread = [mean_and_stderr(column) for column in values.T]
+            mean, error = (np.array([getattr(s, n) for s in spread]) for n in ("mean", "stderr"))
+            distances = np.asarray(getattr(found[0], f"{name}s"))
+            curves.append(plotting.Curve(model.label, distances, mean, style, error))
+        plotting.curves_with_bands(axes, curves)
+        other = "y" if name == "x" else "x"
+        policy = next(iter(planes.values()))[0].batch_norm
+        title = f"{other} = 0, batch norm: {policy}"
+        plotting.label_axes(axes, title, name, "Training loss")
+    plotting.shared_legend(figure)
+    caption = f"Cuts through the surfaces of Figure 9 at the models. {BANDS}"
+    return ReportFigure(9, None, "figure_9_cuts", caption, figure)
+
+
+def _cut(plane: LossPlane, name: str) -> np.ndarray:
+    """Return the losses along one axis, in the row or column nearest to the model."""
+    values = np.asarray(plane.values[QUANTITY])
+    if name == "x":
+        return values[np.argmin(np.abs(plane.ys))]
+    return values[:, np.argmin(np.abs(plane.xs))]
 
 
 def _only(plane: LossPlane) -> LossPlane:

@@ -98,8 +98,10 @@ def columns_of(results: Results, measure: str, preset: str, quantity: str) -> tu
         where = {"measure": measure, "preset": preset, **setting}
         if measure == "asymmetry_factor":
             group, name = f"Ω, {preset}", law(setting)
-        else:
+        elif "measured_rho" in setting:
             group, name = law(setting), radius(setting)
+        else:
+            group, name = measure.replace("_", " "), law(setting)
         floor = 0.0 if measure == "asymmetry_factor" else -math.inf
         columns.append(Column(group, name, quantity, where, floor=floor))
     return tuple(columns)
@@ -112,8 +114,12 @@ def law(setting: dict[str, Any]) -> str:
     ('uniform, μ = 5', 'm = 128')
     """
     parts = [str(setting["distribution"]).replace("_", " ")] if setting.get("distribution") else []
+    if setting.get("normalisation"):
+        parts.append(f"by {setting['normalisation']}")
     if setting.get("distance") is not None:
         parts.append(f"μ = {setting['distance']:g}")
+    if setting.get("rise") is not None:
+        parts.append(f"rise {setting['rise']:g}")
     if setting.get("m") is not None:
         parts.insert(0, f"m = {setting['m']}")
     return ", ".join(parts)

@@ -26,13 +26,19 @@ class Shades(NamedTuple):
     extend: str  # which values lie outside of the levels: "neither", "min", "max", "both"
 
 
-def shades(values: np.ndarray, clip: float | None = None, count: int = 12) -> Shades | None:
+def shades(
+    values: np.ndarray,
+    clip: float | None = None,
+    count: int = 12,
+    log_ratio: float = LOG_RATIO,
+) -> Shades | None:
     """Return levels for contours: logarithmic where the values span orders of magnitude.
 
     Args:
       values: any shape; what is not finite is left out.
       clip: the highest level; None for the largest value.
       count: how many levels.
+      log_ratio: of the largest to the smallest value, from where on levels are logarithmic.
 
     Returns:
       Shades, or None where no value is finite and below `clip`.
@@ -49,7 +55,7 @@ def shades(values: np.ndarray, clip: float | None = None, count: int = 12) -> Sh
     if inside.size == 0:
         return None
     low, positive = float(np.min(inside)), inside[inside > 0]
-    if low >= 0 and positive.size and np.min(positive) * LOG_RATIO < top:
+    if low >= 0 and positive.size and np.min(positive) * log_ratio < top:
         bottom = max(float(np.min(positive)), top * 10**-MOST_DECADES)
         levels, norm = np.geomspace(bottom, top, count), LogNorm(bottom, top)
     else:

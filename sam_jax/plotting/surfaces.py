@@ -1,7 +1,5 @@
 """Loss landscapes as surfaces, in the colours of the contours of the same plane."""
 
-from collections.abc import Sequence
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +15,6 @@ def landscape_surface(
     axes: Axes,
     plane: LossPlane,
     *,
-    seeds: Sequence[LossPlane] = (),
     quantity: str | None = None,
     clip: float | None = None,
     scale: Shades | None = None,
@@ -34,8 +31,6 @@ def landscape_surface(
     Args:
       axes: a panel of `small_multiples(..., projection="3d")`.
       plane: from `loss_plane`; its `batch_norm` is written below the title.
-      seeds: planes whose cuts through (0, 0) are drawn on the two walls behind the surface, such
-        as those whose mean is `plane`.
       quantity: the field of `plane.values` to draw; None where the values are one array.
       clip: the highest level; None for the largest value.
       scale: the levels and colours of several panels, from `shades`; None for those of `plane`.
@@ -62,8 +57,6 @@ def landscape_surface(
         if shared:  # panels of one scale have one height too
             ends = scale.levels[[0, -1]]
             axes.set_zlim(*(np.log10(ends) if logarithmic else ends))
-        for seed in seeds:
-            _draw_cuts(axes, *grid_of(seed, quantity), scale)
         if logarithmic:
             low, high = np.log10(scale.levels[[0, -1]])
             decades = np.arange(np.ceil(low - 1e-9), np.floor(high + 1e-9) + 1)
@@ -83,14 +76,3 @@ def _heights(values: np.ndarray, scale: Shades) -> np.ndarray:
     clipped = np.where(np.isfinite(values), values, np.nan)
     clipped = np.clip(clipped, scale.levels[0], scale.levels[-1])
     return np.log10(clipped) if isinstance(scale.norm, LogNorm) else clipped
-
-
-def _draw_cuts(
-    axes: Axes, xs: np.ndarray, ys: np.ndarray, values: np.ndarray, scale: Shades
-) -> None:
-    """Draw the row and the column nearest to (0, 0) on the walls behind, at the far y and x."""
-    heights = _heights(values, scale)
-    row, column = np.argmin(np.abs(ys)), np.argmin(np.abs(xs))
-    style = {"color": "black", "linewidth": 0.9, "alpha": 0.7}
-    axes.plot(xs, np.full_like(xs, ys.max()), heights[row], **style)
-    axes.plot(np.full_like(ys, xs.min()), ys, heights[:, column], **style)
