@@ -127,6 +127,56 @@ def test_one_of_several_quantities():
         plotting.landscape_contours(axes, plane)
 
 
+def test_panels_of_one_scale_share_colours_and_one_bar():
+    figure, panels = plotting.small_multiples(2, 2)
+    scale = plotting.shades(np.stack([BOWL, 2 * BOWL]), count=8)
+    filled = [
+        plotting.landscape_contours(axes, LossPlane(values, XS, YS), scale=scale, bar=False)
+        for axes, values in zip(panels, (BOWL, 2 * BOWL), strict=True)
+    ]
+    assert len(figure.axes) == 2  # no bars yet
+    for drawn in filled:
+        np.testing.assert_array_equal(drawn.levels, scale.levels)
+        assert drawn.norm is scale.norm
+    plotting.colour_bar(panels, filled[0], scale, "Loss")
+    assert len(figure.axes) == 3 and figure.axes[2].get_ylabel() == "Loss"
+    # A panel of nothing finite beside others is drawn too.
+    assert plotting.landscape_contours(panels[0], LossPlane(BOWL * np.nan, XS, YS), scale=scale,
+                                       bar=False) is None  # fmt: skip
+
+
+def test_one_level_of_every_seed():
+    _, axes = panel()
+    seeds = [LossPlane(np.broadcast_to(XS + shift, (5, 7)), XS, YS) for shift in (0.0, 0.25)]
+    mean = plotting.mean_plane(seeds)
+    plotting.landscape_contours(axes, mean, seeds=seeds, level=0.5)
+    first, second = axes.collections[-2:]
+    for lines, place in ((first, 0.5), (second, 0.25)):
+        np.testing.assert_allclose(lines.get_paths()[0].vertices[:, 0], place, atol=1e-12)
+
+
+def test_the_mean_of_planes():
+    one, three = (LossPlane({"loss": v * BOWL}, XS, YS, "running") for v in (1.0, 3.0))
+    mean = plotting.mean_plane([one, three], "loss")
+    np.testing.assert_allclose(mean.values, 2 * BOWL)
+    assert mean.batch_norm == "running"
+    for other in (
+        LossPlane({"loss": BOWL}, 2 * XS, YS, "running"),
+        LossPlane({"loss": BOWL}, XS, YS, "batch"),
+    ):
+        with pytest.raises(ValueError, match="one grid and one policy"):
+            plotting.mean_plane([one, other], "loss")
+
+
+def test_surfaces_of_one_scale_have_one_height():
+    scale = plotting.shades(np.stack([BOWL, 5 * BOWL]))
+    heights = set()
+    for values in (BOWL, 5 * BOWL):
+        axes, _, _ = surface_of(LossPlane(values, XS, YS), scale=scale)
+        heights.add(axes.get_zlim())
+    assert len(heights) == 1
+
+
 def surface_of(plane, **options):
     """Draw a surface; return its panel, what matplotlib was given and the colours it drew."""
     figure, axes = panel("3d")

@@ -129,7 +129,8 @@ def _only(plane: LossPlane) -> LossPlane:
 
 
 def _percent(shares: Sequence[float]) -> str:
-    mean = 100 * np.mean(shares)
-    if len(shares) < 2:
-        return f"{mean:.0f}%"
-    return f"{mean:.1f} ± {100 * np.std(shares, ddof=1) / len(shares) ** 0.5:.1f}%"
+    found = mean_and_stderr(shares)
+    if found.n == 0:
+        return "—"
+    error = f" ± {100 * found.stderr:.1f}" if found.n > 1 else ""
+    return f"{100 * found.mean:.1f}{error}%"

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from configs.even_better import digits
-from experiments.even_better import models
+from experiments.even_better import connection_results, connections, models
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -47,16 +47,18 @@ def study(tmp_path_factory):
 
 
 def results(workdir):
-    """Return the bytes of all records and metrics, by their path."""
+    """Return the bytes of all records, metrics and planes, by their path."""
     paths = sorted(workdir.glob("models/*/seed_*/*.jsonl"))
+    paths += sorted(workdir.glob("curves/*/seed_*/**/*.jsonl"))
     return {str(path.relative_to(workdir)): path.read_bytes() for path in paths}
 
 
 def times(workdir):
-    """Return when the files of the models were written, without the rewritten config.json."""
+    """Return when the files of models and curves were written, without the rewritten configs."""
     return {
         str(path.relative_to(workdir)): path.stat().st_mtime_ns
-        for path in workdir.glob("models/**/*")
+        for folder in ("models", "curves")
+        for path in (workdir / folder).glob("**/*")
         if path.is_file() and path.name != "config.json"
     }
 
@@ -73,7 +75,11 @@ def test_ends_with_table_1_and_the_report(study):
     folders = sorted(path.parent.name for path in workdir.glob("models/*/seed_0"))
     config = digits.get_config("smoke")
     assert folders == sorted(model.name for model in models.study_models(config))
-    assert len(results(workdir)) == 2 * len(folders)
+    pairs = connections.study_pairs(config)
+    assert len(results(workdir)) == 3 * len(folders) + 3 * len(pairs)
+    figures = {path.stem for path in (workdir / "report/figures").glob("*.png")}
+    drawn = {int(name.split("_")[1]) for name in figures}
+    assert drawn == set(range(1, 12))  # all figures of the study
 
 
 def test_the_training_configs_of_the_models():
@@ -106,6 +112,38 @@ def test_models_that_make_no_sense(entry, message):
     config.models = (("sgd", "small", 0.0, 1), entry)
     with pytest.raises(ValueError, match=message):
         models.study_models(config)
+
+
+def test_pairs_that_make_no_sense():
+    config = digits.get_config("smoke")
+    known = ("sgd", "small", 0.0, 1)
+    for pair in ((known, ("sam", "small", 0.7, 1)), (known, known), (known,)):
+        config.curve.pairs = (pair,)
+        with pytest.raises(ValueError, match="curve.pairs holds"):
+            connections.study_pairs(config)
+
+
+def test_curves_connect_the_models(study):
+    """The ends have the losses of the two models, up to their statistics, and lie on the plane."""
+    found = connection_results.read_connections(study[0])
+    config = digits.get_config("smoke")
+    assert len(found) == len(config.curve.pairs)
+    for (connection,), (start, end) in zip(found, connections.study_pairs(config), strict=True):
+        assert (connection.start, connection.end) == (start, end)
+        for record in (connection.curve, connection.line):
+            assert len(record["test_loss"]) == config.curve.points
+            coordinates = record["coordinates"]
+            assert coordinates[0] == pytest.approx([0, 0], abs=1e-5)
+            assert coordinates[-1] == pytest.approx(record["landmarks"][1], abs=1e-5)
+        ends = [connection.curve["train_loss"][i] for i in (0, -1)]
+        assert ends == pytest.approx([connection.line["train_loss"][i] for i in (0, -1)])
+        # The chain leaves the line, and turns at the bend.
+        middle = config.curve.points // 2
+        assert connection.curve["coordinates"][middle] == pytest.approx(
+            connection.curve["landmarks"][2], abs=1e-4
+        )
+        assert connection.line["coordinates"][middle][1] == pytest.approx(0, abs=1e-4)
+        assert connection.plane.batch_norm == "recalibrated"
 
 
 def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_path):
