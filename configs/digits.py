@@ -124,9 +124,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.instruments.level_set_widths.doublings = 5  # of max_distance / 32: finds the crossing
     config.instruments.level_set_widths.bisections = 6  # a width is right within 1 %
     config.instruments.hessian = ml_collections.ConfigDict()
-    # 20 give the largest eigenvalue to six digits, and the smallest within a fifth; 40 within 2 %.
+    # 20 give the largest eigenvalue to five digits, and the smallest within a fifth; 40 within 3 %.
     config.instruments.hessian.steps = 20
-    config.instruments.hessian.draws = 10  # of the trace: its standard error is a tenth of it
+    config.instruments.hessian.draws = 10  # of the trace; its standard error is 8 to 20 % of it
 
     if variant == "smoke":
         smoke(config)

@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # filter as long as the weights. "running" statistics are those of Li et al. and of the study.
     config.plane = ml_collections.ConfigDict()
     config.plane.limit = 1.0  # from -limit to limit along both directions
-    config.plane.points = 21  # along each; 51 in the study
+    config.plane.points = 17  # along each; 51 in the study
     config.plane.batch_norm = "running"  # or batch, recalibrated
 
     # Figures 2 and 8: the pairs of models that are connected by a curve of low loss, trained on the

@@ -91,6 +91,27 @@ def average_does_not_improve(evidence: Evidence) -> list[Part]:
     ]
 
 
+def average_is_constant(evidence: Evidence) -> list[Part]:
+    """Every average SAM has about the mean test loss of the others."""
+    rows = evidence.group("average_sam", "small") + evidence.group("average_sam", "large")
+    if len(rows) < 2:
+        return []
+    return [
+        part
+        for row in rows
+        for part in tests.difference(
+            evidence,
+            f"{_model(evidence, row)} minus the others",
+            [row],
+            [other for other in rows if other != row],
+            TEST_LOSS,
+            "equivalent",
+            margin=APPROXIMATELY * _mean(evidence, rows, TEST_LOSS),
+            confidence=1 - 2 * tests.LEVEL,
+        )
+    ]
+
+
 def poorly_correlated(
     name: str, batches: tuple[str, ...], radii: tuple[float, ...]
 ) -> Callable[[Evidence], list[Part]]:
@@ -135,11 +156,11 @@ def minimises_its_own(name: str) -> Callable[[Evidence], list[Part]]:
         for index, model in enumerate(evidence.models):
             if model.optimiser == "sam":
                 rivals = {
-                    model_label(m.optimiser, evidence.batch_sizes[m.batch], m.rho): [row]
-                    for row, m in enumerate(evidence.models)
+                    _model(evidence, row): [row]
+                    for row in range(len(evidence.models))
                     if row != index
                 }
-                label = model_label("sam", evidence.batch_sizes[model.batch], model.rho)
+                label = _model(evidence, index)
                 quantity = Quantity(name, model.batch, model.rho)
                 found += tests.lowest(evidence, label, [index], rivals, quantity)
         return found
@@ -266,6 +287,11 @@ def _label(evidence: Evidence, quantity: Quantity) -> str:
     # The radius of a perturbation, but the study's average ones have it as the deviation σ.
     symbol = "radius" if quantity.name.startswith("average") else "ρ ="
     return f"m = {size}, {symbol} {quantity.measured_rho:g}"
+
+
+def _model(evidence: Evidence, row: int) -> str:
+    model = evidence.models[row]
+    return model_label(model.optimiser, evidence.batch_sizes[model.batch], model.rho)
 
 
 def _mean(evidence: Evidence, rows: list[int], quantity: Quantity) -> float:

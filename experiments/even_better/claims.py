@@ -23,14 +23,6 @@ class Claim(NamedTuple):
         return combined(found, self.combine)
 
 
-class NotTested(NamedTuple):
-    """A claim that neither the study's tables nor these runs can decide."""
-
-    statement: str
-    source: str
-    reason: str
-
-
 CLAIMS = (
     Claim(
         "asymmetry_correlates",
@@ -149,6 +141,14 @@ CLAIMS = (
         parts.average_does_not_improve,
     ),
     Claim(
+        "average_sam_is_constant",
+        "The test error of average SAM is almost constant while its asymmetry varies.",
+        "Section 5.3",
+        "The mean test loss of each average SAM is within a tenth of that of the others (90% "
+        "intervals: two one-sided tests at 5%).",
+        parts.average_is_constant,
+    ),
+    Claim(
         "batch_rules_curves",
         "The batch and not the optimiser determines the sharpness (loss curves).",
         "Section 5.3, Figure 6",
@@ -191,7 +191,8 @@ CLAIMS = (
         "The contour maps show sharper minima for batches of 5000.",
         "Section 5.2, Figure 4",
         "The share of the plane of Figure 4 where the training loss is less than 0.5 above that "
-        "of the model is smaller for the large batch.",
+        "of the model is smaller for the large batch. (The study names no number. Over the ten "
+        "runs of its released contours this share has r = −0.80 with the test loss, p = 0.005.)",
         parts.smaller_basins,
     ),
     Claim(
@@ -200,13 +201,5 @@ CLAIMS = (
         "Section 5",
         "The mean test loss of SGD is higher after twice the epochs.",
         parts.longer_is_worse,
-    ),
-)
-
-NOT_TESTED = (
-    NotTested(
-        "The test error of average SAM is almost constant while its asymmetry varies.",
-        "Section 5.3",
-        "“Almost” has no size. The test losses of the four models are in Table 1.",
     ),
 )

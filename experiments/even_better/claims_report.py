@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from experiments.even_better.claim_tests import Part
-from experiments.even_better.claims import CLAIMS, NOT_TESTED, Claim
+from experiments.even_better.claims import CLAIMS, Claim
 from experiments.even_better.correlations import signed, span
 from experiments.even_better.evidence import Evidence
 from experiments.formats import csv_text, markdown
@@ -63,8 +63,7 @@ def claims_markdown(found: Sequence[Tested]) -> str:
         for line in map(_texts, tested.parts)
     ]
     heads = ["Claim", "Evidence", "Part", "n", "Effect", "Interval", "Verdict", "Would decide"]
-    untested = markdown(["Not tested", "Source", "Reason"], NOT_TESTED, 3)
-    return "\n".join([verdicts, markdown(heads, parts, 3), untested])
+    return "\n".join([verdicts, markdown(heads, parts, 3)])
 
 
 def claims_html(found: Sequence[Tested]) -> list[Markup]:
@@ -87,8 +86,7 @@ def claims_html(found: Sequence[Tested]) -> list[Markup]:
             element("p", f"{claim.source}. Tested: {claim.test}", class_="muted"),
             _parts_html([tested for tested in found if tested.claim == claim]),
         ]
-    untested = grid("", ["", "", ""], ["Claim", "Where", "Why not"], NOT_TESTED, 3)
-    return [*children, element("h2", "Not tested here"), element("div", untested, class_="wide")]
+    return children
 
 
 _INTRODUCTION = (

@@ -103,7 +103,11 @@ def run_connection(
     )
     for shape, points in (("curve", controls), ("line", line))[done:]:
         kind = settings.kind if shape == "curve" else "chain"
-        found = evaluate_curve(start, points, kind, config.curve.points)
+        found = evaluate_curve(
+            *(start, points, kind, config.curve.points),
+            batch_size=config.training.instruments.batch_size,
+            label=f"{label} {shape}",
+        )
         positions = found.positions
         path_in_plane = metrics.curve_coordinates(through, points, positions, kind)
         records.append(path, {**about, "shape": shape, **curve_record(found),
@@ -145,5 +149,6 @@ def _measure_plane(
         *(start, through.first_axis, through.second_axis, xs, ys, path),
         origin=through.origin,
         batch_norm="recalibrated",
+        batch_size=config.training.instruments.batch_size,
         label=label,
     )

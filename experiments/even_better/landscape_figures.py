@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.even_better.correlations import describe, test_losses
 from experiments.even_better.figures import BANDS, ReportFigure
 from experiments.even_better.results import RISE, Model, Results, basin_share
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
-from sam_jax.metrics.statistics import mean_and_stderr
+from sam_jax.metrics.statistics import correlation, mean_and_stderr
 
 QUANTITY = "train_loss"
 GROUPS = (("sgd", "small"), ("sam", "small"), ("average_sam", "small"), ("sam", "large"))
@@ -25,7 +26,7 @@ def landscape_figures(results: Results) -> list[ReportFigure]:
         return []
     chosen = surface_models(list(means))
     return [
-        _contours(planes, means, scale),
+        _contours(planes, means, scale, _correlation(results, planes)),
         _surfaces({model: means[model] for model in chosen}, scale),
         _cuts({model: planes[model] for model in chosen}),
     ]
@@ -53,7 +54,10 @@ def surface_models(models: Sequence[Model]) -> list[Model]:
 
 
 def _contours(
-    planes: dict[Model, list[LossPlane]], means: dict[Model, LossPlane], scale: plotting.Shades
+    planes: dict[Model, list[LossPlane]],
+    means: dict[Model, LossPlane],
+    scale: plotting.Shades,
+    found: str,
 ) -> ReportFigure:
     figure, panels = plotting.small_multiples(len(means), 4, panel=(2.9, 2.8))
     filled = None
@@ -76,7 +80,7 @@ def _contours(
         "Training loss around every model on planes of two random directions, filter by filter "
         "as long as the weights (Li et al., 2018), the mean over the seeds. Dashed, one line a "
         f"seed: where the loss is {RISE:g} above that of the model; “basin” is the share of the "
-        "plane within it (mean ± standard error)."
+        f"plane within it (mean ± standard error). With the test loss it has {found}."
     )
     return ReportFigure(4, None, "figure_4", caption, figure)
 
@@ -122,6 +126,16 @@ def _cut(plane: LossPlane, name: str) -> np.ndarray:
     if name == "x":
         return values[np.argmin(np.abs(plane.ys))]
     return values[:, np.argmin(np.abs(plane.xs))]
+
+
+def _correlation(results: Results, planes: dict[Model, list[LossPlane]]) -> str:
+    """Return Pearson's r of the basins with the test loss, over the models that are compared."""
+    shares = [
+        mean_and_stderr([basin_share(plane) for plane in planes.get(model, [])]).mean
+        for model in results.models
+    ]
+    losses = [cell.mean for cell in test_losses(results)]
+    return describe(correlation(shares, losses, resamples=1))
 
 
 def _only(plane: LossPlane) -> LossPlane:

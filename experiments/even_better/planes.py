@@ -50,5 +50,8 @@ def run_plane(
     both = metrics.random_directions(key, trained.state.params, 2, "gaussian", "filter")
     directions = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
     measure_plane(
-        *(trained, *directions, grid, grid, path), batch_norm=c.batch_norm, label=label
-    )  # fmt: skip
+        *(trained, *directions, grid, grid, path),
+        batch_norm=c.batch_norm,
+        batch_size=config.training.instruments.batch_size,
+        label=label,
+    )

@@ -13,6 +13,7 @@ from sam_jax.metrics import curve_geometry, curve_losses, curves
 from sam_jax.training import build
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.loop import Trained
+from sam_jax.training.progress import each
 from sam_jax.training.records import Record
 from sam_jax.training.set_losses import make_set_losses
 from sam_jax.training.step import DEVICES
@@ -42,12 +43,13 @@ def evaluate_curve(
     points: int = 61,
     batch_size: int = 1000,
     recalibration_batch_size: int = 128,
+    label: str = "curve",
 ) -> CurveEvaluation:
     """Evaluate a curve at evenly spaced positions, on the whole training and test sets.
 
     At every position the running statistics of batch norm are computed anew on the training set,
     since neither those of the ends nor their interpolation fit. Images are not augmented. The
-    positions run one after the other, split over the devices.
+    positions run one after the other, one a device at a time.
 
     Args:
       trained: a model of the architecture, and the data set; its weights are not read.
@@ -56,6 +58,7 @@ def evaluate_curve(
       points: n, the number of positions, both ends included; 61 in the authors' code.
       batch_size: images in one pass of the evaluation; it bounds the memory, not the result.
       recalibration_batch_size: images that batch norm sees at once when it is recalibrated.
+      label: what the progress calls the curve.
 
     Returns:
       A CurveEvaluation.
@@ -80,8 +83,12 @@ def evaluate_curve(
     filled = np.concatenate([positions, np.ones(missing)]).astype(np.float32)
     # Wherever the curve comes from, it lies where the data does: one compilation for all curves.
     network = jax.device_put((controls, trained.state.batch_stats), build.replicated())
-    results = evaluate(filled, *network, trained.data)
-    train, test = (AlongCurve(*(np.asarray(v)[:points] for v in one)) for one in results)
+    parts = [
+        evaluate(chunk, *network, trained.data)
+        for chunk in each(label, filled.reshape(-1, jax.device_count()))
+    ]
+    results = jax.tree.map(lambda *values: np.concatenate(values)[:points], *parts)
+    train, test = (AlongCurve(*one) for one in results)
     return CurveEvaluation(positions, lengths, train, test)
 
 
@@ -130,7 +137,7 @@ def _compiled_evaluation(
             found = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)
             return AlongCurve(*found.train), AlongCurve(*found.test)
 
-        return jax.lax.map(at, positions)
+        return jax.lax.map(at, positions)  # one position on a device
 
     sharded = jax.shard_map(
         evaluate,

@@ -23,11 +23,17 @@ time.sleep(0.2)  # the bar is drawn ten times a second
 p.advance(50, 0.25, 0.75)
 p.finish("done")
 """
+EACH = """
+import time
+from sam_jax.training import progress
+for item in progress.each("work", [1, 2, 3, 4]):
+    time.sleep(0.2)
+"""
 
 
-def run(stderr):
+def run(stderr, program=PROGRAM):
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -50,12 +56,13 @@ def test_plain_lines_without_a_terminal():
     assert "\r" not in result.stdout and "\x1b" not in result.stdout
 
 
-def test_a_bar_in_a_terminal():
+def run_in_a_terminal(program):
+    """Return what a program prints, and what it shows on a pseudo-terminal."""
     ours, theirs = pty.openpty()
     # tqdm shows nothing on a screen without rows.
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     try:
-        result = run(theirs)
+        result = run(theirs, program)
         os.write(theirs, b"end")
         shown = b""
         while not shown.endswith(b"end"):
@@ -63,11 +70,25 @@ def test_a_bar_in_a_terminal():
     finally:
         os.close(theirs)
         os.close(ours)
-    bar = shown.decode()
+    return result.stdout, shown.decode()
+
+
+def test_a_bar_in_a_terminal():
+    output, bar = run_in_a_terminal(PROGRAM)
     assert "\r" in bar and "model:" in bar and "img" in bar
     assert "epoch 2/2, loss 0.2500, accuracy 75.00%" in bar
     # Only the last line goes to the output, where it may be kept in a file.
-    assert re.fullmatch(r"model: done \(\d+\.\d s\)\n", result.stdout)
+    assert re.fullmatch(r"model: done \(\d+\.\d s\)\n", output)
+
+
+def test_each_in_a_terminal_has_a_total_and_the_time_left():
+    output, bar = run_in_a_terminal(EACH)
+    assert output == "" and re.search(r"work: +50%.* 2/4 \[00:00<00:00", bar)
+
+
+def test_each_yields_all_items_in_order():
+    assert list(progress.each("work", range(3, 6))) == [3, 4, 5]
+    assert list(progress.each("work", [])) == []
 
 
 def test_lines_are_rare(capsys, monkeypatch):
