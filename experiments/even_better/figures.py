@@ -1,4 +1,4 @@
-"""Figures 3, 5, 6, 7, 10 and 11 of the study from the runs' records."""
+"""Figures 3, 5, 6, 7, 10 and 11 of the study, from the runs' records."""
 
 from typing import NamedTuple
 
@@ -88,7 +88,8 @@ def asymmetry_figures(results: Results, preset: str) -> list[ReportFigure]:
             f"leaving out any one model, r runs from {span(row.pearson.leave_one_out)}; Spearman's "
             f"{describe(row.spearman)}."
         )
-        measured = select(results, **column.where)
+        names = [model.name for model in results.models]
+        measured = [r for r in select(results, **column.where) if r["model"] in names]
         invalid = sum(record["num_not_positive"] for record in measured)
         directions = sum(record["num_directions"] for record in measured)
         texts.append(
@@ -147,7 +148,7 @@ def training_figures(results: Results) -> list[ReportFigure]:
         plotting.label_axes(axes, "", "Epoch", y_label)
         if not loss:  # the first epochs would leave no room for the differences at the end
             values = np.concatenate([line.y for line in lines])
-            axes.set_ylim(bottom=np.nanpercentile(values, 10))
+            axes.set_ylim(bottom=np.nanpercentile(values, 10), top=100.3)
     plotting.shared_legend(figure)
     caption = (
         f"Test loss and accuracy per epoch; the lowest tenth of the accuracies is cut. {BANDS}"

@@ -13,6 +13,7 @@ from sam_jax.training import records
 from sam_jax.training.landscapes import measure_plane
 from sam_jax.training.loop import Trained, load_trained
 from sam_jax.training.randomness import stream
+from sam_jax.typing import Key, Params, PyTree
 
 
 def diverged(trained: Trained) -> bool:
@@ -47,11 +48,17 @@ def run_plane(
         logging.warning("%s has weights that are not finite, and no plane.", folder)
         return
     key = stream(jax.random.key(seed), "plane")
-    both = metrics.random_directions(key, trained.state.params, 2, "gaussian", "filter")
-    directions = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    directions = _two_directions(key, trained.state.params)
     measure_plane(
         *(trained, *directions, grid, grid, path),
         batch_norm=c.batch_norm,
         batch_size=config.training.instruments.batch_size,
         label=label,
     )
+
+
+@jax.jit  # compiled once for all models
+def _two_directions(key: Key, params: Params) -> tuple[PyTree, PyTree]:
+    both = metrics.random_directions(key, params, 2, "gaussian", "filter")
+    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    return first, second
