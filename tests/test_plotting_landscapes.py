@@ -149,9 +149,9 @@ def test_one_level_of_every_seed():
     _, axes = panel()
     seeds = [LossPlane(np.broadcast_to(XS + shift, (5, 7)), XS, YS) for shift in (0.0, 0.25)]
     mean = plotting.mean_plane(seeds)
-    plotting.landscape_contours(axes, mean, seeds=seeds, level=0.5)
+    plotting.landscape_contours(axes, mean, seeds=[(seeds[0], 0.5), (seeds[1], 0.75)])
     first, second = axes.collections[-2:]
-    for lines, place in ((first, 0.5), (second, 0.25)):
+    for lines, place in ((first, 0.5), (second, 0.5)):
         np.testing.assert_allclose(lines.get_paths()[0].vertices[:, 0], place, atol=1e-12)
 
 

@@ -1,8 +1,9 @@
 """Run the study: python -m experiments.even_better --config=CONFIG --workdir=DIR.
 
-Trains its models, measures their minima and writes the report to DIR/report/index.html, with the
-study's own numbers recomputed (published.html) and its claims tested (claims.html) beside it. The
-same command goes on where a cut run stopped.
+Trains its models, measures their minima and the planes around them, trains the curves between pairs
+of them, and writes the report to DIR/report/index.html, with the study's own numbers recomputed
+(published.html) and its claims tested (claims.html) beside it. The same command goes on where a cut
+run stopped.
 """
 
 import pathlib
@@ -39,8 +40,8 @@ def main(argv: Sequence[str]) -> None:
     differing = outdated(_CONFIG.value, workdir)
     if differing:
         settings["trained with other settings"] = differing
-    page = report(workdir, settings)
-    print(table_1_text(workdir))
+    page = report(workdir, settings, _CONFIG.value)
+    print(table_1_text(workdir, _CONFIG.value))
     print(f"The report is {page.resolve()}")
 
 

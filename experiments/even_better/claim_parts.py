@@ -219,13 +219,25 @@ def longer_is_worse(evidence: Evidence) -> list[Part]:
 
 
 def separated(shape: str) -> Callable[[Evidence], list[Part]]:
-    """Between the models of every pair the test loss rises by more than `BARRIER` of its ends'."""
+    """Between the models of every pair the test loss rises by more than `BARRIER` of its ends'.
+
+    A trained curve can refute that: one without a rise is a way around. One with a rise proves
+    nothing, because another curve may be without.
+    """
 
     def parts(evidence: Evidence) -> list[Part]:
-        return [
+        found = [
             part
             for pair in evidence.connections
             for part in tests.above(pair.label, getattr(pair, shape), BARRIER)
+        ]
+        if shape == "line":
+            return found
+        return [
+            part._replace(verdict="undecided", needed="all curves")
+            if part.verdict == "holds"
+            else part
+            for part in found
         ]
 
     return parts
@@ -284,9 +296,8 @@ def _label(evidence: Evidence, quantity: Quantity) -> str:
     if quantity.measured_batch is None:
         return words
     size = evidence.batch_sizes.get(quantity.measured_batch, quantity.measured_batch)
-    # The radius of a perturbation, but the study's average ones have it as the deviation σ.
-    symbol = "radius" if quantity.name.startswith("average") else "ρ ="
-    return f"m = {size}, {symbol} {quantity.measured_rho:g}"
+    symbol = evidence.average_radius if quantity.name.startswith("average") else "ρ"
+    return f"m = {size}, {symbol} = {quantity.measured_rho:g}"
 
 
 def _model(evidence: Evidence, row: int) -> str:

@@ -82,7 +82,7 @@ def lowest(
     rivals: Mapping[str, Sequence[int]],
     quantity: Quantity,
 ) -> list[Part]:
-    """Test that a group has the lowest mean of all; the part shows the closest of its rivals.
+    """Test that a group has the lowest mean of all; the part shows the rival that decides.
 
     The intervals against the k rivals have a confidence of 1 - 0.05 / k each, so that they hold
     together whichever is the closest. The part holds if the group is below every rival, and fails
@@ -98,10 +98,9 @@ def lowest(
     ]
     if not parts:
         return []
-    closest = max(parts, key=lambda part: part.effect)
-    failed = [part for part in parts if part.verdict == "fails"]
-    shown = max(failed, key=lambda part: part.effect) if failed else closest
-    return [shown._replace(verdict=combined(parts, "all"))]
+    said = combined(parts, "all")
+    # Of the rivals that decide the verdict, the closest.
+    return [max((p for p in parts if p.verdict == said), key=lambda part: part.effect)]
 
 
 def correlation(
@@ -147,12 +146,15 @@ def above(label: str, values: np.ndarray, bound: float) -> list[Part]:
       bound: What the claim says that the mean is above of.
     """
     found = statistics.mean_difference(values, np.zeros_like(values), paired=True)
-    said = statistics.verdict(_shifted(found.interval, -bound), "positive")
+    interval = found.interval
+    if found.n[0] > 1 and np.ptp(values) == 0:  # no spread at all, such as that of zero rises
+        interval = statistics.Interval(found.difference, found.difference)
+    said = statistics.verdict(_shifted(interval, -bound), "positive")
     needed = ""
     if said == "undecided":
         needed = _words(seeds_needed(found, bound), "seeds")
     count = _seeds(found.n[0])
-    return [Part(label, count, found.difference, found.interval, 1 - LEVEL, said, needed)]
+    return [Part(label, count, found.difference, interval, 1 - LEVEL, said, needed)]
 
 
 def combined(parts: Sequence[Part], combine: str) -> str:

@@ -94,7 +94,8 @@ _INTRODUCTION = (
     "numbers (corrected tables) and on these runs with each preset. A claim holds if the whole "
     "interval of every one of its parts fits it, fails if some part's interval does not fit it "
     "anywhere, and is undecided otherwise. Of a claim with k parts a false “fails” has a "
-    "probability of up to k × 2.5%, a false “holds” one of up to 2.5%.",
+    "probability of up to k × 2.5%, a false “holds” one of up to 2.5%; twice that for the claims "
+    "with 90% intervals.",
     "The study trained every model once. Its groups of two or three models are compared over the "
     "models (Welch's t), so that the spread holds the effect of ρ too; of single models there is "
     "no spread and nothing is decided. These runs compare seed by seed (paired t over the seeds). "

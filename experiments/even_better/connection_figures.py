@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.even_better.connection_results import Connection
-from experiments.even_better.figures import ReportFigure
+from experiments.even_better.connection_results import Connection, rise_above_ends
+from experiments.even_better.figures import BANDS, ReportFigure, averaged
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.metrics.statistics import mean_and_stderr
@@ -14,7 +14,7 @@ from sam_jax.training.records import Record
 NUMBERS = (2, 8)  # of the figures, in the order of the pairs
 MOST_SEEDS = 3  # of which the planes are drawn
 HIGHEST = 10.0  # losses above it have one colour: far from the models they only hide the rest
-SHAPES = (("curve", "trained curve"), ("line", "straight line"))
+WAYS = (("curve", "trained curve"), ("line", "straight line"))
 
 
 def connection_figures(pairs: Sequence[Sequence[Connection]]) -> list[ReportFigure]:
@@ -42,7 +42,7 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
     shown = connections[:MOST_SEEDS]
     rows = (
         ("Regularised training loss", [regularised_loss(c) for c in shown]),
-        ("Test loss", [_only(c.plane, "test_loss") for c in shown]),
+        ("Test loss", [plotting.mean_plane([c.plane], "test_loss") for c in shown]),
     )
     extent = max(np.ptp(c.plane.ys) / np.ptp(c.plane.xs) for c in shown)
     height = 1.3 + 2.9 * min(extent, 1.5)  # of titles and labels, and of the plane
@@ -70,8 +70,8 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
     caption = (
         f"{_ends(connections)}: losses on the plane through both models and the bend of the "
         f"trained curve, batch norm recalibrated at every point{more}. Above, the training loss "
-        "with the l2 term of the curve's training, which the curve minimises; below, the test "
-        f"loss. Losses above {HIGHEST:g} have one colour. Axes are distances between weights."
+        "with the l2 term of the curve's training; below, the test loss. Axes are distances "
+        f"between weights.{_cut_off(shown)}"
     )
     return ReportFigure(number, None, stem, caption, figure)
 
@@ -85,23 +85,21 @@ def _along(number: int, stem: str, connections: Sequence[Connection]) -> ReportF
     ]
     for axes, (field, y_label) in zip(panels, names, strict=True):
         curves = []
-        for (shape, label), style in zip(SHAPES, plotting.styles(SHAPES), strict=True):
+        for (shape, label), style in zip(WAYS, plotting.styles(WAYS), strict=True):
             records = [getattr(connection, shape) for connection in connections]
-            values = [mean_and_stderr(v) for v in zip(*_values(records, field), strict=True)]
-            mean, error = (np.array([getattr(v, n) for v in values]) for n in ("mean", "stderr"))
-            positions = np.array(records[0]["positions"])
-            curves.append(plotting.Curve(label, positions, mean, style, error))
+            positions = np.concatenate([record["positions"] for record in records])
+            values = np.concatenate(_values(records, field))
+            curves.append(averaged(label, list(zip(positions, values, strict=True)), style))
         scale = "linear" if field.endswith("accuracy") else None
         plotting.curves_with_bands(axes, curves, scale=scale)
         plotting.label_axes(axes, "", "Position t", y_label)
     plotting.shared_legend(figure)
-    barriers = ", ".join(
-        f"{label} {_barrier(connections, shape)}" for shape, label in SHAPES
-    )  # fmt: skip
+    rises = ", ".join(f"{label} {_rise(connections, shape)}" for shape, label in WAYS)
     caption = (
         f"{_ends(connections)}: losses and errors along the trained curve and the "
-        "straight line, batch norm recalibrated. Lines: "
-        f"mean over seeds; bands: standard error. Barrier of the test loss: {barriers}."
+        "straight line, batch norm recalibrated. "
+        f"{BANDS} The test loss rises above the higher "
+        f"of its ends by: {rises}."
     )
     return ReportFigure(number, None, stem, caption, figure)
 
@@ -111,8 +109,8 @@ def _values(records: Sequence[Record], field: str) -> list[np.ndarray]:
     return [100 * (1 - v) for v in values] if field.endswith("accuracy") else values
 
 
-def _barrier(connections: Sequence[Connection], shape: str) -> str:
-    found = mean_and_stderr([getattr(c, shape)["test_barrier"] for c in connections])
+def _rise(connections: Sequence[Connection], shape: str) -> str:
+    found = mean_and_stderr([rise_above_ends(getattr(c, shape)) for c in connections])
     error = f" ± {found.stderr:.3f}" if found.n > 1 else ""
     return f"{found.mean:.3f}{error}"
 
@@ -137,11 +135,13 @@ def _sparse(path: np.ndarray) -> np.ndarray:
     return path[kept]
 
 
+def _cut_off(connections: Sequence[Connection]) -> str:
+    highest = [np.nanmax(c.plane.values[name]) for c in connections
+               for name in ("train_loss", "test_loss")]  # fmt: skip
+    return f" Losses above {HIGHEST:g} have one colour." if max(highest) > HIGHEST else ""
+
+
 def _scale(planes: Sequence[LossPlane]) -> plotting.Shades | None:
     values = np.concatenate([plane.values for plane in planes], axis=None)
     highest = np.max(values[np.isfinite(values)], initial=-np.inf)
     return plotting.shades(values, min(highest, HIGHEST), log_ratio=1.0)
-
-
-def _only(plane: LossPlane, quantity: str) -> LossPlane:
-    return LossPlane(plane.values[quantity], plane.xs, plane.ys, plane.batch_norm)

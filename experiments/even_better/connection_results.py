@@ -1,13 +1,14 @@
 """What was measured along and around the curves between pairs of models."""
 
 import pathlib
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments.even_better.results import Model
 from sam_jax.metrics.landscape import LossPlane
-from sam_jax.training.landscapes import read_plane
+from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read
 
 
@@ -27,30 +28,42 @@ class Connection(NamedTuple):
         return f"{self.start.label} and {self.end.label}"
 
 
-def read_connections(workdir: pathlib.Path | str) -> list[list[Connection]]:
-    """Return the finished connections of every pair, by seed; the pairs in the order of writing.
+def read_connections(
+    workdir: pathlib.Path | str,
+    pairs: Sequence[tuple[Model, Model]] | None = None,
+    seeds: Collection[int] | None = None,
+) -> list[list[Connection]]:
+    """Return the finished connections of every pair, by seed.
 
     Args:
       workdir: the folder of a study.
+      pairs: of models, in their order; None for all that are found, by name.
+      seeds: of the connections; None for all.
     """
-    found: dict[tuple[Model, Model], list[Connection]] = {}
-    paths = pathlib.Path(workdir).glob("curves/*/seed_*/plane.jsonl")
-    for plane in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path)):
+    found: dict[tuple[Model, Model], list[Connection]] = {pair: [] for pair in pairs or ()}
+    for plane in sorted(pathlib.Path(workdir).glob("curves/*/seed_*/plane.jsonl")):
         shapes = {record["shape"]: record for record in read(plane.with_name("records.jsonl"))}
-        if shapes.keys() < {"curve", "line"}:
+        if not ({"curve", "line"} <= shapes.keys() and is_whole(plane)):
             continue
-        ends = tuple(Model(**end) for end in shapes["curve"]["pair"])
-        found.setdefault(ends, []).append(
-            Connection(
-                *(*ends, shapes["curve"]["seed"], shapes["curve"], shapes["line"]),
-                plane=read_plane(plane),
-            )
-        )
-    return [sorted(connections, key=lambda c: c.seed) for connections in found.values()]
+        ends, seed = tuple(Model(**end) for end in shapes["curve"]["pair"]), shapes["curve"]["seed"]
+        if (pairs is None or ends in found) and (seeds is None or seed in seeds):
+            connection = Connection(*ends, seed, shapes["curve"], shapes["line"], read_plane(plane))
+            found.setdefault(ends, []).append(connection)
+    return [sorted(each, key=lambda c: c.seed) for each in found.values() if each]
 
 
-def relative_barriers(connections: list[Connection], shape: str) -> np.ndarray:
-    """Return the barrier of the test loss of every seed, in units of the ends' mean test loss.
+def rise_above_ends(record: Record) -> float:
+    """Return how much the test loss rises along a path above the higher of its ends, at least 0.
+
+    It does not depend on how the path is parametrised, and a path that only falls from one model to
+    the other has none.
+    """
+    losses = record["test_loss"]
+    return max(losses) - max(losses[0], losses[-1])
+
+
+def relative_rises(connections: Sequence[Connection], shape: str) -> np.ndarray:
+    """Return `rise_above_ends` of every seed, in units of the ends' mean test loss.
 
     Args:
       connections: of one pair.
@@ -58,4 +71,4 @@ def relative_barriers(connections: list[Connection], shape: str) -> np.ndarray:
     """
     records = [getattr(connection, shape) for connection in connections]
     ends = [(record["test_loss"][0] + record["test_loss"][-1]) / 2 for record in records]
-    return np.array([record["test_barrier"] for record in records]) / np.array(ends)
+    return np.array([rise_above_ends(record) for record in records]) / np.array(ends)

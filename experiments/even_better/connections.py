@@ -21,7 +21,7 @@ from sam_jax.metrics import curves
 from sam_jax.training import records, workdirs
 from sam_jax.training.connectivity import CurveSettings, find_curve
 from sam_jax.training.curve_evaluation import curve_record, evaluate_curve
-from sam_jax.training.landscapes import measure_plane
+from sam_jax.training.landscapes import is_whole, measure_plane
 from sam_jax.training.loop import Trained, load_trained
 from sam_jax.typing import PyTree
 
@@ -40,7 +40,7 @@ def study_pairs(config: ml_collections.ConfigDict) -> list[tuple[Model, Model]]:
     }
     pairs = []
     for entries in config.curve.pairs:
-        found = [models.get((o, b, float(rho), times)) for o, b, rho, times in entries]
+        found = [models.get(tuple(entry)) for entry in entries]
         if len(found) != 2 or None in found or found[0] == found[1]:
             raise ValueError(
                 f"curve.pairs holds {tuple(map(tuple, entries))}; each is a pair of two different "
@@ -54,34 +54,39 @@ def run_connection(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     ends: tuple[Model, Model],
+    epochs: tuple[int, int],
     seed: int,
     label: str,
-    accept_config_changes: bool = False,
 ) -> None:
     """Train and measure the curve between two trained models of a seed.
+
+    What accepted changes of the config leave of other settings is measured anew, and trained anew
+    where the ends or the training are others.
 
     Args:
       config: as in configs/even_better/digits.py.
       workdir: the folder of the study, with the trained models.
       ends: the two models.
+      epochs: that they were trained for.
       seed: of the models and of the curve.
       label: what the progress calls the curve.
-      accept_config_changes: start anew where the folder holds a curve of other settings.
     """
     folder = workdir / "curves" / "__".join(model.name for model in ends) / f"seed_{seed}"
     settings = _settings(config, seed)
-    identity = ml_collections.ConfigDict(
-        settings._asdict() | {"points": config.curve.points, "plane": config.curve.plane_points}
-    )
+    path, plane = folder / "records.jsonl", folder / "plane.jsonl"
+    training = settings._asdict() | {"end_epochs": list(epochs)}
+    measuring = {"points": config.curve.points, "plane_points": config.curve.plane_points}
+    identity = ml_collections.ConfigDict({"training": training, "measuring": measuring})
     written = folder / "config.json"
-    if accept_config_changes and written.exists():
-        if workdirs.plain(workdirs.read_config(folder)) != workdirs.plain(identity):
-            shutil.rmtree(folder)
-    workdirs.claim(folder, identity)
-    path = folder / "records.jsonl"
+    if written.exists() and workdirs.read_config(folder).to_dict() != workdirs.plain(identity):
+        # config.json goes last: a run that is cut here comes back here.
+        path.unlink(missing_ok=True)
+        plane.unlink(missing_ok=True)
+        if workdirs.read_config(folder).training.to_dict() != workdirs.plain(identity)["training"]:
+            shutil.rmtree(folder / "training", ignore_errors=True)
+    workdirs.claim(folder, identity, accept_config_changes=True)
     done = len(records.read(path))
-    plane = folder / "plane.jsonl"
-    if done == 2 and len(records.read(plane)) == 1 + config.curve.plane_points:
+    if done == 2 and is_whole(plane):
         return
     start, end = (
         load_trained(workdir / "models" / model.name / f"seed_{seed}")[1] for model in ends

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.even_better.connection_results import Connection, relative_barriers
+from experiments.even_better.connection_results import Connection, relative_rises
 from experiments.even_better.correlations import QUANTITIES
 from experiments.even_better.published import BATCH_SIZES, published_cells, published_values
 from experiments.even_better.results import Model, Results, basin_share, number, select
@@ -35,10 +35,10 @@ class ModelKey(NamedTuple):
 
 
 class Connected(NamedTuple):
-    """A pair of models, and how high the test loss rises between them."""
+    """A pair of models, and how much the test loss rises between them."""
 
     label: str
-    curve: np.ndarray  # [seeds]: barrier along the trained curve / mean test loss of its ends
+    curve: np.ndarray  # [seeds]: `relative_rises` along the trained curve
     line: np.ndarray  # the same along the straight line
 
 
@@ -53,6 +53,7 @@ class Evidence(NamedTuple):
     # SGD for twice the epochs, [1, seeds]; without a row where there is none.
     longer: Callable[[Quantity], np.ndarray] = lambda quantity: np.empty((0, 0))
     connections: tuple[Connected, ...] = ()
+    average_radius: str = "σ"  # of average measures: the deviation σ, or the norm ρ of it all
 
     def group(self, optimiser: str, batch: str, rho: float | None = None) -> list[int]:
         """Return the rows of the models with this optimiser, batch and, if given, rho."""
@@ -89,7 +90,7 @@ def runs(results: Results, preset: str, pairs: Sequence[Sequence[Connection]] = 
     sizes = {model.batch: model.batch_size for model in results.models}
     longer = tuple(model for model in results.longer if model.optimiser == "sgd")[:1]
     connected = [
-        Connected(found[0].label, *(relative_barriers(found, shape) for shape in SHAPES))
+        Connected(found[0].label, *(relative_rises(found, shape) for shape in SHAPES))
         for found in pairs
     ]
     return Evidence(
@@ -100,6 +101,7 @@ def runs(results: Results, preset: str, pairs: Sequence[Sequence[Connection]] = 
         values=functools.partial(_run_values, results, results.models, preset),
         longer=functools.partial(_run_values, results, longer, preset),
         connections=tuple(connected),
+        average_radius="ρ" if preset == "sound" else "σ",
     )
 
 

@@ -171,7 +171,7 @@ def curve(
         for record in records
         for distance, loss in zip(record["distances"], record["losses"], strict=True)
     ]
-    return _averaged(model.label, points, style)
+    return averaged(model.label, points, style)
 
 
 def history(
@@ -183,12 +183,13 @@ def history(
         for seed in results.seeds
         for line in results.histories.get((model.name, seed), ())
     ]
-    return _averaged(model.label, points, style)
+    return averaged(model.label, points, style)
 
 
-def _averaged(
+def averaged(
     label: str, points: list[tuple[float, float]], style: plotting.Style
 ) -> plotting.Curve:
+    """Return the mean and the standard error of (x, y) points at every x as a curve."""
     x = sorted({x for x, _ in points})
     found = [mean_and_stderr([y for at, y in points if at == value]) for value in x]
     y, error = (np.array([getattr(f, name) for f in found]) for name in ("mean", "stderr"))

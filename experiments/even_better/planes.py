@@ -10,7 +10,7 @@ from absl import logging
 
 from sam_jax import metrics
 from sam_jax.training import records
-from sam_jax.training.landscapes import measure_plane
+from sam_jax.training.landscapes import is_whole, measure_plane
 from sam_jax.training.loop import Trained, load_trained
 from sam_jax.training.randomness import stream
 from sam_jax.typing import Key, Params, PyTree
@@ -21,38 +21,52 @@ def diverged(trained: Trained) -> bool:
     return not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(trained.state.params))
 
 
+def check_planes(config: ml_collections.ConfigDict) -> None:
+    """Raise a ValueError unless the planes have a point at the model itself."""
+    if config.plane.points < 3 or config.plane.points % 2 == 0:
+        raise ValueError(
+            f"plane.points must be odd and at least 3, so that the model is one of them; got "
+            f"{config.plane.points}."
+        )
+
+
 def run_plane(
-    config: ml_collections.ConfigDict, folder: pathlib.Path, seed: int, label: str
+    config: ml_collections.ConfigDict, folder: pathlib.Path, epoch: int, seed: int, label: str
 ) -> None:
     """Measure the losses of a model on two Gaussian directions of its filters' lengths.
 
     All models of a seed see the same random numbers; each filter then has the length of that of
-    the model. A plane of other settings, as accepted changes leave it, is measured anew.
+    the model. A plane of another epoch or of other settings, as accepted changes leave it, is
+    measured anew.
 
     Args:
       config: as in configs/even_better/digits.py.
       folder: of a trained model; its `plane.jsonl` is written, and left alone where it is whole.
+      epoch: of the model.
       seed: of the directions.
       label: what the progress calls it.
     """
-    c = config.plane
-    grid = np.linspace(-c.limit, c.limit, c.points)
-    path = folder / "plane.jsonl"
+    c, path = config.plane, folder / "plane.jsonl"
+    batch_size = config.training.instruments.batch_size
+    settings = [c.to_dict(), batch_size if c.batch_norm == "batch" else None]
+    about = {"epoch": epoch, "settings": records.digest(settings)}
     found = records.read(path)
-    if found and (found[0]["xs"], found[0]["batch_norm"]) != (grid.tolist(), c.batch_norm):
+    if found and any(found[0].get(name) != value for name, value in about.items()):
         path.unlink()
-    elif len(found) == 1 + c.points:
+    elif is_whole(path):
         return
     _, trained = load_trained(folder)
     if diverged(trained):
         logging.warning("%s has weights that are not finite, and no plane.", folder)
         return
+    grid = np.linspace(-c.limit, c.limit, c.points)
     key = stream(jax.random.key(seed), "plane")
     directions = _two_directions(key, trained.state.params)
     measure_plane(
         *(trained, *directions, grid, grid, path),
         batch_norm=c.batch_norm,
-        batch_size=config.training.instruments.batch_size,
+        batch_size=batch_size,
+        about=about,
         label=label,
     )
 

@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import ml_collections
+
 from experiments.even_better import (
     claims_report,
     connection_figures,
@@ -20,8 +22,9 @@ from experiments.even_better import (
     tables,
     texts,
 )
-from experiments.even_better.connection_results import Connection, read_connections
-from experiments.even_better.results import PRESETS, Results, read_results
+from experiments.even_better.connection_results import Connection
+from experiments.even_better.reading import read_study
+from experiments.even_better.results import PRESETS, Results
 from experiments.page import Markup, element, figure_html, links, settings_html
 from experiments.page import page as whole_page
 from sam_jax import plotting
@@ -41,15 +44,22 @@ TITLES = {1: tables.TABLE_1_TITLE, "A": tables.BEYOND_TITLE}
 TITLE = "An even better understanding of sharpness-aware minimisation: report of these runs"
 
 
-def report(workdir: pathlib.Path | str, settings: dict[str, Any]) -> pathlib.Path:
+def report(
+    workdir: pathlib.Path | str,
+    settings: dict[str, Any],
+    config: ml_collections.ConfigDict | None = None,
+) -> pathlib.Path:
     """Write every table (CSV, Markdown), every figure (PNG, SVG) and the pages that show them.
 
     Beside `index.html` are `published.html`, the study's numbers as printed and as recomputed, and
     `claims.html`, the study's claims as tests.
 
     Args:
-      workdir: Directory with `models/NAME/seed_S/{records,metrics}.jsonl`.
+      workdir: Directory with `models/NAME/seed_S/{records,metrics,plane}.jsonl` and
+        `curves/PAIR/seed_S/{records,plane}.jsonl`.
       settings: What the page names as the settings of the runs; may be nested.
+      config: The config of the study, whose models, seeds and pairs are shown; None for all that
+        the directory holds.
 
     Returns:
       The path of `workdir/report/index.html`.
@@ -57,14 +67,13 @@ def report(workdir: pathlib.Path | str, settings: dict[str, Any]) -> pathlib.Pat
     Raises:
       ValueError: Where there are no records.
     """
-    results = read_results(workdir)
+    results, pairs = read_study(workdir, config)
     folder = pathlib.Path(workdir) / "report"
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     all_tables = tables.all_tables(results)
     for table in all_tables:
         _write(folder / "tables" / f"{table.stem}.csv", formats.to_csv(table))
         _write(folder / "tables" / f"{table.stem}.md", formats.to_markdown(table))
-    pairs = read_connections(workdir)
     all_figures = [
         definition_figure.definition_figure(),
         *figures.all_figures(results),
@@ -85,9 +94,11 @@ def report(workdir: pathlib.Path | str, settings: dict[str, Any]) -> pathlib.Pat
     return index
 
 
-def table_1_text(workdir: pathlib.Path | str) -> str:
+def table_1_text(
+    workdir: pathlib.Path | str, config: ml_collections.ConfigDict | None = None
+) -> str:
     """Return Table 1 as plain text of at most 100 columns, the best of a column marked "*"."""
-    return formats.to_text(tables.table_1(read_results(workdir)))
+    return formats.to_text(tables.table_1(read_study(workdir, config)[0]))
 
 
 def _introduction(results: Results) -> list[Markup]:

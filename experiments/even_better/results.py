@@ -6,13 +6,13 @@ object a line. Where a measurement was repeated, the last line holds.
 
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sam_jax.metrics.landscape import LossPlane
-from sam_jax.training.landscapes import read_plane
+from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read
 
 OPTIMISERS = {"sgd": "SGD", "sam": "SAM", "average_sam": "average SAM"}  # in the order of Table 1
@@ -76,14 +76,26 @@ def longer(times_epochs: int) -> str:
     return "" if times_epochs == 1 else f", {times_epochs}× epochs"
 
 
-def read_results(workdir: pathlib.Path | str) -> Results:
-    """Read every `records.jsonl` and `metrics.jsonl` under `workdir/models`.
+def read_results(
+    workdir: pathlib.Path | str, runs: Collection[tuple[str, int]] | None = None
+) -> Results:
+    """Read every `records.jsonl`, `metrics.jsonl` and finished `plane.jsonl` of the models.
+
+    Args:
+      workdir: The folder of a study, with `models/NAME/seed_S`.
+      runs: The model and seed of the runs to read; None for all that are there.
 
     Raises:
       ValueError: Where there is no record at all.
     """
     folders = sorted(pathlib.Path(workdir).glob("models/*/seed_*"))
     found = {folder: read(folder / "records.jsonl") for folder in folders}
+    if runs is not None:
+        found = {
+            folder: lines
+            for folder, lines in found.items()
+            if lines and (lines[0]["model"], lines[0]["seed"]) in runs
+        }
     latest = {
         tuple(record.get(name) for name in IDENTITY): record
         for lines in found.values()
@@ -115,7 +127,7 @@ def read_results(workdir: pathlib.Path | str) -> Results:
         planes={
             name: read_plane(folder / "plane.jsonl")
             for folder, name in names.items()
-            if (folder / "plane.jsonl").exists()
+            if is_whole(folder / "plane.jsonl")
         },
     )
 
@@ -156,14 +168,24 @@ def settings_of(
     return [dict(zip(names, values, strict=True)) for values in ordered]
 
 
-def basin_share(plane: LossPlane) -> float:
-    """Return the share of a plane's points whose loss is less than RISE above that of its middle.
+def middle_of(plane: LossPlane) -> tuple[int, int]:
+    """Return the row and the column of the point of a plane that is the model."""
+    return int(np.argmin(np.abs(plane.ys))), int(np.argmin(np.abs(plane.xs)))
 
-    NaN where the middle is not finite; a point that is not finite is above.
+
+def basin_level(plane: LossPlane) -> float:
+    """Return the training loss at the edge of a model's basin: RISE above that of the model."""
+    return float(np.asarray(plane.values["train_loss"])[middle_of(plane)]) + RISE
+
+
+def basin_share(plane: LossPlane) -> float:
+    """Return the share of a plane's points whose training loss is below `basin_level`.
+
+    NaN where the model's loss is not finite; a point that is not finite is above.
     """
-    values = np.asarray(plane.values["train_loss"])
-    middle = values[np.argmin(np.abs(plane.ys)), np.argmin(np.abs(plane.xs))]
-    return float(np.mean(values < middle + RISE)) if np.isfinite(middle) else np.nan
+    level = basin_level(plane)
+    share = np.mean(np.asarray(plane.values["train_loss"]) < level)
+    return float(share) if np.isfinite(level) else math.nan
 
 
 def number(value: Any) -> float:

@@ -7,7 +7,7 @@ import ml_collections
 
 from experiments.even_better.connections import run_connection, study_pairs
 from experiments.even_better.models import study_models, training_config
-from experiments.even_better.planes import run_plane
+from experiments.even_better.planes import check_planes, run_plane
 from experiments.even_better.results import Model
 from sam_jax.training import records, workdirs
 from sam_jax.training.loop import load_trained, train_and_evaluate
@@ -36,9 +36,11 @@ def run(
       ValueError: the config cannot be run, or the folder belongs to another one.
     """
     models, pairs = study_models(config), study_pairs(config)
+    check_planes(config)
     workdir = pathlib.Path(workdir)
     workdirs.claim(workdir, config, accept_config_changes)
     runs = list(itertools.product(config.seeds, models))
+    epochs: dict[tuple[Model, int], int] = {}
     for number, (seed, model) in enumerate(runs, start=1):
         folder = _folder(workdir, model, seed)
         label = f"[{number}/{len(runs)}] {model.name} seed {seed}"
@@ -52,11 +54,13 @@ def run(
             "epoch": epoch,
         }
         _measure(config, training.instruments, about, folder, label)
-        run_plane(config, folder, seed, f"{label} plane")
+        run_plane(config, folder, epoch, seed, f"{label} plane")
+        epochs[model, seed] = epoch
     curves = list(itertools.product(config.seeds, pairs))
     for number, (seed, ends) in enumerate(curves, start=1):
         label = f"[{number}/{len(curves)}] {ends[0].name} to {ends[1].name} seed {seed}"
-        run_connection(config, workdir, ends, seed, label, accept_config_changes)
+        both = epochs[ends[0], seed], epochs[ends[1], seed]
+        run_connection(config, workdir, ends, both, seed, label)
 
 
 def outdated(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[str]:

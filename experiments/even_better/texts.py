@@ -20,7 +20,8 @@ BEYOND = (
     "sides rise alike and zero where only one does, and the mean |odd| and the even part of the "
     "rise. Level sets: how far it is on either side until the training loss has risen by a given "
     "amount, the shorter through the longer side, and the mean. Hessian of the training loss: its "
-    "extreme eigenvalues (Lanczos) and its trace (Hutchinson)."
+    "extreme eigenvalues (Lanczos; the bottom one lies lower still, by up to its residual in the "
+    "records) and its trace (Hutchinson). Distance and rise stand with the correlations below."
 )
 CORRELATIONS = (
     "Over the models' seed means; n counts the models. “95% CI” is Fisher's interval, “bootstrap” "

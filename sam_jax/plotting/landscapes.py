@@ -39,8 +39,7 @@ def landscape_contours(
     *,
     landmarks: Sequence[Landmark] = (),
     path: np.ndarray | None = None,
-    seeds: Sequence[LossPlane] = (),
-    level: float | None = None,
+    seeds: Sequence[tuple[LossPlane, float]] = (),
     quantity: str | None = None,
     clip: float | None = None,
     scale: Shades | None = None,
@@ -59,8 +58,8 @@ def landscape_contours(
       plane: from `loss_plane`; its `batch_norm` is written below the title.
       landmarks: the models to mark and to name.
       path: a trajectory or a curve, shape [n, 2], in the coordinates of the plane.
-      seeds: planes to draw one level of as dashed lines, such as those whose mean is `plane`.
-      level: the value of these lines.
+      seeds: further planes, such as those whose mean is `plane`, with the value that a dashed line
+        is drawn at in each.
       quantity: the field of `plane.values` to draw, such as "accuracy"; None where the values
         are one array.
       clip: the highest level; None for the largest value.
@@ -92,7 +91,7 @@ def landscape_contours(
             name.set_path_effects(_outline(1.5))
         if bar:
             colour_bar([axes], filled, scale, value_label)
-    for seed in seeds if level is not None else ():
+    for seed, level in seeds:
         axes.contour(*grid_of(seed, quantity), [level], colors="black", linewidths=1.0,
                      linestyles="dashed")  # fmt: skip
     if path is not None:
@@ -185,5 +184,7 @@ def _outline(width: float) -> list[patheffects.AbstractPathEffect]:
 def _draw_landmark(axes: Axes, mark: Landmark, marker: str) -> None:
     axes.plot(mark.x, mark.y, linestyle="none", marker=marker, color="black", markersize=8,
               markeredgecolor="white", label=mark.label, zorder=4)  # fmt: skip
-    axes.annotate(mark.label, (mark.x, mark.y), xytext=(6, 6), textcoords="offset points",
+    inwards = -1 if mark.x > np.mean(axes.get_xlim()) else 1  # no label beyond the panel
+    axes.annotate(mark.label, (mark.x, mark.y), xytext=(6 * inwards, 8),
+                  textcoords="offset points", ha="left" if inwards > 0 else "right",
                   fontsize=base.FONT_SIZE - 1, bbox=_LABEL_BOX, zorder=5)  # fmt: skip

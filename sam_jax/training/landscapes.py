@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
-from sam_jax.metrics.checks import check_moves
+from sam_jax.metrics.checks import check_finite, check_moves
 from sam_jax.metrics.landscape import LossPlane, values_at
 from sam_jax.pytree import vdot
 from sam_jax.training import build, records
@@ -39,6 +39,7 @@ def measure_plane(
     batch_norm: str = "running",
     batch_size: int = 1000,
     recalibration_batch_size: int = 128,
+    about: records.Record | None = None,
     label: str = "plane",
 ) -> LossPlane:
     r"""Measure losses and accuracies of a network on a grid in a plane of its weights.
@@ -64,6 +65,7 @@ def measure_plane(
         "recalibrated", see `make_set_losses`.
       batch_size: images in one pass.
       recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      about: further fields for the first line of the file, which tell this plane from others.
       label: what the progress calls the plane.
 
     Returns:
@@ -82,10 +84,11 @@ def measure_plane(
     directions = {"direction_x": direction_x, "direction_y": direction_y}
     for name, direction in directions.items():
         check_moves(name, direction, origin)
-    grid = [np.asarray(axis, np.float64) for axis in (xs, ys)]
-    if any(axis.ndim != 1 or not axis.size for axis in grid):
-        raise ValueError(f"xs and ys must be non-empty vectors, got {xs!r} and {ys!r}.")
-    xs, ys = grid
+    xs, ys = (np.asarray(axis, np.float64) for axis in (xs, ys))
+    for name, axis in (("xs", xs), ("ys", ys)):
+        if axis.ndim != 1 or not axis.size:
+            raise ValueError(f"{name} must have the shape [k], k >= 1, got {axis.shape}.")
+        check_finite(name, axis)
     network = jax.device_put((origin, directions, trained.state.batch_stats), build.replicated())
     measure_row = _compiled_row(
         build.full_precision(trained.program.model),
@@ -95,9 +98,12 @@ def measure_plane(
     path = pathlib.Path(path)
     header = {
         "measure": "loss_plane",
+        **(about or {}),
         "batch_norm": batch_norm,
-        "batch_size": batch_size,
-        "recalibration_batch_size": recalibration_batch_size,
+        # Only where it changes the losses: memory that runs out is no reason to start anew.
+        "batch_size": {"batch": batch_size, "recalibrated": recalibration_batch_size}.get(
+            batch_norm
+        ),
         "examples": [len(trained.data.train_labels), len(trained.data.test_labels)],
         "checksum": checksum(network),
         "xs": xs.tolist(),
@@ -135,6 +141,12 @@ def read_plane(path: pathlib.Path | str) -> LossPlane:
         for name in QUANTITIES:
             values[name][row["row"]] = row[name]
     return LossPlane(values, np.array(header["xs"]), np.array(header["ys"]), header["batch_norm"])
+
+
+def is_whole(path: pathlib.Path | str) -> bool:
+    """Say whether a file holds all rows of its plane."""
+    found = records.read(pathlib.Path(path))
+    return bool(found) and len(found) == 1 + len(found[0]["ys"])
 
 
 def _begin(path: pathlib.Path, header: records.Record) -> int:

@@ -130,7 +130,8 @@ def test_a_barrier_makes_two_basins(shape):
         found = made(low_for(()))._replace(connections=tuple(pairs))
         return claim.verdict(claim.parts(found))
 
-    assert verdict(0.5, 0.3) == "holds"
+    # A trained curve with a rise proves nothing, for there are others.
+    assert verdict(0.5, 0.3) == ("holds" if shape == "line" else "undecided")
     assert verdict(0.5, 0.0) == "fails"  # one pair without a barrier is enough
     assert verdict(0.1) == "undecided"
     assert verdict() == "no data"

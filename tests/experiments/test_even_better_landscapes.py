@@ -6,7 +6,7 @@ import pytest
 from experiments.even_better import claims, evidence
 from experiments.even_better.claim_parts import FACTOR, TEST_LOSS
 from experiments.even_better.connection_figures import connection_figures, regularised_loss
-from experiments.even_better.connection_results import Connection, relative_barriers
+from experiments.even_better.connection_results import Connection, relative_rises
 from experiments.even_better.correlations import correlation_rows
 from experiments.even_better.definition_figure import definition_figure
 from experiments.even_better.evidence import Quantity
@@ -178,11 +178,13 @@ def made_connection(seed, height, straight=0.6):
     return Connection(MODELS[3], MODELS[1], seed, record(height), record(straight), plane)
 
 
-def test_barriers_in_units_of_the_ends():
+def test_rises_in_units_of_the_ends():
     connections = [made_connection(seed, 0.03 * seed) for seed in range(3)]
-    # The ends are at 0.2 and 0.4.
-    assert relative_barriers(connections, "curve") == pytest.approx([0.0, 0.1, 0.2])
-    assert relative_barriers(connections, "line") == pytest.approx([2.0, 2.0, 2.0])
+    # The ends are at 0.2 and 0.4; the tops at 0.3 + height, and beside them.
+    assert relative_rises(connections, "curve") == pytest.approx([0.0, 0.0, 0.0])
+    assert relative_rises(connections, "line") == pytest.approx([0.5 / 0.3] * 3)
+    high = [made_connection(0, 0.19)]  # 0.35 + 0.095 at three quarters, 0.3 + 0.19 in the middle
+    assert relative_rises(high, "curve") == pytest.approx([0.09 / 0.3])
     plane = regularised_loss(connections[0])
     # 0.5 / 2 times ||w||^2 = 4
     assert plane.values == pytest.approx(bowl(1.0).values["train_loss"] + 1.0)
@@ -202,7 +204,7 @@ def test_figures_of_connections_show_every_seed_and_both_ways():
     assert line.get_ydata()[2] == pytest.approx(0.9)
     errors = along.figure.axes[3]
     assert errors.lines[0].get_ydata()[0] == pytest.approx(10)  # per cent
-    assert "trained curve 0.050 ± 0.000, straight line 0.600 ± 0.000" in along.caption
+    assert "trained curve 0.000 ± 0.000, straight line 0.500 ± 0.000" in along.caption
 
 
 def test_claims_of_connections_through_the_evidence(results):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from configs.even_better import digits
-from experiments.even_better import connection_results, connections, models
+from experiments.even_better import connections, models, planes, reading
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -125,8 +125,8 @@ def test_pairs_that_make_no_sense():
 
 def test_curves_connect_the_models(study):
     """The ends have the losses of the two models, up to their statistics, and lie on the plane."""
-    found = connection_results.read_connections(study[0])
     config = digits.get_config("smoke")
+    _, found = reading.read_study(study[0], config)
     assert len(found) == len(config.curve.pairs)
     for (connection,), (start, end) in zip(found, connections.study_pairs(config), strict=True):
         assert (connection.start, connection.end) == (start, end)
@@ -144,6 +144,13 @@ def test_curves_connect_the_models(study):
         )
         assert connection.line["coordinates"][middle][1] == pytest.approx(0, abs=1e-4)
         assert connection.plane.batch_norm == "recalibrated"
+
+
+def test_planes_without_a_point_at_the_model():
+    config = digits.get_config("smoke")
+    config.plane.points = 4
+    with pytest.raises(ValueError, match="plane.points must be odd"):
+        planes.check_planes(config)
 
 
 def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_path):
@@ -196,7 +203,51 @@ def test_accepted_changes_are_measured_anew_and_named_in_the_report(study, tmp_p
     assert (folder / "metrics.jsonl").read_bytes() == metrics  # not trained again
     page = (workdir / "report/index.html").read_text()
     assert "trained with other settings" in page and "sgd_16 seed 0" in page
+    # Models that were not trained anew keep their planes and curves.
+    for kind in ("models/*/seed_*/plane.jsonl", "curves/*/seed_*/*.jsonl"):
+        for path in workdir.glob(kind):
+            assert path.read_bytes() == (study[0] / path.relative_to(workdir)).read_bytes()
     assert "trained with other settings" not in (study[0] / "report/index.html").read_text()
+
+
+def test_accepted_changes_reach_planes_and_curves(study, tmp_path):
+    workdir = shutil.copytree(study[0], tmp_path / "copy", copy_function=shutil.copy2)
+    before = results(workdir)
+    # Another grid, in one file half done; other points along the curves; one epoch more.
+    cut = workdir / "models/sgd_16/seed_0/plane.jsonl"
+    cut.write_bytes(b"".join(cut.read_bytes().splitlines(keepends=True)[:2]))
+    run(
+        workdir,
+        "--accept_config_changes",
+        "--config.training.epochs=3",
+        "--config.plane.points=3",
+        "--config.curve.points=5",
+    )
+    after = results(workdir)
+    assert after.keys() == before.keys()
+    for name in after:
+        assert after[name] != before[name], name
+    header = json.loads((workdir / cut.relative_to(workdir)).read_text().splitlines()[0])
+    assert header["epoch"] == 3 and len(header["xs"]) == 3
+    for path in workdir.glob("curves/*/seed_0/config.json"):
+        assert 3 in json.loads(path.read_text())["training"]["end_epochs"]
+
+
+def test_a_report_shows_what_its_config_lists(study, tmp_path):
+    config = digits.get_config("smoke")
+    config.seeds, config.models = (0,), config.models[:2]
+    config.curve.pairs = ()
+    found, pairs = reading.read_study(study[0], config)
+    assert [model.name for model in found.all_models] == ["sgd_16", "sgd_16_2x_epochs"]
+    assert pairs == [] and len(found.planes) == 2
+    everything, both = reading.read_study(study[0])
+    assert len(everything.all_models) == 5 and len(both) == 2
+    config = digits.get_config("smoke")
+    config.curve.pairs = tuple(reversed(config.curve.pairs))
+    _, reversed_pairs = reading.read_study(study[0], config)
+    # Figure 2 is that of the first pair of the config.
+    ends = [(pair[0].start, pair[0].end) for pair in reversed_pairs]
+    assert ends == connections.study_pairs(config)
 
 
 def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):

@@ -130,11 +130,12 @@ def test_a_cut_plane_goes_on_and_a_whole_one_is_only_read(trained, tmp_path, mon
     whole = path.read_bytes()
     head, first, second = whole.splitlines(keepends=True)
     path.write_bytes(head + first + second[:20])
+    assert not landscapes.is_whole(path) and not landscapes.is_whole(tmp_path / "none")
     partial = read_plane(path)
     assert np.isfinite(partial.values["test_loss"][0]).all()
     assert np.isnan(partial.values["test_loss"][1]).all()
     measure_plane(*arguments, **SIZES)
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == whole and landscapes.is_whole(path)
     monkeypatch.setattr(landscapes, "_compiled_row", lambda *_: None)  # would fail when called
     plane = measure_plane(*arguments, **SIZES)
     np.testing.assert_array_equal(plane.values["train_loss"], read_plane(path).values["train_loss"])
@@ -149,8 +150,14 @@ def test_a_file_of_another_plane_is_refused(trained, tmp_path):
         measure_plane(trained, dx, dy, 2 * XS, YS, path, **SIZES)
     with pytest.raises(ValueError, match="another plane; checksum differ"):
         measure_plane(trained, dy, dx, XS, YS, path, **SIZES)
-    with pytest.raises(ValueError, match="another plane; batch_norm differ"):
+    with pytest.raises(ValueError, match="another plane; batch_norm, batch_size differ"):
         measure_plane(trained, dx, dy, XS, YS, path, batch_norm="batch", **SIZES)
+    with pytest.raises(ValueError, match="another plane; epoch differ"):
+        measure_plane(trained, dx, dy, XS, YS, path, about={"epoch": 2}, **SIZES)
+    # With running statistics the batch bounds the memory only.
+    before = path.read_bytes()
+    measure_plane(trained, dx, dy, XS, YS, path, batch_size=7)
+    assert path.read_bytes() == before
 
 
 def test_one_compilation_serves_all_rows_planes_and_models(trained, tmp_path):
@@ -179,8 +186,10 @@ def test_errors(trained, tmp_path):
         measure_plane(trained, dx, zero, XS, YS, path)
     with pytest.raises(ValueError, match="same pytree structure"):
         measure_plane(trained, {"w": jnp.ones(1)}, dy, XS, YS, path)
-    with pytest.raises(ValueError, match="non-empty vectors"):
+    with pytest.raises(ValueError, match="ys must have the shape"):
         measure_plane(trained, dx, dy, XS, np.zeros((2, 2)), path)
+    with pytest.raises(ValueError, match="xs must be finite"):
+        measure_plane(trained, dx, dy, np.array([0.0, np.nan]), YS, path)
     with pytest.raises(ValueError, match="batch_norm must be one of"):
         measure_plane(trained, dx, dy, XS, YS, path, batch_norm="fixed")
     assert not path.exists()
