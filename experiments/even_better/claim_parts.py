@@ -3,7 +3,7 @@
 Groups are "small-batch SAM" and so on; a claim about a group is about the mean over its models.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -249,18 +249,7 @@ def smaller_basins(evidence: Evidence) -> list[Part]:
         ("large-batch SAM", "small-batch SAM"),
         ("large-batch average SAM", "small-batch average SAM"),
     )
-    return [
-        part
-        for name, other in pairs
-        for part in tests.difference(
-            evidence,
-            f"{name} minus {other}",
-            _group(evidence, name),
-            _group(evidence, other),
-            Quantity("basin_share"),
-            "negative",
-        )
-    ]
+    return _between_groups(evidence, pairs, Quantity("basin_share"), "negative")
 
 
 def batch_rules(*quantities: Quantity) -> Callable[[Evidence], list[Part]]:
@@ -276,18 +265,34 @@ def batch_rules(*quantities: Quantity) -> Callable[[Evidence], list[Part]]:
         return [
             part
             for quantity in quantities
-            for name, other in pairs
-            for part in tests.difference(
-                evidence,
-                f"{name} minus {other}, {_label(evidence, quantity)}",
-                _group(evidence, name),
-                _group(evidence, other),
-                quantity,
-                "positive",
+            for part in _between_groups(
+                evidence, pairs, quantity, "positive", f", {_label(evidence, quantity)}"
             )
         ]
 
     return parts
+
+
+def _between_groups(
+    evidence: Evidence,
+    pairs: Sequence[tuple[str, str]],
+    quantity: Quantity,
+    direction: str,
+    what: str = "",
+) -> list[Part]:
+    """Return the difference of every pair of groups; `what` ends its label."""
+    return [
+        part
+        for name, other in pairs
+        for part in tests.difference(
+            evidence,
+            f"{name} minus {other}{what}",
+            _group(evidence, name),
+            _group(evidence, other),
+            quantity,
+            direction,
+        )
+    ]
 
 
 def _label(evidence: Evidence, quantity: Quantity) -> str:

@@ -7,6 +7,8 @@ models and the first bend. What is finished is never run again.
 
 import pathlib
 import shutil
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -77,13 +79,7 @@ def run_connection(
     training = settings._asdict() | {"end_epochs": list(epochs)}
     measuring = {"points": config.curve.points, "plane_points": config.curve.plane_points}
     identity = ml_collections.ConfigDict({"training": training, "measuring": measuring})
-    written = folder / "config.json"
-    if written.exists() and workdirs.read_config(folder).to_dict() != workdirs.plain(identity):
-        # config.json goes last: a run that is cut here comes back here.
-        path.unlink(missing_ok=True)
-        plane.unlink(missing_ok=True)
-        if workdirs.read_config(folder).training.to_dict() != workdirs.plain(identity)["training"]:
-            shutil.rmtree(folder / "training", ignore_errors=True)
+    _discard_outdated(folder, workdirs.plain(identity), (path, plane))
     workdirs.claim(folder, identity, accept_config_changes=True)
     done = len(records.read(path))
     if done == 2 and is_whole(plane):
@@ -120,6 +116,21 @@ def run_connection(
                               "landmarks": through.coordinates,
                               "weight_decay": settings.weight_decay})  # fmt: skip
     _measure_plane(config, start, through, controls, settings, plane, f"{label} plane")
+
+
+def _discard_outdated(
+    folder: pathlib.Path, identity: dict[str, Any], measured: Sequence[pathlib.Path]
+) -> None:
+    """Remove what other settings measured, and trained where they trained otherwise."""
+    if not (folder / "config.json").exists():
+        return
+    before = workdirs.read_config(folder).to_dict()
+    # The caller writes config.json after this: a run that is cut here comes back here.
+    if before != identity:
+        for path in measured:
+            path.unlink(missing_ok=True)
+    if before["training"] != identity["training"]:
+        shutil.rmtree(folder / "training", ignore_errors=True)
 
 
 def _settings(config: ml_collections.ConfigDict, seed: int) -> CurveSettings:

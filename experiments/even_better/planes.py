@@ -1,6 +1,7 @@
 """The plane of random directions around every model, for Figures 4 and 9."""
 
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ from absl import logging
 from sam_jax import metrics
 from sam_jax.training import records
 from sam_jax.training.landscapes import is_whole, measure_plane
-from sam_jax.training.loop import Trained, load_trained
+from sam_jax.training.loop import Trained
 from sam_jax.training.randomness import stream
 from sam_jax.typing import Key, Params, PyTree
+
+Load = Callable[[], tuple[ml_collections.ConfigDict, Trained]]
 
 
 def diverged(trained: Trained) -> bool:
@@ -31,7 +34,12 @@ def check_planes(config: ml_collections.ConfigDict) -> None:
 
 
 def run_plane(
-    config: ml_collections.ConfigDict, folder: pathlib.Path, epoch: int, seed: int, label: str
+    config: ml_collections.ConfigDict,
+    folder: pathlib.Path,
+    load: Load,
+    epoch: int,
+    seed: int,
+    label: str,
 ) -> None:
     """Measure the losses of a model on two Gaussian directions of its filters' lengths.
 
@@ -42,6 +50,7 @@ def run_plane(
     Args:
       config: as in configs/even_better/digits.py.
       folder: of a trained model; its `plane.jsonl` is written, and left alone where it is whole.
+      load: returns the config and the model of the folder, as `load_trained`.
       epoch: of the model.
       seed: of the directions.
       label: what the progress calls it.
@@ -55,7 +64,7 @@ def run_plane(
         path.unlink()
     elif is_whole(path):
         return
-    _, trained = load_trained(folder)
+    _, trained = load()
     if diverged(trained):
         logging.warning("%s has weights that are not finite, and no plane.", folder)
         return

@@ -90,16 +90,14 @@ def read_results(
     """
     folders = sorted(pathlib.Path(workdir).glob("models/*/seed_*"))
     found = {folder: read(folder / "records.jsonl") for folder in folders}
+    names = {folder: (lines[0]["model"], lines[0]["seed"]) for folder, lines in found.items()
+             if lines}  # fmt: skip
     if runs is not None:
-        found = {
-            folder: lines
-            for folder, lines in found.items()
-            if lines and (lines[0]["model"], lines[0]["seed"]) in runs
-        }
+        names = {folder: name for folder, name in names.items() if name in runs}
     latest = {
         tuple(record.get(name) for name in IDENTITY): record
-        for lines in found.values()
-        for record in lines
+        for folder in names
+        for record in found[folder]
     }
     if not latest:
         raise ValueError(
@@ -115,8 +113,6 @@ def read_results(
         for r in records
     }
     ordered = sorted(models, key=_table_1_order)
-    names = {folder: (lines[0]["model"], lines[0]["seed"]) for folder, lines in found.items()
-             if lines}  # fmt: skip
     histories = {name: _by_epoch(read(folder / "metrics.jsonl")) for folder, name in names.items()}
     return Results(
         models=tuple(model for model in ordered if model.times_epochs == 1),

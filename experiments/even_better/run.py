@@ -1,5 +1,6 @@
 """Train and measure every model of the study; what is finished is never run again."""
 
+import functools
 import itertools
 import pathlib
 
@@ -7,7 +8,7 @@ import ml_collections
 
 from experiments.even_better.connections import run_connection, study_pairs
 from experiments.even_better.models import study_models, training_config
-from experiments.even_better.planes import check_planes, run_plane
+from experiments.even_better.planes import Load, check_planes, run_plane
 from experiments.even_better.results import Model
 from sam_jax.training import records, workdirs
 from sam_jax.training.loop import load_trained, train_and_evaluate
@@ -53,8 +54,9 @@ def run(
             "settings": _digest(training, config.presets),
             "epoch": epoch,
         }
-        _measure(config, training.instruments, about, folder, label)
-        run_plane(config, folder, epoch, seed, f"{label} plane")
+        load = functools.cache(functools.partial(load_trained, folder))  # once, where it is needed
+        _measure(config, training.instruments, about, folder, load, label)
+        run_plane(config, folder, load, epoch, seed, f"{label} plane")
         epochs[model, seed] = epoch
     curves = list(itertools.product(config.seeds, pairs))
     for number, (seed, ends) in enumerate(curves, start=1):
@@ -89,6 +91,7 @@ def _measure(
     instruments: ml_collections.ConfigDict,
     about: records.Record,
     folder: pathlib.Path,
+    load: Load,
     label: str,
 ) -> None:
     """Write the records of a trained model, from where a cut run stopped."""
@@ -99,7 +102,7 @@ def _measure(
         found = []
     if found and len(found) == found[0].get("measurements"):
         return  # complete, which is known without loading the data and the model
-    _, trained = load_trained(folder)
+    _, trained = load()
     batches = {config.small_batch: "small", config.large_batch: "large"}
     wanted = []
     for measurement in measurements(trained, instruments, tuple(config.presets)):

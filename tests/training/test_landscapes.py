@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_problems import NormNet, count_compilations, tiny_config
+from measured_models import make_trained
+from training_problems import NormNet, count_compilations
 
 from sam_jax import metrics
-from sam_jax.training import build, landscapes, loop, records
+from sam_jax.training import build, landscapes, records
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.landscapes import measure_plane, read_plane
 from sam_jax.training.recalibration import recalibrated_batch_stats
@@ -16,16 +17,6 @@ from sam_jax.training.set_losses import make_set_losses
 XS, YS = np.array([-0.5, 0.0, 1.0]), np.array([0.0, 0.25])
 SIZES = {"batch_size": 24, "recalibration_batch_size": 16}  # of 64 and 64 examples
 SAME = {"rtol": 2e-5, "atol": 1e-6}  # two compilations of one float32 computation
-
-
-def make_trained(seed):
-    """A model whose running statistics are those of no batch; training it is not needed."""
-    config = tiny_config(seed=seed)
-    source, data = build.load_data(config)
-    program = build.make_program(config, source, len(data.train_labels))
-    state = program.init(jax.random.key(seed))
-    stats = jax.tree.map(lambda x: 0.7 * x + 0.1, state.batch_stats)
-    return loop.Trained(state._replace(batch_stats=stats), program, data, source, epoch=1)
 
 
 def directions_of(trained, seed=0):
