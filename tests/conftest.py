@@ -18,6 +18,7 @@ import importlib.util
 import subprocess
 import sys
 
+import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,6 +52,13 @@ def fashion_mnist_dir(fashion_mnist_files, tmp_path_factory):
     assert result.returncode == 0, result.stderr[-2000:]
     assert "60000 train and 10000 test examples" in result.stdout
     return data_dir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """Every program holds memory maps, of which Linux gives a process 65,530: then it aborts."""
+    yield
+    jax.clear_caches()
 
 
 # Whole commands and whole sets: minutes, and of use only once the parts are known to work.
