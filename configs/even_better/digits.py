@@ -80,6 +80,8 @@ def smoke(config: ml_collections.ConfigDict) -> None:
         ("sam", "large", 0.1, 1),
         ("average_sam", "small", 0.5, 1),
     )
+    with config.training.unlocked():  # most of the time is compilation
+        config.training.model.features, config.training.model.strides = (8,), (2,)
     config.plane.points = 5
     config.curve.pairs = (
         (("sam", "small", 0.1, 1), ("sgd", "small", 0.0, 2)),

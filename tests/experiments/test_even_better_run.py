@@ -175,19 +175,11 @@ def test_a_cut_between_two_measurements_of_a_model(study, tmp_path):
     first, second, third, *_ = whole = path.read_bytes().splitlines(keepends=True)
     assert len(whole) > 10
     # The first one is marked, to see that it is not measured again.
-    marked = first.replace(b'"train_loss": ', b'"train_loss": 1')
+    marked = json.dumps({**json.loads(first), "train_loss": 12.5}).encode() + b"\n"
     path.write_bytes(marked + second + third[: len(third) // 2])
     run(workdir)
-    after = path.read_bytes().splitlines(keepends=True)
-    assert marked != first and after[:2] == [marked, second]
-    # What is measured again is compiled again, beside other programs: the same up to rounding.
-    assert len(after) == len(whole)
-    for line, expected in zip(map(json.loads, after[2:]), map(json.loads, whole[2:]), strict=True):
-        assert line.keys() == expected.keys()
-        for name, value in expected.items():
-            exact = value is None or isinstance(value, str)
-            close = value if exact else pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True)
-            assert line[name] == close, name
+    assert path.read_bytes() == b"".join([marked, *whole[1:]])
+    assert marked != first
     path.write_bytes(b"".join(whole))
     assert results(workdir) == results(study[0])
 
