@@ -69,7 +69,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def smoke(config: ml_collections.ConfigDict) -> None:
-    """Shrink the study to seconds: two seeds, one model of each optimiser and batch."""
+    """Shrink the study to a minute: two seeds, one model of each optimiser and batch."""
     config.seeds = (0, 1)
     config.small_batch = 16
     config.large_batch = 32

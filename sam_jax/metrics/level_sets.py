@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.metrics.checks import check_count, check_positive
+from sam_jax.metrics.checks import check_count, check_loss, check_positive
 from sam_jax.metrics.directions import choose_directions
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
 from sam_jax.pytree import add
@@ -87,13 +87,14 @@ def level_set_widths(
       bisections: how often a bracket is halved.
 
     Returns:
-      A `LevelSetWidths`. All widths are NaN, and none is censored, where L(w) is not finite.
+      A `LevelSetWidths`. Under jit, where L(w) is not finite, all widths are NaN, and none is
+      censored.
 
     Raises:
       ValueError: unless exactly one of `key` and `directions` is given, and for a `rise` or
         `max_distance` that is not positive, `num_directions`, `doublings` or `bisections` below
         one, an unknown distribution or normalisation, directions that are zero, not finite or do
-        not fit `params`, or a `loss_fn` without a scalar value.
+        not fit `params`, a `loss_fn` without a scalar value, or an L(w) that is not finite.
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
@@ -115,6 +116,7 @@ def level_set_widths(
         params, key, directions, num_directions, distribution, normalisation
     )
     loss = jax.jit(loss_fn)(params)
+    check_loss(loss)
     level = loss + rise
     end = jnp.asarray(max_distance, loss.dtype)
 

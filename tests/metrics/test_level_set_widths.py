@@ -151,10 +151,16 @@ def test_losses_that_are_not_finite():
     for result in (overflow, undefined):
         np.testing.assert_allclose(result.plus, 3.0, rtol=1e-3)
         assert result.minus_censored[0] and not result.plus_censored[0]
-    for value in (jnp.nan, jnp.inf):
-        nowhere = widths_on_axis(lambda w: jnp.where(w == 0, value, w**2), 1.0, 50.0)  # noqa: B023
-        assert np.all(np.isnan([nowhere.plus[0], nowhere.minus[0], nowhere.factor, nowhere.lower]))
-        assert nowhere.num_censored == 0
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_a_loss_that_is_not_finite_is_refused_where_it_is_known(value):
+    measure = lambda: widths_on_axis(lambda w: jnp.where(w == 0, value, w**2), 1.0, 50.0)  # noqa: E731
+    with pytest.raises(ValueError, match=f"loss at params must be finite.*returned {value}"):
+        measure()
+    nowhere = jax.jit(measure)()
+    assert np.all(np.isnan([nowhere.plus[0], nowhere.minus[0], nowhere.factor, nowhere.lower]))
+    assert nowhere.num_censored == 0
 
 
 def test_cost_is_within_the_stated_bound():
