@@ -1,7 +1,8 @@
 """The tests of which a claim is made: each returns parts with effect, interval and verdict.
 
 A claim says something of an effect: that it is positive, negative or next to nothing. A part holds
-where the whole interval fits, fails where none of it does, and is undecided otherwise.
+where the whole interval fits, fails where none of it does, and is undecided otherwise. Without
+finite numbers it has no data, and its claim cannot hold.
 """
 
 import math
@@ -23,11 +24,11 @@ class Part(NamedTuple):
     """One test of a claim on one body of evidence."""
 
     label: str
-    n: str  # seeds or models, in words
+    n: str  # seeds, models or runs, in words
     effect: float
     interval: statistics.Interval
     confidence: float  # of the interval
-    verdict: str  # "holds", "fails" or "undecided"
+    verdict: str  # "holds", "fails", "undecided" or "no data"
     needed: str = ""  # where it is undecided: what would decide, in words
 
 
@@ -42,7 +43,7 @@ def difference(
     margin: float = 0.0,
     confidence: float = 1 - LEVEL,
 ) -> list[Part]:
-    """Test the difference of the means of two groups of models; nothing where one is missing.
+    """Test the difference of the means of two groups of models.
 
     Args:
       evidence: What to test on.
@@ -54,19 +55,22 @@ def difference(
       margin: The claim is that the effect is beyond -margin for "positive" and below margin for
         "negative", so that a margin makes both easier; for "equivalent" it lies within.
       confidence: Of the interval.
+
+    Returns:
+      One part; it has no data where a group is missing, was not measured or diverged.
     """
     if not group or not other:
-        return []
+        return [_without_data(label, confidence)]
     found = compare(evidence, group, other, quantity, confidence)
     if not math.isfinite(found.difference) or (direction == "equivalent" and margin == 0):
-        return []
+        return [_without_data(label, confidence)]
     interval, bound = found.interval, 0.0
     if direction == "equivalent":
         said = statistics.verdict(interval, direction, margin=margin)
     else:
         bound = -margin if direction == "positive" else margin
         said = statistics.verdict(_shifted(interval, -bound), direction)
-    count = _seeds(found.n[0]) if evidence.seeds else f"{found.n[0]} and {found.n[1]} models"
+    count = _seeds(found.n[0]) if evidence.seeds else f"{found.n[0]} and {found.n[1]} runs"
     needed = ""
     if said == "undecided" and evidence.seeds and direction != "equivalent":
         needed = _words(seeds_needed(found, bound, 1 - confidence), "seeds")
@@ -75,32 +79,46 @@ def difference(
     return [Part(label, count, found.difference, interval, confidence, said, needed)]
 
 
-def lowest(
+def extreme(
     evidence: Evidence,
     label: str,
     group: Sequence[int],
     rivals: Mapping[str, Sequence[int]],
     quantity: Quantity,
+    direction: str = "negative",
 ) -> list[Part]:
     """Test that a group has the lowest mean of all; the part shows the rival that decides.
 
     The intervals against the k rivals have a confidence of 1 - 0.05 / k each, so that they hold
     together whichever is the closest. The part holds if the group is below every rival, and fails
     if it is above any.
+
+    Args:
+      evidence: What to test on.
+      label: What the part is called.
+      group: Rows of the models.
+      rivals: Rows of all others, by name.
+      quantity: What the means are of.
+      direction: "negative" for the lowest mean, "positive" for the highest.
     """
     confidence = 1 - LEVEL / max(len(rivals), 1)
     parts = [
         part._replace(label=f"{label}: against {name}")
         for name, rows in rivals.items()
         for part in difference(
-            evidence, "", group, rows, quantity, "negative", confidence=confidence
+            evidence, "", group, rows, quantity, direction, confidence=confidence
         )
     ]
     if not parts:
-        return []
+        return [_without_data(label, confidence)]
     said = combined(parts, "all")
-    # Of the rivals that decide the verdict, the closest.
-    return [max((p for p in parts if p.verdict == said), key=lambda part: part.effect)]
+    # Of the rivals that decide the verdict, the closest; where only missing ones do, one of these.
+    deciding = [part for part in parts if part.verdict == said]
+    if not deciding:
+        deciding = [part for part in parts if part.verdict == "no data"]
+        deciding = [deciding[0]._replace(verdict="undecided")]
+    sign = 1 if direction == "negative" else -1
+    return [max(deciding, key=lambda part: sign * part.effect)]
 
 
 def correlation(
@@ -117,7 +135,7 @@ def correlation(
     y = np.delete(model_means(evidence, Quantity("test_loss")), without)
     found = statistics.correlation(x, y, resamples=RESAMPLES)
     if math.isnan(found.r):
-        return []
+        return [_without_data(label)]
     said = statistics.verdict(_shifted(found.fisher_interval, -bound), direction)
     needed = _words(models_needed(found.r, bound), "models") if said == "undecided" else ""
     count = f"{found.n} models"
@@ -132,7 +150,7 @@ def better_correlated(
     columns = model_means(evidence, quantity), model_means(evidence, other)
     found = correlation_difference(*columns, losses)
     if math.isnan(found.difference):
-        return []
+        return [_without_data(label)]
     said = statistics.verdict(found.interval, "positive")
     return [Part(label, f"{found.n} models", *found[:2], 1 - LEVEL, said)]
 
@@ -146,9 +164,9 @@ def above(label: str, values: np.ndarray, bound: float) -> list[Part]:
       bound: What the claim says that the mean is above of.
     """
     found = statistics.mean_difference(values, np.zeros_like(values), paired=True)
+    if not math.isfinite(found.difference):
+        return [_without_data(label)]
     interval = found.interval
-    if found.n[0] > 1 and np.ptp(values) == 0:  # no spread at all, such as that of zero rises
-        interval = statistics.Interval(found.difference, found.difference)
     said = statistics.verdict(_shifted(interval, -bound), "positive")
     needed = ""
     if said == "undecided":
@@ -165,15 +183,21 @@ def combined(parts: Sequence[Part], combine: str) -> str:
       combine: "all" for a claim that says every part, "any" for one that says at least one.
 
     Returns:
-      "holds", "fails", "undecided" or, without parts, "no data".
+      "holds", "fails", "undecided" or, if no part has any, "no data". A part without data leaves
+      the claim undecided unless the others decide it.
     """
     verdicts = [part.verdict for part in parts]
-    if not verdicts:
+    if set(verdicts) <= {"no data"}:
         return "no data"
     every, one = ("holds", "fails") if combine == "all" else ("fails", "holds")
     if one in verdicts:
         return one
     return every if set(verdicts) == {every} else "undecided"
+
+
+def _without_data(label: str, confidence: float = 1 - LEVEL) -> Part:
+    nothing = statistics.Interval(math.nan, math.nan)
+    return Part(label, "—", math.nan, nothing, confidence, "no data")
 
 
 def _shifted(interval: statistics.Interval, by: float) -> statistics.Interval:

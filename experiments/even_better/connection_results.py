@@ -11,6 +11,8 @@ from sam_jax.metrics.landscape import LossPlane
 from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read
 
+LOW = 1.1  # times the higher of the ends
+
 
 class Connection(NamedTuple):
     """The curve between two models of one seed, and the straight line between them."""
@@ -60,6 +62,18 @@ def rise_above_ends(record: Record) -> float:
     """
     losses = record["test_loss"]
     return max(losses) - max(losses[0], losses[-1])
+
+
+def low_shares(connections: Sequence[Connection]) -> np.ndarray:
+    """Return the share of every seed's trained curve with a low training loss.
+
+    Low is at most a tenth above the higher of its ends.
+
+    Args:
+      connections: of one pair.
+    """
+    losses = [np.array(connection.curve["train_loss"], dtype=float) for connection in connections]
+    return np.array([np.mean(each <= LOW * max(each[0], each[-1])) for each in losses])
 
 
 def relative_rises(connections: Sequence[Connection], shape: str) -> np.ndarray:

@@ -1,12 +1,12 @@
 """The numbers that a claim is tested on: the study's corrected tables, or these runs."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.even_better.connection_results import Connection, relative_rises
+from experiments.even_better.connection_results import Connection, low_shares, relative_rises
 from experiments.even_better.correlations import QUANTITIES
 from experiments.even_better.published import BATCH_SIZES, published_cells, published_values
 from experiments.even_better.results import Model, Results, basin_share, number, select
@@ -16,6 +16,16 @@ from sam_jax.metrics import statistics
 SHAPES = ("curve", "line")
 # The study's SGD for 400 epochs, from its released files (run rose-fog-156); accuracy in per cent.
 LONGER_SGD = {"test_loss": 0.2492, "test_accuracy": 91.53}
+# Second runs of two models, from its released files (stoic-jazz-100, silver-haze-107). Only these
+# numbers are there of them.
+SECOND_RUNS = {
+    ("sgd", "small", 0.0): {
+        "test_loss": 0.2233, "train_loss": 0.1412, "asymmetry_factor": 0.1181,
+    },
+    ("sam", "small", 0.1): {
+        "test_loss": 0.1724, "train_loss": 0.1082, "asymmetry_factor": 0.0274,
+    },
+}  # fmt: skip
 
 
 class Quantity(NamedTuple):
@@ -40,6 +50,7 @@ class Connected(NamedTuple):
     label: str
     curve: np.ndarray  # [seeds]: `relative_rises` along the trained curve
     line: np.ndarray  # the same along the straight line
+    low_share: np.ndarray  # [seeds]: `low_shares` of the trained curve
 
 
 class Evidence(NamedTuple):
@@ -48,11 +59,12 @@ class Evidence(NamedTuple):
     name: str
     models: tuple[ModelKey, ...]
     batch_sizes: dict[str, int]  # of "small" and "large"
-    seeds: int  # 0 where every model was trained once, without repetitions
+    seeds: int  # 0 where the models have no common seeds
     values: Callable[[Quantity], np.ndarray]  # NaN where it was not measured
     # SGD for twice the epochs, [1, seeds]; without a row where there is none.
     longer: Callable[[Quantity], np.ndarray] = lambda quantity: np.empty((0, 0))
     connections: tuple[Connected, ...] = ()
+    second_runs: Mapping[ModelKey, Mapping[str, float]] = {}  # model -> quantity, without seeds
     average_radius: str = "σ"  # of average measures: the deviation σ, or the norm ρ of it all
 
     def group(self, optimiser: str, batch: str, rho: float | None = None) -> list[int]:
@@ -65,7 +77,7 @@ class Evidence(NamedTuple):
 
 
 def study(printed: bool = False) -> Evidence:
-    """Return the study's tables, corrected or as printed: ten models, each trained once."""
+    """Return the study's tables, corrected or as printed: ten models, a run each, and the rest."""
     models = tuple(ModelKey(*row) for row in dict.fromkeys(c.row for c in published_cells()))
 
     def values(quantity: Quantity) -> np.ndarray:
@@ -75,7 +87,10 @@ def study(printed: bool = False) -> Evidence:
     def longer(quantity: Quantity) -> np.ndarray:
         return np.array([[LONGER_SGD[quantity.name]]] if quantity.name in LONGER_SGD else [[]])
 
-    return Evidence("Study", models, dict(BATCH_SIZES), 0, values, longer)
+    second = {ModelKey(*model): values for model, values in SECOND_RUNS.items()}
+    return Evidence(
+        "Study", models, dict(BATCH_SIZES), 0, values, longer=longer, second_runs=second
+    )
 
 
 def runs(results: Results, preset: str, pairs: Sequence[Sequence[Connection]] = ()) -> Evidence:
@@ -90,7 +105,7 @@ def runs(results: Results, preset: str, pairs: Sequence[Sequence[Connection]] = 
     sizes = {model.batch: model.batch_size for model in results.models}
     longer = tuple(model for model in results.longer if model.optimiser == "sgd")[:1]
     connected = [
-        Connected(found[0].label, *(relative_rises(found, shape) for shape in SHAPES))
+        Connected(found[0].label, *(relative_rises(found, s) for s in SHAPES), low_shares(found))
         for found in pairs
     ]
     return Evidence(
@@ -131,21 +146,27 @@ def compare(
     """Return the mean of a quantity over a group of models minus that over another group.
 
     With seeds, the groups' means of every seed are paired, so that n counts seeds. Without, the
-    models of a group are all there is to tell how much it varies: Welch's test over models, whose
-    spread holds the effect of rho too, and which says nothing about a group of one model.
+    runs of a group are all there is to tell how much it varies: Welch's test over runs, whose
+    spread holds the effect of rho too, and which says nothing about a group of one run.
     """
     values = evidence.values(quantity)
     if evidence.seeds:
         means = [values[list(rows)].mean(axis=0) for rows in (group, other)]
         return statistics.mean_difference(*means, paired=True, confidence=confidence)
-    return statistics.mean_difference(
-        values[list(group), 0], values[list(other), 0], confidence=confidence
-    )
+    runs = (_all_runs(evidence, rows, quantity) for rows in (group, other))
+    return statistics.mean_difference(*runs, confidence=confidence)
 
 
 def model_means(evidence: Evidence, quantity: Quantity) -> np.ndarray:
     """Return the mean over seeds of every model, NaN where there is none."""
     return np.array([statistics.mean_and_stderr(row).mean for row in evidence.values(quantity)])
+
+
+def _all_runs(evidence: Evidence, rows: Sequence[int], quantity: Quantity) -> np.ndarray:
+    """Return what every run of some models has, second ones included."""
+    first = evidence.values(quantity)[list(rows), 0]
+    again = (evidence.second_runs.get(evidence.models[row], {}) for row in rows)
+    return np.array([*first, *(found[quantity.name] for found in again if quantity.name in found)])
 
 
 def _run_values(

@@ -99,7 +99,8 @@ def landscape_contours(
         axes.plot(path[:, 0], path[:, 1], color="black", linewidth=1.3, marker=".", markersize=5,
                   path_effects=_outline(1.3 + 1.6), zorder=3)  # fmt: skip
     for number, mark in enumerate(landmarks):
-        _draw_landmark(axes, mark, base.MARKERS[number % len(base.MARKERS)])
+        below = mark.y < np.mean([other.y for other in landmarks])  # off the lines between them
+        _draw_landmark(axes, mark, base.MARKERS[number % len(base.MARKERS)], below)
     base.label_axes(axes, titled(title, [plane.batch_norm]), x_label, y_label)
     axes.grid(False)
     if not np.isfinite(values).all():
@@ -181,10 +182,11 @@ def _outline(width: float) -> list[patheffects.AbstractPathEffect]:
     return [patheffects.Stroke(linewidth=width, foreground="white"), patheffects.Normal()]
 
 
-def _draw_landmark(axes: Axes, mark: Landmark, marker: str) -> None:
+def _draw_landmark(axes: Axes, mark: Landmark, marker: str, below: bool) -> None:
     axes.plot(mark.x, mark.y, linestyle="none", marker=marker, color="black", markersize=8,
               markeredgecolor="white", label=mark.label, zorder=4)  # fmt: skip
     inwards = -1 if mark.x > np.mean(axes.get_xlim()) else 1  # no label beyond the panel
-    axes.annotate(mark.label, (mark.x, mark.y), xytext=(6 * inwards, 8),
+    axes.annotate(mark.label, (mark.x, mark.y), xytext=(6 * inwards, -8 if below else 8),
                   textcoords="offset points", ha="left" if inwards > 0 else "right",
+                  va="top" if below else "bottom",
                   fontsize=base.FONT_SIZE - 1, bbox=_LABEL_BOX, zorder=5)  # fmt: skip
