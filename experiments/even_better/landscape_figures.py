@@ -89,7 +89,7 @@ def _contours(
         "as long as the weights (Li et al., 2018), the mean over the seeds. Dashed, one line a "
         f"seed: where the loss is {RISE:g} above that of the model; “basin” is the share of the "
         "plane within it (mean ± standard error). Basin and test loss of the compared models: "
-        f"{found}. (In the study's released contours, of ten runs that are not the ten of its "
+        f"{found}. (In the study's released contours, of ten runs, seven of them of its "
         "Table 1, r = −0.80, p = 0.005.)"
     )
     return ReportFigure(4, None, "figure_4", caption, figure)

@@ -133,8 +133,8 @@ def published_page(
                          class_="beside")  # fmt: skip
         children += [element("h2", f"Table {number}", id=f"table-{number}"), beside]
     rows = _correlation_rows(correlations)
-    for row, found in zip(rows, correlations, strict=True):
-        if found.study.r != found.as_printed.r:
+    for row in rows:
+        if "≠" in row[_PRINTED]:
             row[_PRINTED] = element("span", row[_PRINTED], class_="corrected")
     facts = [[error.what, error.effect, error.evidence] for error in errors()]
     return [
@@ -144,8 +144,8 @@ def published_page(
             "p",
             "Pearson's r over the models, with Fisher's 95% interval, that of a bootstrap over "
             "models (BCa) and the range with any one model left out. “Spearman” is r of the ranks, "
-            "“Printed table” Pearson's of the numbers as they were printed, marked where it "
-            "differs. The tables' digits leave an error of up to 0.01 in r.",
+            "“Printed table” Pearson's of the numbers as they were printed, with ≠ where it "
+            "differs. The tables' digits leave an error of up to 0.02 in r.",
         ),
         grid("", _GROUPS, _HEADS, rows, 2),
         links(CORRELATIONS),
@@ -171,10 +171,10 @@ _PRINTED = 12  # the column of r from the printed table
 def _correlation_rows(found: Sequence[Recomputed]) -> list[list[str]]:
     return [
         [str(source.figure), source.label, source.printed.replace("-", "−")]
-        + [signed(ours.r, 4), str(ours.n), p_text(ours.p_value), span(ours.fisher_interval)]
+        + [signed(ours.r), str(ours.n), p_text(ours.p_value), span(ours.fisher_interval)]
         + [span(ours.bootstrap_interval), span(ours.leave_one_out)]
         + [p_text(ours.permutation_p_value), signed(ranks.r), p_text(ranks.p_value)]
-        + [signed(as_printed.r)]
+        + [signed(as_printed.r) + (" ≠" if as_printed.r != ours.r else "")]
         + [signed(run.r), str(run.n), p_text(run.p_value)]
         for source, ours, ranks, as_printed, run in found
     ]

@@ -38,22 +38,18 @@ class Pair(NamedTuple):
 
 
 def pairs(results: Results, table: Table) -> list[Pair]:
-    """Return every pair of models in every column of Table 1.
+    """Return every pair of the models that are compared, in every column of Table 1.
 
     Args:
       results: What was read.
       table: Table 1 of it.
     """
-    values = [column_by_seed(results, column, table.models) for column in table.columns]
+    models = results.models
+    values = [column_by_seed(results, column, models) for column in table.columns]
     return [
-        Pair(
-            table.models[j],
-            table.models[i],
-            index,
-            statistics.mean_difference(ours[j], ours[i], paired=True),
-        )
+        Pair(models[j], models[i], index, statistics.mean_difference(ours[j], ours[i], paired=True))
         for index, ours in enumerate(values)
-        for i, j in itertools.combinations(range(len(table.models)), 2)
+        for i, j in itertools.combinations(range(len(models)), 2)
     ]
 
 
@@ -76,16 +72,18 @@ def separation_csv(found: list[Pair], table: Table) -> str:
 
 
 def separation_markdown(found: list[Pair], table: Table) -> str:
-    """Return the first model against each other one as a Markdown table."""
+    """Return the first model against each other one, and the seeds of all pairs, as Markdown."""
     heads, rows = _against_first(found, table)
-    return markdown([f"{group} {name}".strip() for group, name in heads], rows)
+    first = markdown([f"{group} {name}".strip() for group, name in heads], rows)
+    return "\n".join([first, markdown(*_seeds_of_all(found))])
 
 
 def separation_html(found: list[Pair], table: Table) -> Markup:
-    """Return the first model against each other one, and in words what the seeds separate."""
+    """Return what the seeds separate: in words, against the first model, and for all pairs."""
     heads, rows = _against_first(found, table)
     first = table.models[0].label
     most = max(2, *(pair.found.n[0] for pair in found))
+    numbers, seeds = _seeds_of_all(found)
     return element(
         "div",
         element("h3", "What these seeds separate"),
@@ -97,11 +95,20 @@ def separation_html(found: list[Pair], table: Table) -> Markup:
             rows,
             text_columns=1,
         ),
+        grid(
+            "The seeds that would separate two models by the test loss",
+            [""] * len(numbers),
+            numbers,
+            seeds,
+            text_columns=1,
+        ),
         element(
             "p",
             "Paired t tests over the seeds, not corrected for their number. The seeds are those of "
             "80% power at the 5% level if differences and spreads are as found; the spread alone "
-            f"leaves the true number {_times(most)} that (95%).",
+            f"leaves the true number between {_times(most)} times that (95%). “—”: no difference "
+            "was found, or no spread, or more than a million seeds. SGD for longer is in no "
+            "comparison.",
             class_="note",
         ),
         links(STEM),
@@ -113,7 +120,13 @@ def summary(found: list[Pair]) -> str:
     losses = [pair for pair in found if pair.column == 0]
     separated = sum(pair.separated for pair in losses)
     needed = sorted(pair.needed for pair in losses if pair.needed is not None)
-    text = f"By the test loss, these seeds separate {separated} of {len(losses)} pairs of models."
+    p_values = statistics.adjust_p_values([pair.found.p_value for pair in losses])
+    corrected = int(np.sum(p_values < LEVEL))
+    text = (
+        f"By the test loss, these seeds separate {separated} of {len(losses)} pairs of models, of "
+        f"which {LEVEL * len(losses):.1f} could be chance if no models differed; corrected for "
+        f"the number of pairs (Holm), they separate {corrected}."
+    )
     if needed:
         text += (
             f" For {len(needed)} others there is an estimate of the seeds that would: "
@@ -126,7 +139,7 @@ def _times(seeds: int) -> str:
     # 95% of the ratio of the true variance to that of a sample, to which the seeds are in
     # proportion: the variance of a normal sample has a chi-squared law.
     low, high = (seeds - 1) / scipy.stats.chi2.ppf([0.975, 0.025], seeds - 1)
-    return f"between {low:.2g} and {high:.2g} times"
+    return " and ".join(f"{value:.2g}" if value < 100 else f"{value:.0f}" for value in (low, high))
 
 
 def _against_first(found: list[Pair], table: Table) -> tuple[list[tuple[str, str]], list[list]]:
@@ -137,15 +150,35 @@ def _against_first(found: list[Pair], table: Table) -> tuple[list[tuple[str, str
         for preset in PRESETS
     }
     shown = [i for i in shown if "preset" not in table.columns[i].where or i in factors.values()]
-    heads, lines = [("", "Model")], {model: [model.label] for model in table.models[1:]}
+    heads = [("", "Model")]
+    lines = {p.model: [p.model.label] for p in found if p.other == table.models[0]}
     for index in shown:
         column = table.columns[index]
         heads += [(f"{column.group} {column.name}", name) for name in ("difference", "p", "seeds")]
         digits = decimals([row[index] for row in table.cells])
         chosen = {p.model: p for p in found if p.other == table.models[0] and p.column == index}
         for model, line in lines.items():
-            line += _texts(chosen[model], digits) if model in chosen else ["—"] * 3
+            line += _texts(chosen[model], digits)
     return heads, list(lines.values())
+
+
+def _seeds_of_all(found: list[Pair]) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and rows of a triangle: the seeds that each pair needs by the test loss."""
+    pairs = {(pair.model, pair.other): pair for pair in found if pair.column == 0}
+    models = list(dict.fromkeys(model for _, model in pairs))
+    models += [model for model in dict.fromkeys(model for model, _ in pairs) if model not in models]
+    numbers = {model: str(number) for number, model in enumerate(models, start=1)}
+    heads = ["Model", *(numbers[model] for model in models[:-1])]
+    rows = [
+        [f"{numbers[model]} {model.label}"]
+        + [_seeds(pairs[model, other]) if (model, other) in pairs else "" for other in models[:-1]]
+        for model in models
+    ]
+    return heads, rows
+
+
+def _seeds(pair: Pair) -> str:
+    return "separated" if pair.separated else "—" if pair.needed is None else str(pair.needed)
 
 
 def _texts(pair: Pair, digits: int) -> list[str]:
@@ -153,5 +186,4 @@ def _texts(pair: Pair, digits: int) -> list[str]:
     if math.isfinite(pair.found.interval.low):
         difference += f" ({span(pair.found.interval, digits)})"
     p_value = "—" if math.isnan(pair.found.p_value) else p_text(pair.found.p_value)
-    needed = "separated" if pair.separated else "—" if pair.needed is None else str(pair.needed)
-    return [difference, p_value, needed]
+    return [difference, p_value, _seeds(pair)]

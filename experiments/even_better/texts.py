@@ -19,7 +19,9 @@ BEYOND = (
     "as long as the weights. Index: 1 − mean |a|, a = (l₊ − l₋) / (|l₊| + |l₋|), one where both "
     "sides rise alike and zero where only one does, and the mean |odd| and the even part of the "
     "rise. Level sets: how far it is on either side until the training loss has risen by a given "
-    "amount, the shorter through the longer side, and the mean. Hessian of the training loss: its "
+    "amount, the shorter through the longer side, and the mean; a side that does not reach it "
+    "counts with the largest distance in the mean, and its direction not in the ratio (“not "
+    "measured” where none reaches it on both sides). Hessian of the training loss: its "
     "extreme eigenvalues (Lanczos; the bottom one lies lower still, by up to its residual in the "
     "records) and its trace (Hutchinson). Distance and rise stand with the correlations below."
 )

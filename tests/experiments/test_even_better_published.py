@@ -111,7 +111,7 @@ def test_the_page_marks_them_and_nothing_else(made):
     expected = [cell.corrected for cell in published_cells() if cell.differs]
     swapped = Corrected(page).marked[30:]
     assert Corrected(page).marked[:30] == expected
-    assert swapped == ["0.19", "−0.04"]  # Figure 3 from the two columns as printed
+    assert swapped == ["0.19 ≠", "−0.04 ≠"]  # Figure 3 from the two columns as printed
     text = published_report.cells_markdown(cells)
     assert text.count(" → ") - len(published_report.TABLES) == 30
     assert "**0.295 → 0.258** (0.2580 ± 0.0058)" in text
@@ -257,7 +257,12 @@ def test_seeds_separate_what_differs_and_not_what_does_not():
         *([record["test_loss"] for record in records if record["model"] == n] for n in "ba")
     )
     assert tests["b", "a"].found.p_value == pytest.approx(expected.pvalue)
-    assert "separate 2 of 3 pairs" in separation.summary(found)
+    summary = separation.summary(found)
+    assert "separate 2 of 3 pairs" in summary and "(Holm), they separate 2" in summary
+    # Each alone at the 5% level, and none of three together.
+    close = [p._replace(found=p.found._replace(p_value=0.03)) for p in found if p.column == 0]
+    summary = separation.summary(close)
+    assert "separate 3 of 3 pairs" in summary and "(Holm), they separate 0" in summary
     assert str(tests["b", "a"].needed) in separation.summary(found)
     # Equal accuracies: no spread, so neither separated nor an estimate.
     assert not any(p.separated or p.needed for p in found if p.column == 2)
@@ -265,6 +270,10 @@ def test_seeds_separate_what_differs_and_not_what_does_not():
     assert len(rows) == 9
     text = separation.separation_markdown(found, table)
     assert text.splitlines()[3].count("separated") == 1 and "separated" not in text.splitlines()[2]
+    # The triangle of all pairs: the first row is empty.
+    needed = str(tests["b", "a"].needed)
+    triangle = [[cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines()[-3:]]
+    assert triangle == [["", ""], [needed, ""], ["separated", "separated"]]
     assert "separated" in separation.separation_html(found, table)
 
 
