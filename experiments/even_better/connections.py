@@ -2,7 +2,8 @@
 
 `workdir/curves/PAIR/seed_S/` holds `training/`, the run of the curve; `records.jsonl`, a record of
 the curve and one of the straight line; and `plane.jsonl`, the losses on the plane through the two
-models and the first bend. What is finished is never run again.
+models and the bend. `curve.jsonl` and `line.jsonl` are what is measured of either until its record
+is written. What is finished is never run again, a point of a curve included.
 """
 
 import pathlib
@@ -34,8 +35,14 @@ def study_pairs(config: ml_collections.ConfigDict) -> list[tuple[Model, Model]]:
     """Return the pairs of models that a study config connects.
 
     Raises:
-      ValueError: a model of a pair is not among the models of the study, or pairs with itself.
+      ValueError: a model of a pair is not among the models of the study, or pairs with itself; or
+        a curve has more than one bend.
     """
+    if config.curve.bends != 1:
+        raise ValueError(
+            f"curve.bends must be 1, got {config.curve.bends}: a plane is measured through the two "
+            "models and one bend, and others would lie off it."
+        )
     models = {
         (model.optimiser, model.batch, model.rho, model.times_epochs): model
         for model in study_models(config)
@@ -77,21 +84,26 @@ def run_connection(
     settings = _settings(config, seed)
     path, plane = folder / "records.jsonl", folder / "plane.jsonl"
     training = settings._asdict() | {"end_epochs": list(epochs)}
+    # The images are prepared as for the first model, and checkpoints change nothing.
+    for name in ("augmentation", "checkpoint_every_epochs"):
+        del training[name]
     measuring = {"points": config.curve.points, "plane_points": config.curve.plane_points}
     identity = ml_collections.ConfigDict({"training": training, "measuring": measuring})
-    _discard_outdated(folder, workdirs.plain(identity), (path, plane))
+    partial = {shape: folder / f"{shape}.jsonl" for shape in ("curve", "line")}
+    _discard_outdated(folder, workdirs.plain(identity), (path, plane, *partial.values()))
     workdirs.claim(folder, identity, accept_config_changes=True)
     done = len(records.read(path))
     if done == 2 and is_whole(plane):
         return
-    start, end = (
-        load_trained(workdir / "models" / model.name / f"seed_{seed}")[1] for model in ends
+    (start_config, start), (_, end) = (
+        load_trained(workdir / "models" / model.name / f"seed_{seed}") for model in ends
     )
     if diverged(start) or diverged(end):
         logging.warning(
             "%s: a model has weights that are not finite, and there is no curve.", label
         )
         return
+    settings = settings._replace(augmentation=_augmentation(start_config))
     controls = find_curve(
         *(start, end, folder / "training", settings),
         prepare_images=start.program.prepare_images,
@@ -108,6 +120,7 @@ def run_connection(
             *(start, points, kind, config.curve.points),
             batch_size=config.training.instruments.batch_size,
             label=f"{label} {shape}",
+            path=partial[shape],
         )
         positions = found.positions
         path_in_plane = metrics.curve_coordinates(through, points, positions, kind)
@@ -115,6 +128,8 @@ def run_connection(
                               "coordinates": path_in_plane,
                               "landmarks": through.coordinates,
                               "weight_decay": settings.weight_decay})  # fmt: skip
+    for written in partial.values():
+        written.unlink(missing_ok=True)  # the records have it all
     _measure_plane(config, start, through, controls, settings, plane, f"{label} plane")
 
 
@@ -145,6 +160,12 @@ def _settings(config: ml_collections.ConfigDict, seed: int) -> CurveSettings:
         label_smoothing=config.training.loss.label_smoothing,
         seed=seed,
     )
+
+
+def _augmentation(config: ml_collections.ConfigDict) -> str:
+    """Return a name of how a training prepares its images."""
+    data = config.data
+    return f"{', '.join(data.augmentation) or 'none'}; pad {data.pad}, cutout {data.cutout_size}"
 
 
 def _measure_plane(

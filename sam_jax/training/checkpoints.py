@@ -56,5 +56,15 @@ def restore(
     )
 
 
+def restore_latest(
+    manager: ocp.CheckpointManager, state: State, sharding: jax.sharding.Sharding
+) -> tuple[State, int]:
+    """Return the state of the last checkpoint and its epoch; without one `state` itself and 0."""
+    epoch = manager.latest_step()
+    if epoch is None:
+        return state, 0
+    return restore(manager, state, epoch, sharding), epoch
+
+
 def _keys_to_data(state: State) -> State:
     return jax.tree.map(lambda x: jax.random.key_data(x) if pytree.is_key(x) else x, state)

@@ -7,18 +7,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+import numpy as np
 import optax
 from flax import linen as nn
 
 from sam_jax.metrics import curves
-from sam_jax.training import build, checkpoints, losses, records, workdirs
+from sam_jax.metrics.checks import check_finite
+from sam_jax.training import build, checkpoints, losses, records
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.loop import Trained
 from sam_jax.training.plain_run import (
     PrepareImages,
     RunSteps,
+    check_augmentation,
     check_steps_per_epoch,
+    claim_folder,
     initial_state,
     make_plain_run,
 )
@@ -39,12 +42,13 @@ class CurveSettings(NamedTuple):
     momentum: float = 0.9
     weight_decay: float = 1e-4  # lambda of lambda / 2 * ||w(t)||^2 in the loss
     label_smoothing: float = 0.0
+    augmentation: str = ""  # the name of what `prepare_images` does; empty without one
     seed: int = 0
     checkpoint_every_epochs: int = 10  # 0: only at the end
 
 
 def curve_learning_rate(
-    highest: float, total_steps: int
+    highest: float, epochs: int, steps_per_epoch: int
 ) -> Callable[[Scalar | jax.Array], jax.Array]:
     r"""Return the learning rate of curve training by step.
 
@@ -53,22 +57,27 @@ def curve_learning_rate(
         1 & p \le 0.5 \\ 1 - 0.99 \, (p - 0.5) / 0.4 & 0.5 < p \le 0.9 \\ 0.01 & p > 0.9
       \end{cases}
 
-    where p = step / total_steps. The authors' code moves p once an epoch, counted from one.
+    where p is the epoch, counted from one, as a share of all epochs: step i is taken with
+    p = (floor(i / steps_per_epoch) + 1) / epochs.
 
     Args:
       highest: eta_0.
-      total_steps: steps of the whole training.
+      epochs: of the whole training.
+      steps_per_epoch: steps of one epoch, which all have one rate.
 
     Returns:
       A schedule for optax.
 
-    >>> schedule = curve_learning_rate(2.0, total_steps=100)
-    >>> [round(float(schedule(step)), 4) for step in (0, 50, 70, 90, 99)]
-    [2.0, 2.0, 1.01, 0.02, 0.02]
+    >>> schedule = curve_learning_rate(2.0, epochs=10, steps_per_epoch=3)
+    >>> [round(float(schedule(step)), 4) for step in (0, 14, 15, 20, 26, 27)]
+    [2.0, 2.0, 1.505, 1.01, 0.02, 0.02]
+
+    Source: learning_rate_schedule of train.py in timgaripov/dnn-mode-connectivity.
     """
 
     def schedule(step: Scalar | jax.Array) -> jax.Array:
-        return highest * jnp.interp(step / total_steps, jnp.array([0.5, 0.9]), jnp.array([1, 0.01]))
+        share = (jnp.asarray(step) // steps_per_epoch + 1) / epochs
+        return highest * jnp.interp(share, jnp.array([0.5, 0.9]), jnp.array([1, 0.01]))
 
     return schedule
 
@@ -128,20 +137,22 @@ def find_curve(
         A training that was cut goes on from there, and one that is done is only read.
       settings: lambda, K and the rest; None for the defaults.
       prepare_images: (key, uint8 images) -> the model's inputs, with augmentation; the same
-        function is compiled once. None only normalises.
+        function is compiled once. None only normalises. `settings.augmentation` names it.
       label: what the progress calls the training.
 
     Returns:
       The control points, leaves [K + 1, ...]; the first and the last row are the two models.
 
     Raises:
-      ValueError: the models do not fit each other, the batch does not fit the devices or the set,
-        or the folder belongs to another curve.
+      ValueError: the models do not fit each other, are the same or not finite, the batch does not
+        fit the devices or the set, `prepare_images` has no name, or the folder belongs to another
+        curve.
 
     Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs,
       equation 2; timgaripov/dnn-mode-connectivity.
     """
     settings = settings or CurveSettings()
+    check_augmentation(settings.augmentation, prepare_images)
     _check_ends(start, end)
     examples = len(start.data.train_labels)
     steps_per_epoch = check_steps_per_epoch(settings.batch_size, settings.epochs, examples)
@@ -152,18 +163,18 @@ def find_curve(
         start.program.model,
         start.program.inputs,
         settings._replace(seed=0, checkpoint_every_epochs=0),
-        steps_per_epoch * settings.epochs,
+        steps_per_epoch,
         prepare_images,
     )
     key = jax.random.key(settings.seed)
     numbers = jax.device_put(ends | {"key": stream(key, "curve")}, build.replicated())
     state = initial_state(curves.bends_of(controls), start.state.batch_stats, optimiser)
     workdir = pathlib.Path(workdir)
-    workdirs.claim(workdir, _identity(settings, ends))
+    changing = settings._asdict()
+    del changing["checkpoint_every_epochs"]  # it changes nothing of the curve
+    claim_folder(workdir, changing, ends)
     with checkpoints.open_manager(workdir, keep=1) as manager:
-        first_epoch = manager.latest_step() or 0
-        if first_epoch:
-            state = checkpoints.restore(manager, state, first_epoch, build.replicated())
+        state, first_epoch = checkpoints.restore_latest(manager, state, build.replicated())
         log = records.MetricsLog(workdir, first_epoch)
         images_per_epoch = steps_per_epoch * settings.batch_size
         progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
@@ -193,12 +204,11 @@ def _compiled_training(
     model: nn.Module,
     inputs: Inputs,
     settings: CurveSettings,
-    total_steps: int,
+    steps_per_epoch: int,
     prepare_images: PrepareImages | None,
 ) -> tuple[optax.GradientTransformation, RunSteps]:
-    optimiser = optax.sgd(
-        curve_learning_rate(settings.learning_rate, total_steps), momentum=settings.momentum
-    )
+    learning_rate = curve_learning_rate(settings.learning_rate, settings.epochs, steps_per_epoch)
+    optimiser = optax.sgd(learning_rate, momentum=settings.momentum)
 
     def make_functions(
         batch_stats: PyTree, step: jax.Array, numbers: dict[str, PyTree]
@@ -214,16 +224,18 @@ def _compiled_training(
     )
 
 
-def _identity(settings: CurveSettings, ends: dict[str, Params]) -> ml_collections.ConfigDict:
-    """Return what a folder belongs to: the settings, and a checksum of either end."""
-    checksums = {name: workdirs.checksum(params) for name, params in ends.items()}
-    return ml_collections.ConfigDict(settings._asdict() | {"checksums": checksums})
-
-
 def _check_ends(start: Trained, end: Trained) -> None:
     if start.program.model != end.program.model or start.source != end.source:
         raise ValueError(
             "The two ends of a curve must be of one architecture and trained on one set; got "
             f"{start.program.model} on {start.source.name} and {end.program.model} on "
             f"{end.source.name}."
+        )
+    for name, model in (("start", start), ("end", end)):
+        check_finite(name, model.state.params)
+    pairs = zip(*(jax.tree.leaves(m.state.params) for m in (start, end)), strict=True)
+    if all(np.array_equal(w, v) for w, v in pairs):
+        raise ValueError(
+            "The two ends of a curve are the same weights, at distance 0, and nothing lies between "
+            "them. Give two models, for example of two seeds."
         )

@@ -1,23 +1,26 @@
 """Losses and accuracies along a curve between two networks, exact at every point."""
 
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import PartitionSpec
 
 from sam_jax.metrics import curve_geometry, curve_losses, curves
 from sam_jax.training import build
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.loop import Trained
-from sam_jax.training.progress import each
+from sam_jax.training.measured_points import compile_over_points, header, measure_points
 from sam_jax.training.records import Record
 from sam_jax.training.set_losses import make_set_losses
-from sam_jax.training.step import DEVICES
 from sam_jax.typing import PyTree
+
+# Neither the running statistics of the ends nor their interpolation fit the points between.
+BATCH_NORM = "recalibrated"
+QUANTITIES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 class AlongCurve(NamedTuple):
@@ -44,12 +47,14 @@ def evaluate_curve(
     batch_size: int = 1000,
     recalibration_batch_size: int = 128,
     label: str = "curve",
+    path: pathlib.Path | str | None = None,
 ) -> CurveEvaluation:
     """Evaluate a curve at evenly spaced positions, on the whole training and test sets.
 
     At every position the running statistics of batch norm are computed anew on the training set,
     since neither those of the ends nor their interpolation fit. Images are not augmented. The
-    positions run one after the other, one a device at a time.
+    positions run one after the other, one a device at a time. With a path they are written as they
+    come, and the same call goes on after those that a cut run left: on CPU to the same bits.
 
     Args:
       trained: a model of the architecture, and the data set; its weights are not read.
@@ -59,12 +64,14 @@ def evaluate_curve(
       batch_size: images in one pass of the evaluation; it bounds the memory, not the result.
       recalibration_batch_size: images that batch norm sees at once when it is recalibrated.
       label: what the progress calls the curve.
+      path: a file of JSON lines: what is evaluated, then the values. None keeps nothing.
 
     Returns:
       A CurveEvaluation.
 
     Raises:
-      ValueError: there are fewer than two points, or the curve cannot be evaluated.
+      ValueError: there are fewer than two points, the curve cannot be evaluated, or the file holds
+        another measurement.
 
     Source: eval_curve.py of timgaripov/dnn-mode-connectivity. PyTorch averages unbiased batch
       variances, Flax biased ones.
@@ -73,22 +80,21 @@ def evaluate_curve(
         raise ValueError(f"points must be at least 2, the two ends; got {points}.")
     positions = np.linspace(0, 1, points)
     lengths = curve_geometry.chord_lengths(controls, positions, kind)
+    sizes = batch_size, recalibration_batch_size
     evaluate = _compiled_evaluation(
-        build.full_precision(trained.program.model),
-        trained.program.inputs,
-        *(kind, batch_size, recalibration_batch_size),
+        build.full_precision(trained.program.model), trained.program.inputs, kind, *sizes
     )
-    # Every device has as many positions; those that fill up are dropped again.
-    missing = -points % jax.device_count()
-    filled = np.concatenate([positions, np.ones(missing)]).astype(np.float32)
     # Wherever the curve comes from, it lies where the data does: one compilation for all curves.
     network = jax.device_put((controls, trained.state.batch_stats), build.replicated())
-    parts = [
-        evaluate(chunk, *network, trained.data)
-        for chunk in each(label, filled.reshape(-1, jax.device_count()))
-    ]
-    results = jax.tree.map(lambda *values: np.concatenate(values)[:points], *parts)
-    train, test = (AlongCurve(*one) for one in results)
+    # The running statistics that are given are not read.
+    about = header("curve", network[0], trained.data, BATCH_NORM, *sizes, {"kind": kind})
+    values = measure_points(
+        *(path, about | {"positions": positions.tolist()}, positions, jax.device_count()),
+        *(lambda chunk: evaluate(chunk, *network, trained.data), label),
+    )
+    train, test = (
+        AlongCurve(values[f"{name}_loss"], values[f"{name}_accuracy"]) for name in ("train", "test")
+    )
     return CurveEvaluation(positions, lengths, train, test)
 
 
@@ -99,12 +105,13 @@ def curve_record(evaluation: CurveEvaluation) -> Record:
       evaluation: from `evaluate_curve`.
 
     Returns:
-      "positions", "length", and for each of train_loss, train_accuracy, test_loss and
-      test_accuracy the values, `_minimum`, `_maximum`, `_mean` over t and `_integral` over the
-      length; `train_barrier` and `test_barrier` of the losses with their `_position`.
+      "batch_norm", the policy; "positions", "length", and for each of train_loss, train_accuracy,
+      test_loss and test_accuracy the values, `_minimum`, `_maximum`, `_mean` over t and `_integral`
+      over the length; `train_barrier` and `test_barrier` of the losses with their `_position`.
     """
     record: Record = {
         "measure": "mode_connectivity",
+        "batch_norm": BATCH_NORM,
         "positions": evaluation.positions.tolist(),
         "length": float(evaluation.lengths.sum()),
     }
@@ -124,26 +131,16 @@ def curve_record(evaluation: CurveEvaluation) -> Record:
 @functools.lru_cache(maxsize=8)
 def _compiled_evaluation(
     model: nn.Module, inputs: Inputs, kind: str, batch_size: int, recalibration_batch_size: int
-) -> Callable[..., tuple[AlongCurve, AlongCurve]]:
-    set_losses = make_set_losses(
-        model, inputs, "recalibrated", batch_size, recalibration_batch_size
-    )
+) -> Callable[..., dict[str, np.ndarray]]:
+    set_losses = make_set_losses(model, inputs, BATCH_NORM, batch_size, recalibration_batch_size)
 
-    @jax.default_matmul_precision("highest")
     def evaluate(
         positions: jax.Array, controls: PyTree, batch_stats: PyTree, data: build.DeviceData
-    ) -> tuple[AlongCurve, AlongCurve]:
-        def at(t: jax.Array) -> tuple[AlongCurve, AlongCurve]:
-            found = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)
-            return AlongCurve(*found.train), AlongCurve(*found.test)
+    ) -> dict[str, jax.Array]:
+        def at(t: jax.Array) -> dict[str, jax.Array]:
+            train, test = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)
+            return dict(zip(QUANTITIES, (*train, *test), strict=True))
 
         return jax.lax.map(at, positions)  # one position on a device
 
-    sharded = jax.shard_map(
-        evaluate,
-        mesh=build.replicated().mesh,
-        in_specs=(PartitionSpec(DEVICES), *(PartitionSpec(),) * 3),
-        out_specs=PartitionSpec(DEVICES),
-        check_vma=False,
-    )
-    return jax.jit(sharded)
+    return compile_over_points(evaluate)

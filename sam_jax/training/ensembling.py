@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,13 +11,16 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from sam_jax.training import build, losses
+from sam_jax.metrics.checks import check_finite
+from sam_jax.training import build, checkpoints, losses
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
 from sam_jax.training.loop import Trained
 from sam_jax.training.plain_run import (
     PrepareImages,
     RunSteps,
+    check_augmentation,
     check_steps_per_epoch,
+    claim_folder,
     initial_state,
     make_plain_run,
 )
@@ -37,6 +41,7 @@ class EnsembleSettings(NamedTuple):
     momentum: float = 0.9
     weight_decay: float = 1e-4  # lambda of lambda / 2 * ||w||^2 in the loss
     label_smoothing: float = 0.0
+    augmentation: str = ""  # the name of what `prepare_images` does; empty without one
     seed: int = 0
 
 
@@ -91,6 +96,7 @@ def cyclic_learning_rate(
 
 def collect_members(
     trained: Trained,
+    workdir: pathlib.Path | str,
     settings: EnsembleSettings | None = None,
     prepare_images: PrepareImages | None = None,
     label: str = "ensemble",
@@ -98,25 +104,33 @@ def collect_members(
     """Train on with a cyclic learning rate, and collect a model at every minimum of it.
 
     SGD with momentum, without nesterov, from a momentum of zero; the first model is collected
-    after half a cycle, the next ones a cycle apart. Half a cycle is one compiled call.
+    after half a cycle, the next ones a cycle apart. Half a cycle is one compiled call. Every member
+    is a checkpoint, and what was cut goes on from the last one: on CPU to the same bits.
 
     Args:
       trained: where to start, for example a checkpoint at 80 % of a training; it is not a member.
+      workdir: the folder of the ensemble: config.json and checkpoints/, where checkpoint k is the
+        state after member k, counted from one. An ensemble that is done is only read.
       settings: the learning rates, the length of a cycle and the rest; None for the defaults.
       prepare_images: (key, uint8 images) -> the model's inputs, with augmentation; the same
-        function is compiled once. None only normalises.
+        function is compiled once. None only normalises. `settings.augmentation` names it.
       label: what the progress calls the training.
 
     Returns:
       The members in the order of collection, with the running statistics they were trained to.
 
     Raises:
-      ValueError: there is no time for half a cycle, or a half cycle is no whole number of steps.
+      ValueError: there is no time for half a cycle, or a half cycle is no whole number of steps;
+        the model is not finite, `prepare_images` has no name, or the folder belongs to another run.
 
     Source: Garipov et al. 2018, fast geometric ensembling; timgaripov/dnn-mode-connectivity, which
     reaches the lowest rate one step later than the paper's formula.
     """
     settings = settings or EnsembleSettings()
+    check_augmentation(settings.augmentation, prepare_images)
+    start = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
+    for name, tree in start.items():
+        check_finite(name, tree)
     data, examples = trained.data, len(trained.data.train_labels)
     steps_per_epoch = check_steps_per_epoch(settings.batch_size, settings.epochs, examples)
     half = _half_cycle(settings, steps_per_epoch)
@@ -134,26 +148,38 @@ def collect_members(
             for epoch in range(settings.epochs)
         ]
     )
-    state = initial_state(trained.state.params, trained.state.batch_stats, optimiser)
-    progress = Progress(label, settings.epochs, steps_per_epoch * settings.batch_size, 0)
-    members = []
-    halves = len(order) // half
-    for index in range(halves - (halves + 1) % 2):  # what follows the last minimum is not needed
-        chunk = order[index * half : (index + 1) * half]
-        state, metrics = run_steps(
-            state,
-            data.train_images,
-            data.train_labels,
-            chunk,
-            stream(key, "augmentation"),
-            {},
+    state = initial_state(**start, optimiser=optimiser)
+    count = (len(order) // half + 1) // 2  # what follows the last minimum is not needed
+    workdir = pathlib.Path(workdir)
+    claim_folder(workdir, settings._asdict(), start)
+    with checkpoints.open_manager(workdir, keep=count) as manager:
+        state, done = checkpoints.restore_latest(manager, state, build.replicated())
+        first = max(2 * done - 1, 0)  # of the half cycles; a minimum ends every other one
+        progress = Progress(
+            *(label, settings.epochs, steps_per_epoch * settings.batch_size),
+            first * half / steps_per_epoch,
         )
-        loss, accuracy = float(metrics.loss.mean()), float(metrics.accuracy.mean())
-        progress.advance(chunk.size, loss, accuracy)
-        if index % 2 == 0:
-            # The state is donated to the next call.
-            members.append(jax.tree.map(jnp.copy, Members(state.params, state.batch_stats)))
-    progress.finish(f"{len(members)} members")
+        for index in range(first, 2 * count - 1):
+            chunk = order[index * half : (index + 1) * half]
+            state, metrics = run_steps(
+                state,
+                data.train_images,
+                data.train_labels,
+                chunk,
+                stream(key, "augmentation"),
+                {},
+            )
+            loss, accuracy = float(metrics.loss.mean()), float(metrics.accuracy.mean())
+            progress.advance(chunk.size, loss, accuracy)
+            if index % 2 == 0:
+                checkpoints.save(manager, index // 2 + 1, state)
+        manager.wait_until_finished()
+        states = [
+            checkpoints.restore(manager, state, member, build.replicated())
+            for member in range(1, count + 1)
+        ]
+    progress.finish(f"{count} members")
+    members = [Members(state.params, state.batch_stats) for state in states]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 

@@ -1,30 +1,72 @@
-"""Loss planes of networks, row by row, kept as they come so that a cut run goes on."""
+"""Loss lines and planes of networks, kept as they come so that a cut run goes on."""
 
-import functools
+import math
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
-from jax.sharding import PartitionSpec
 
-from sam_jax.metrics.checks import check_finite, check_moves
-from sam_jax.metrics.landscape import LossPlane, values_at
-from sam_jax.pytree import vdot
-from sam_jax.training import build, records
-from sam_jax.training.evaluation import Inputs
+from sam_jax.metrics.checks import check_finite
+from sam_jax.metrics.landscape import LossLine, LossPlane
+from sam_jax.training import records
+from sam_jax.training.grid_losses import QUANTITIES, measure_grid
 from sam_jax.training.loop import Trained
-from sam_jax.training.progress import each
-from sam_jax.training.set_losses import make_set_losses
-from sam_jax.training.step import DEVICES
-from sam_jax.training.workdirs import checksum
+from sam_jax.training.measured_points import read_points
 from sam_jax.typing import Params, PyTree
 
-# What is measured at every point: means over the two sets, and ||w||^2 of the point itself, to
-# which a weight decay of any size is in proportion.
-QUANTITIES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "squared_norm")
+PLANE, LINE = "loss_plane", "loss_line"  # what the first line of a file says it holds
+
+
+def measure_line(
+    trained: Trained,
+    direction: PyTree,
+    distances: np.ndarray,
+    path: pathlib.Path | str,
+    *,
+    origin: Params | None = None,
+    batch_norm: str = "running",
+    batch_size: int = 1000,
+    recalibration_batch_size: int = 128,
+    about: records.Record | None = None,
+    label: str = "line",
+) -> LossLine:
+    r"""Measure losses and accuracies of a network along one direction of its weights.
+
+    .. math::
+      L(w + t_j \, d)
+
+    in everything like `measure_plane`, but that as many points are one compiled call, and one line
+    of the file, as there are devices.
+
+    Args:
+      trained: a model, its running statistics and its data.
+      direction: d, a pytree like the parameters, used as given.
+      distances: t, shape [k], in lengths of `direction`, of either sign.
+      path: a file of JSON lines: what the line is, then what was measured.
+      origin: w; None for the parameters of `trained`.
+      batch_norm: "running", "batch" or "recalibrated", see `make_set_losses`.
+      batch_size: images in one pass.
+      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      about: further fields for the first line of the file, which tell this line from others.
+      label: what the progress calls the line.
+
+    Returns:
+      A LossLine whose values are a dict of [k] float64 arrays, those of `measure_plane`.
+
+    Raises:
+      ValueError: as `measure_plane`, or the file holds another measurement.
+
+    Source: Goodfellow et al. 2015, Qualitatively Characterizing Neural Network Optimization
+      Problems, for lines between models; Li et al. 2018 along random directions.
+    """
+    distances = _axis("distances", distances)
+    # As many points in one call as there are devices.
+    measure_grid(
+        *(LINE, trained, {"direction": direction}, {"distances": distances}),
+        *(jax.device_count(), path, origin),
+        *(batch_norm, batch_size, recalibration_batch_size, about, label),
+    )
+    return read_line(path)
 
 
 def measure_plane(
@@ -75,48 +117,17 @@ def measure_plane(
 
     Raises:
       ValueError: a direction does not fit the parameters, is zero or not finite, the grid is not
-        two non-empty vectors, the policy is unknown, or the file holds another plane.
+        two non-empty vectors, the policy is unknown, or the file holds another measurement.
 
     Source: Li et al. 2018, Visualizing the Loss Landscape of Neural Nets ("running"); Garipov et
       al. 2018 ("recalibrated").
     """
-    origin = trained.state.params if origin is None else origin
-    directions = {"direction_x": direction_x, "direction_y": direction_y}
-    for name, direction in directions.items():
-        check_moves(name, direction, origin)
-    xs, ys = (np.asarray(axis, np.float64) for axis in (xs, ys))
-    for name, axis in (("xs", xs), ("ys", ys)):
-        if axis.ndim != 1 or not axis.size:
-            raise ValueError(f"{name} must have the shape [k], k >= 1, got {axis.shape}.")
-        check_finite(name, axis)
-    network = jax.device_put((origin, directions, trained.state.batch_stats), build.replicated())
-    measure_row = _compiled_row(
-        build.full_precision(trained.program.model),
-        trained.program.inputs,
-        *(batch_norm, batch_size, recalibration_batch_size),
+    xs, ys = (_axis(name, axis) for name, axis in (("xs", xs), ("ys", ys)))
+    measure_grid(
+        *(PLANE, trained, {"direction_x": direction_x, "direction_y": direction_y}),
+        *({"xs": xs, "ys": ys}, xs.size, path, origin),
+        *(batch_norm, batch_size, recalibration_batch_size, about, label),
     )
-    path = pathlib.Path(path)
-    header = {
-        "measure": "loss_plane",
-        **(about or {}),
-        "batch_norm": batch_norm,
-        # Only where it changes the losses: memory that runs out is no reason to start anew.
-        "batch_size": {"batch": batch_size, "recalibrated": recalibration_batch_size}.get(
-            batch_norm
-        ),
-        "examples": [len(trained.data.train_labels), len(trained.data.test_labels)],
-        "checksum": checksum(network),
-        "xs": xs.tolist(),
-        "ys": ys.tolist(),
-    }
-    done = _begin(path, header)
-    for row in each(label, range(done, ys.size)):
-        points = np.stack([xs, np.full_like(xs, ys[row])], axis=1).astype(np.float32)
-        # Every device has as many points; those that fill up are dropped again.
-        points = np.pad(points, ((0, -xs.size % jax.device_count()), (0, 0)), mode="edge")
-        values = measure_row(*network, points, trained.data)
-        kept = {name: np.asarray(value)[: xs.size].tolist() for name, value in values.items()}
-        records.append(path, {"row": row, **kept})
     return read_plane(path)
 
 
@@ -131,68 +142,59 @@ def read_plane(path: pathlib.Path | str) -> LossPlane:
 
     Raises:
       FileNotFoundError: there is no such file, or nothing in it.
+      ValueError: it holds something else.
     """
-    header, *rows = records.read(pathlib.Path(path)) or [None]
-    if header is None:
-        raise FileNotFoundError(f"{path} holds no plane; measure_plane writes one.")
-    shape = len(header["ys"]), len(header["xs"])
-    values = {name: np.full(shape, np.nan) for name in QUANTITIES}
-    for row in rows:
-        for name in QUANTITIES:
-            values[name][row["row"]] = row[name]
-    return LossPlane(values, np.array(header["xs"]), np.array(header["ys"]), header["batch_norm"])
+    header, values = read_points(path, PLANE)
+    axes = (np.array(header[name]) for name in ("xs", "ys"))
+    return LossPlane(_on_grid(header, values), *axes, header["batch_norm"])
+
+
+def read_line(path: pathlib.Path | str) -> LossLine:
+    """Return a line that `measure_line` has written.
+
+    Args:
+      path: the file of JSON lines.
+
+    Returns:
+      The LossLine; points that are not measured yet are NaN.
+
+    Raises:
+      FileNotFoundError: there is no such file, or nothing in it.
+      ValueError: it holds something else.
+    """
+    header, values = read_points(path, LINE)
+    return LossLine(_on_grid(header, values), np.array(header["distances"]), header["batch_norm"])
 
 
 def is_whole(path: pathlib.Path | str) -> bool:
     """Say whether a file holds all rows of its plane."""
-    found = records.read(pathlib.Path(path))
-    return bool(found) and len(found) == 1 + len(found[0]["ys"])
+    try:
+        header, values = read_points(path, PLANE)
+    except FileNotFoundError:
+        return False
+    return bool(values) and values[QUANTITIES[0]].size == math.prod(_shape(header))
 
 
-def _begin(path: pathlib.Path, header: records.Record) -> int:
-    """Return the rows that are measured; write what the plane is where there is no file yet."""
-    found = records.read(path)
-    if not found:
-        records.append(path, header)
-        return 0
-    if found[0] != header:
-        differing = sorted(k for k in header if found[0].get(k) != header[k])
-        raise ValueError(
-            f"{path} holds another plane; {', '.join(differing)} differ. Choose another path, or "
-            "delete the file."
-        )
-    return len(found) - 1
+def _axis(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"{name} must have the shape [k], k >= 1, got {values.shape}.")
+    check_finite(name, values)
+    return values
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled_row(
-    model: nn.Module,
-    inputs: Inputs,
-    batch_norm: str,
-    batch_size: int,
-    recalibration_batch_size: int,
-) -> Callable[..., dict[str, jax.Array]]:
-    set_losses = make_set_losses(model, inputs, batch_norm, batch_size, recalibration_batch_size)
+def _shape(header: records.Record) -> tuple[int, ...]:
+    """Return the shape of what a header announces."""
+    names = ("ys", "xs") if header["measure"] == PLANE else ("distances",)
+    return tuple(len(header[name]) for name in names)
 
-    @jax.default_matmul_precision("highest")
-    def measure_row(
-        origin: Params,
-        directions: dict[str, PyTree],
-        batch_stats: PyTree,
-        points: jax.Array,
-        data: build.DeviceData,
-    ) -> dict[str, Any]:
-        def at(params: Params) -> dict[str, jax.Array]:
-            train, test = set_losses(params, batch_stats, data)
-            return dict(zip(QUANTITIES, (*train, *test, vdot(params, params)), strict=True))
 
-        return values_at(at, origin, directions, points, mesh=None)
-
-    sharded = jax.shard_map(
-        measure_row,
-        mesh=build.replicated().mesh,
-        in_specs=(*(PartitionSpec(),) * 3, PartitionSpec(DEVICES), PartitionSpec()),
-        out_specs=PartitionSpec(DEVICES),
-        check_vma=False,
-    )
-    return jax.jit(sharded)
+def _on_grid(header: records.Record, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what was measured in the shape of its grid, NaN where nothing was yet."""
+    shape = _shape(header)
+    found = {}
+    for name in QUANTITIES:
+        done = values.get(name, np.empty(0))
+        missing = np.full(math.prod(shape) - done.size, np.nan)
+        found[name] = np.concatenate([done, missing]).reshape(shape)
+    return found

@@ -1,13 +1,15 @@
 """Plain training outside a config: what curves and ensembles are trained with."""
 
+import pathlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 
 from sam_jax import optim
-from sam_jax.training import build
+from sam_jax.training import build, records, workdirs
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.losses import BatchFunctions
 from sam_jax.training.methods import no_perturbation
@@ -44,6 +46,50 @@ def check_steps_per_epoch(batch_size: int, epochs: int, examples: int) -> int:
             f"{examples} (the training set); got epochs = {epochs}, batch_size = {batch_size}."
         )
     return examples // batch_size
+
+
+def check_augmentation(augmentation: str, prepare_images: PrepareImages | None) -> None:
+    """Raise a ValueError unless images are prepared by a function with a name, or by neither.
+
+    A folder knows its run by the name: a function leaves nothing that could be compared later.
+    """
+    if bool(augmentation) != (prepare_images is not None):
+        given = "none was given" if prepare_images is None else "one was given"
+        raise ValueError(
+            "settings.augmentation must name what prepare_images does, and be empty without one; "
+            f"got {augmentation!r}, and of prepare_images {given}."
+        )
+
+
+def claim_folder(
+    workdir: pathlib.Path, settings: records.Record, models: dict[str, PyTree]
+) -> None:
+    """Write what a folder belongs to in its config.json, or check that it is the same.
+
+    Args:
+      workdir: the folder of the run, made where it does not exist.
+      settings: all settings that change what is trained.
+      models: name -> the arrays of a model that the training starts from.
+
+    Raises:
+      ValueError: the folder holds another run; the message names what differs.
+    """
+    checksums = {f"{name}_checksum": workdirs.checksum(model) for name, model in models.items()}
+    wanted = records.as_read(settings | checksums)
+    config = workdir / "config.json"
+    # A folder with nothing but a config.json belongs to a run that failed at once, and is free.
+    if config.exists() and any(item != config for item in workdir.iterdir()):
+        found = workdirs.read_config(workdir).to_dict()
+        differing = [
+            f"{name} (was {found.get(name, 'absent')!r}, is {wanted.get(name, 'absent')!r})"
+            for name in records.differing_fields(found, wanted)
+        ]
+        if differing:
+            raise ValueError(
+                f"{workdir} holds another training; {'; '.join(differing)}. Choose another "
+                "workdir, or delete the folder to train anew."
+            )
+    workdirs.claim(workdir, ml_collections.ConfigDict(wanted), accept_config_changes=True)
 
 
 def initial_state(

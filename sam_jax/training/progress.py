@@ -15,10 +15,10 @@ Item = TypeVar("Item")
 class Progress:
     """Shows the epoch, the loss, the accuracy, images per second and the time left."""
 
-    def __init__(self, label: str, epochs: int, images_per_epoch: int, first_epoch: int) -> None:
+    def __init__(self, label: str, epochs: int, images_per_epoch: int, first_epoch: float) -> None:
         """Start at `first_epoch` (finished epochs, not zero when resumed) of `epochs`."""
         self._label, self._epochs, self._images_per_epoch = label, epochs, images_per_epoch
-        self._first = self._done = first_epoch * images_per_epoch
+        self._first = self._done = round(first_epoch * images_per_epoch)
         self._start = self._last_line = time.perf_counter()
         self._bar = None
         if sys.stderr.isatty():

@@ -47,6 +47,21 @@ def as_read(record: Record) -> Record:
     return json.loads(json.dumps(record, default=_plain))
 
 
+def differing_fields(found: Record, wanted: Record) -> list[str]:
+    """Return the names of the fields that differ once both are read back; NaN equals NaN.
+
+    >>> differing_fields({"pair": ["a", "b"], "rho": 0.1}, {"pair": ("a", "b"), "rho": 0.2})
+    ['rho']
+    """
+    found, wanted = as_read(found), as_read(wanted)
+    return sorted(
+        name
+        for name in found.keys() | wanted.keys()
+        if json.dumps(found.get(name), sort_keys=True)
+        != json.dumps(wanted.get(name), sort_keys=True)
+    )
+
+
 def digest(settings: Any) -> str:
     """Return a short name of settings that JSON can hold, the same where they are the same."""
     text = json.dumps(settings, sort_keys=True, default=_plain)

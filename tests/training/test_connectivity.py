@@ -1,5 +1,7 @@
 """Curves between networks: every step by NumPy, cut runs, and evaluation point by point."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,17 +63,28 @@ def evaluated(models, chain):
     }
 
 
-def test_learning_rate_stays_falls_and_stays():
-    factor = connectivity.curve_learning_rate(3.0, total_steps=200)
-    for step in range(200):
-        alpha = step / 200
+def learning_rates_by_epochs(base_lr, epochs, steps_per_epoch):
+    """The authors' loop: the rate is set at the start of an epoch, counted from one."""
+    rates = []
+    for epoch in range(1, epochs + 1):
+        alpha = epoch / epochs
         if alpha <= 0.5:
-            wanted = 1.0
+            factor = 1.0
         elif alpha <= 0.9:
-            wanted = 1.0 - (alpha - 0.5) / 0.4 * 0.99
+            factor = 1.0 - (alpha - 0.5) / 0.4 * 0.99
         else:
-            wanted = 0.01
-        assert float(factor(step)) == pytest.approx(3.0 * wanted, rel=1e-5)
+            factor = 0.01
+        rates += [factor * base_lr] * steps_per_epoch
+    return rates
+
+
+@pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(10, 7), (200, 2), (3, 1)])
+def test_learning_rate_by_the_authors_loop_over_epochs(epochs, steps_per_epoch):
+    schedule = connectivity.curve_learning_rate(3.0, epochs, steps_per_epoch)
+    rates = jax.vmap(schedule)(jnp.arange(epochs * steps_per_epoch))
+    np.testing.assert_allclose(
+        rates, learning_rates_by_epochs(3.0, epochs, steps_per_epoch), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["chain", "bezier"])
@@ -122,7 +135,7 @@ def curve_by_numpy(models, settings, nesterov=False, one_t_each_epoch=False):
     shares = np.arange(1, settings.bends + 1) / (settings.bends + 1)
     bends = {n: np.stack([(1 - a) * ends[0][n] + a * ends[1][n] for a in shares]) for n in ends[0]}
     steps = len(labels) // settings.batch_size
-    schedule = connectivity.curve_learning_rate(settings.learning_rate, steps * settings.epochs)
+    rates = learning_rates_by_epochs(settings.learning_rate, settings.epochs, steps)
     sgd = TorchSgd(settings.learning_rate, settings.momentum, nesterov)
     for step in range(steps * settings.epochs):
         order = epoch_order(stream(key, "order"), step // steps, len(labels), settings.batch_size)
@@ -135,7 +148,7 @@ def curve_by_numpy(models, settings, nesterov=False, one_t_each_epoch=False):
             for n in bends
         }
         g = softmax_gradient(w, images[rows], labels[rows], decay=settings.weight_decay)
-        sgd.lr = float(schedule(step))
+        sgd.lr = rates[step]
         each = {n: c[1:-1].reshape(-1, *(1,) * g[n].ndim) * g[n] for n in g}
         bends = sgd.step(bends, each)
     return ends, bends
@@ -184,10 +197,20 @@ def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, mode
     assert written[0] == written[1] and [r["epoch"] for r in written[0]] == [1, 2, 3, 4, 5]
     # A curve that is done is read; other ends or other settings are refused.
     assert_same_bits(connectivity.find_curve(*models, tmp_path / "cut", settings), whole)
-    with pytest.raises(ValueError, match=r"Differing keys: checksums.end .*checksums.start"):
+    with pytest.raises(ValueError, match=r"another training; end_checksum .*start_checksum"):
         connectivity.find_curve(*models[::-1], tmp_path / "cut", settings)
-    with pytest.raises(ValueError, match=r"Differing keys: weight_decay \(was 0.001"):
+    with pytest.raises(
+        ValueError, match=r"; weight_decay \(was 0.001, is 0.5\).*delete the folder"
+    ):
         connectivity.find_curve(*models, tmp_path / "cut", settings._replace(weight_decay=0.5))
+    prepare_images = models[0].program.prepare_images
+    with pytest.raises(ValueError, match=r"; augmentation \(was '', is 'crop'\)"):
+        connectivity.find_curve(
+            *(*models, tmp_path / "cut", settings._replace(augmentation="crop"), prepare_images)
+        )
+    # How often it is saved is no other curve.
+    again = settings._replace(checkpoint_every_epochs=3)
+    assert_same_bits(connectivity.find_curve(*models, tmp_path / "cut", again), whole)
 
 
 def test_ends_of_networks_do_not_move_and_bends_do(models, chain):
@@ -252,6 +275,7 @@ def test_a_trained_chain_is_lower_than_the_line(evaluated):
     assert line["train_barrier"] > 0.3 > 0.2 > chain["train_barrier"]
     assert chain["train_loss_integral"] < line["train_loss_integral"] - 0.05
     assert chain["length"] > line["length"]
+    assert chain["batch_norm"] == "recalibrated"
 
 
 def test_record_by_numpy(evaluated):
@@ -273,15 +297,42 @@ def test_record_by_numpy(evaluated):
     np.testing.assert_allclose(evaluation.lengths, record["length"] / 8, rtol=1e-4)
 
 
+def test_a_cut_evaluation_equals_an_uninterrupted_one(tmp_path, models, chain, evaluated):
+    """Nine positions are two lines on eight devices."""
+    path = tmp_path / "curve.jsonl"
+    arguments = (models[0], chain, "chain", 9)
+    found = [curve_evaluation.evaluate_curve(*arguments, path=path)]
+    whole = path.read_bytes()
+    head, first, second = whole.splitlines(keepends=True)
+    path.write_bytes(head + first + second[:20])
+    found.append(curve_evaluation.evaluate_curve(*arguments, path=path))
+    assert path.read_bytes() == whole
+    # What is there is not measured again.
+    marked = {**json.loads(second), "test_loss": [12.5]}
+    path.write_text((head + first).decode() + json.dumps(marked) + "\n")
+    found.append(curve_evaluation.evaluate_curve(*arguments, path=path))
+    assert found[2].test.loss.tolist() == [*found[0].test.loss[:8], 12.5]
+    assert_same_bits(found[2].train, found[0].train)
+    for one in found[:2]:  # nor is it another evaluation with a file than without one
+        assert_same_bits(one, evaluated["chain"])
+    with pytest.raises(ValueError, match="another measurement; positions differ"):
+        curve_evaluation.evaluate_curve(models[0], chain, points=8, path=path)
+    with pytest.raises(ValueError, match="another measurement; checksum, kind differ"):
+        other = jax.tree.map(lambda x: 2 * x, chain)
+        curve_evaluation.evaluate_curve(models[0], other, "bezier", 9, path=path)
+    with pytest.raises(ValueError, match="another measurement; batch_size differ"):
+        curve_evaluation.evaluate_curve(*arguments, recalibration_batch_size=16, path=path)
+
+
 def test_one_compilation_serves_all_curves_of_an_architecture(tmp_path, models, chain, evaluated):
     del evaluated  # it compiled the evaluation, as `chain` did the training
     other = jax.tree.map(lambda x: x[::-1] * 0.9, chain)
-    lengths = connectivity.find_curve(
-        *models[::-1], tmp_path, SETTINGS._replace(seed=1, checkpoint_every_epochs=0)
-    )
     with count_compilations() as compiled:
+        trained = connectivity.find_curve(
+            *models[::-1], tmp_path, SETTINGS._replace(seed=1, checkpoint_every_epochs=0)
+        )
         curve_evaluation.evaluate_curve(models[1], other, points=9)
-        curve_evaluation.evaluate_curve(models[1], lengths, points=9)
+        curve_evaluation.evaluate_curve(models[1], trained, points=9)
     assert not compiled
 
 
@@ -296,6 +347,18 @@ def test_errors(tmp_path, models):
         connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(kind="spline"))
     with pytest.raises(ValueError, match="bends must be an integer of at least 1, got 0"):
         connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(bends=0))
+    with pytest.raises(ValueError, match="the same weights, at distance 0"):
+        connectivity.find_curve(one, one, tmp_path, SETTINGS)
+    broken = jax.tree.map(lambda w: w.at[(0,) * w.ndim].set(jnp.nan), two.state.params)
+    broken = two._replace(state=two.state._replace(params=broken))
+    for ends, name in (((broken, one), "start"), ((one, broken), "end")):
+        with pytest.raises(ValueError, match=f"{name} must be finite"):
+            connectivity.find_curve(*ends, tmp_path, SETTINGS)
+    prepare_images = one.program.prepare_images
+    with pytest.raises(ValueError, match="augmentation must name what prepare_images does"):
+        connectivity.find_curve(one, two, tmp_path, SETTINGS, prepare_images)
+    with pytest.raises(ValueError, match="got 'crop', and of prepare_images none was given"):
+        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(augmentation="crop"))
     with pytest.raises(ValueError, match="points must be at least 2"):
         line = curves.initial_controls(one.state.params, two.state.params)
         curve_evaluation.evaluate_curve(one, line, points=1)

@@ -5,9 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from linear_problems import linear_models
-from training_problems import TorchSgd, assert_same_bits, softmax_gradient, tiny_config
+from training_problems import (
+    TorchSgd,
+    assert_same_bits,
+    count_compilations,
+    softmax_gradient,
+    tiny_config,
+)
 
-from sam_jax.training import build, ensembling, loop
+from sam_jax.training import build, checkpoints, ensembling, loop
 from sam_jax.training.ensembling import EnsembleSettings, Members
 from sam_jax.training.randomness import stream
 from sam_jax.training.step import epoch_order
@@ -42,8 +48,13 @@ def linear():
 
 
 @pytest.fixture(scope="module")
-def members(linear):
-    return ensembling.collect_members(linear, SETTINGS)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("members")
+
+
+@pytest.fixture(scope="module")
+def members(linear, folder):
+    return ensembling.collect_members(linear, folder, SETTINGS)
 
 
 def weights_after_every_step(trained, settings):
@@ -83,9 +94,9 @@ def test_members_are_collected_at_the_lowest_learning_rate(linear, members):
     assert members.batch_stats == {}
 
 
-def test_the_model_that_is_given_stays(linear):
+def test_the_model_that_is_given_stays(linear, tmp_path):
     given = jax.tree.map(np.array, linear.state.params)
-    shorter = ensembling.collect_members(linear, SETTINGS._replace(epochs=2))
+    shorter = ensembling.collect_members(linear, tmp_path, SETTINGS._replace(epochs=2))
     assert_same_bits(jax.tree.map(np.asarray, linear.state.params), given)
     # Half a cycle and the half that follows it: one member.
     assert shorter.params["dense"]["bias"].shape[0] == 1
@@ -152,10 +163,10 @@ def test_an_ensemble_of_one_is_the_model(networks):
     assert float(result.accuracy) == float(single.accuracy)
 
 
-def test_members_of_a_network_have_their_own_statistics(networks):
+def test_members_of_a_network_have_their_own_statistics(networks, tmp_path):
     trained, _ = networks
     settings = SETTINGS._replace(epochs=3, batch_size=32)
-    members = ensembling.collect_members(trained, settings)
+    members = ensembling.collect_members(trained, tmp_path, settings)
     for leaf in jax.tree.leaves(members):
         assert leaf.shape[0] == 2 and np.all(np.isfinite(leaf))
         assert np.abs(leaf[0] - leaf[1]).max() > 0
@@ -163,15 +174,82 @@ def test_members_of_a_network_have_their_own_statistics(networks):
         assert not leaf.is_deleted()
 
 
-def test_errors(linear):
+@pytest.mark.parametrize("saved", [0, 1, 2])
+def test_cut_members_equal_uninterrupted_ones(networks, tmp_path, monkeypatch, saved):
+    """Three members of a network with batch norm and augmentation, cut after some of them."""
+    trained, _ = networks
+    settings = SETTINGS._replace(batch_size=32, augmentation="crop")
+    arguments = (settings, trained.program.prepare_images)
+    whole = ensembling.collect_members(trained, tmp_path / "whole", *arguments)
+    save = checkpoints.save
+
+    def cut(manager, member, state):
+        if member == saved + 1:
+            raise KeyboardInterrupt
+        save(manager, member, state)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints, "save", cut)
+        ensembling.collect_members(trained, tmp_path / "cut", *arguments)
+    assert [checkpoints.exists(tmp_path / "cut", k) for k in (1, 2, 3)].count(True) == saved
+    steps = []
+    advance = ensembling.Progress.advance
+    monkeypatch.setattr(
+        ensembling.Progress, "advance", lambda *a: (steps.append(a[1] // 32), advance(*a))
+    )
+    resumed = ensembling.collect_members(trained, tmp_path / "cut", *arguments)
+    assert_same_bits(resumed, whole)
+    assert sum(steps) == {0: 10, 1: 8, 2: 4}[saved]  # of two steps an epoch, four a cycle
+
+
+def test_a_whole_ensemble_is_only_read_and_another_is_refused(linear, members, folder, monkeypatch):
+    def no_step(*_):
+        raise AssertionError
+
+    other = linear_models()[1]
+    with pytest.raises(ValueError, match=r"another training; params_checksum"):
+        ensembling.collect_members(other, folder, SETTINGS)
+    with pytest.raises(ValueError, match=r"; weight_decay \(was 0.02, is 0.0\).*delete the folder"):
+        ensembling.collect_members(linear, folder, SETTINGS._replace(weight_decay=0.0))
+    with pytest.raises(ValueError, match=r"; augmentation \(was '', is 'crop'\)"):
+        named = SETTINGS._replace(augmentation="crop")
+        ensembling.collect_members(linear, folder, named, linear.program.prepare_images)
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.glob("checkpoints/**/*"))
+    optimiser, _ = ensembling._compiled_training(
+        *(linear.program.model, linear.program.inputs, SETTINGS._replace(seed=0), 8, None)
+    )
+    monkeypatch.setattr(ensembling, "_compiled_training", lambda *_: (optimiser, no_step))
+    assert_same_bits(ensembling.collect_members(linear, folder, SETTINGS), members)
+    after = sorted((path, path.stat().st_mtime_ns) for path in folder.glob("checkpoints/**/*"))
+    assert after == before and before
+
+
+def test_a_second_ensemble_compiles_nothing(linear, members, tmp_path):
+    del members  # the first one
+    with count_compilations() as compiled:
+        ensembling.collect_members(linear_models()[1], tmp_path, SETTINGS._replace(seed=6))
+    assert not compiled
+
+
+def test_errors(linear, tmp_path):
     for steps in (0, 3):
         with pytest.raises(ValueError, match="cycle_steps must be even and at least 2"):
             ensembling.cyclic_learning_rate(0.1, 0.01, steps)
     with pytest.raises(ValueError, match="0 <= lowest <= highest"):
         ensembling.cyclic_learning_rate(0.01, 0.1, 4)
     with pytest.raises(ValueError, match="cycles of 1 steps"):
-        ensembling.collect_members(linear, SETTINGS._replace(batch_size=64, cycle_epochs=1))
+        ensembling.collect_members(
+            linear, tmp_path, SETTINGS._replace(batch_size=64, cycle_epochs=1)
+        )
     with pytest.raises(ValueError, match="half of one must fit"):
-        ensembling.collect_members(linear, SETTINGS._replace(epochs=1, cycle_epochs=4))
+        ensembling.collect_members(linear, tmp_path, SETTINGS._replace(epochs=1, cycle_epochs=4))
     with pytest.raises(ValueError, match="batch_size = 128"):
-        ensembling.collect_members(linear, SETTINGS._replace(batch_size=128))
+        ensembling.collect_members(linear, tmp_path, SETTINGS._replace(batch_size=128))
+    with pytest.raises(ValueError, match="augmentation must name what prepare_images does"):
+        ensembling.collect_members(linear, tmp_path, SETTINGS, linear.program.prepare_images)
+    for name, tree in (("params", linear.state.params), ("batch_stats", {"mean": jnp.ones(2)})):
+        broken = {name: jax.tree.map(lambda x: x * jnp.nan, tree)}
+        with pytest.raises(ValueError, match=f"{name} must be finite"):
+            state = linear.state._replace(**broken)
+            ensembling.collect_members(linear._replace(state=state), tmp_path, SETTINGS)
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Planes of networks against evaluations point by point, their policies, and cut runs."""
+"""Planes and lines of networks against evaluations point by point, their policies, and cut runs."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,14 @@ from measured_models import make_trained
 from training_problems import NormNet, count_compilations
 
 from sam_jax import metrics
-from sam_jax.training import build, landscapes, records
+from sam_jax.training import build, grid_losses, landscapes, records
 from sam_jax.training.evaluation import Inputs
-from sam_jax.training.landscapes import measure_plane, read_plane
+from sam_jax.training.landscapes import measure_line, measure_plane, read_line, read_plane
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.set_losses import make_set_losses
 
 XS, YS = np.array([-0.5, 0.0, 1.0]), np.array([0.0, 0.25])
+DISTANCES = np.linspace(-1.0, 0.8, 10)  # two lines of a file on eight devices
 SIZES = {"batch_size": 24, "recalibration_batch_size": 16}  # of 64 and 64 examples
 SAME = {"rtol": 2e-5, "atol": 1e-6}  # two compilations of one float32 computation
 
@@ -79,6 +80,48 @@ def test_a_plane_point_by_point(trained, policy, tmp_path):
     assert abs(plane.values["train_loss"][0, 2] - plane.values["train_loss"][1, 0]) > 1e-3
 
 
+@pytest.mark.parametrize("policy", ["running", "recalibrated"])
+def test_a_line_point_by_point(trained, policy, tmp_path):
+    direction, other = directions_of(trained)
+    origin = jax.tree.map(lambda w, d: w + 0.1 * d, trained.state.params, other)
+    path = tmp_path / "line.jsonl"
+    line = measure_line(
+        *(trained, direction, DISTANCES, path), origin=origin, batch_norm=policy, **SIZES
+    )
+    assert line.batch_norm == policy and records.read(path)[0]["batch_norm"] == policy
+    np.testing.assert_array_equal(line.distances, DISTANCES)
+    for i in (0, 7, 8):  # the last two are in different lines of the file
+        params = jax.tree.map(lambda w, d, i=i: w + DISTANCES[i] * d, origin, direction)
+        for which in ("train", "test"):
+            loss, accuracy = by_hand(trained, params, policy, which)
+            np.testing.assert_allclose(line.values[f"{which}_loss"][i], loss, **SAME)
+            np.testing.assert_allclose(line.values[f"{which}_accuracy"][i], accuracy, **SAME)
+        squares = sum(float(jnp.sum(w**2)) for w in jax.tree.leaves(params))
+        np.testing.assert_allclose(line.values["squared_norm"][i], squares, **SAME)
+    # Neighbours are told apart.
+    assert np.abs(np.diff(line.values["train_loss"])).min() > 1e-4
+
+
+def test_a_cut_line_goes_on_and_a_whole_one_is_only_read(trained, tmp_path, monkeypatch):
+    path = tmp_path / "line.jsonl"
+    arguments = (trained, directions_of(trained)[0], DISTANCES, path)
+    measure_line(*arguments, **SIZES)
+    whole = path.read_bytes()
+    head, first, second = whole.splitlines(keepends=True)
+    path.write_bytes(head + first + second[:20])
+    partial = read_line(path).values["test_loss"]
+    assert np.isfinite(partial[:8]).all() and np.isnan(partial[8:]).all()
+    measure_line(*arguments, **SIZES)
+    assert path.read_bytes() == whole
+    monkeypatch.setattr(grid_losses, "_compiled_measure", lambda *_: None)
+    measure_line(*arguments, **SIZES)
+    assert path.read_bytes() == whole
+    with pytest.raises(ValueError, match="another measurement; distances differ"):
+        measure_line(*arguments[:2], 2 * DISTANCES, path, **SIZES)
+    with pytest.raises(ValueError, match="holds a loss_line, and no loss_plane"):
+        read_plane(path)
+
+
 def test_policies_differ(trained, tmp_path):
     losses = {
         policy: measure_plane(
@@ -127,7 +170,7 @@ def test_a_cut_plane_goes_on_and_a_whole_one_is_only_read(trained, tmp_path, mon
     assert np.isnan(partial.values["test_loss"][1]).all()
     measure_plane(*arguments, **SIZES)
     assert path.read_bytes() == whole and landscapes.is_whole(path)
-    monkeypatch.setattr(landscapes, "_compiled_row", lambda *_: None)  # would fail when called
+    monkeypatch.setattr(grid_losses, "_compiled_measure", lambda *_: None)  # would fail when called
     plane = measure_plane(*arguments, **SIZES)
     np.testing.assert_array_equal(plane.values["train_loss"], read_plane(path).values["train_loss"])
     assert path.read_bytes() == whole
@@ -137,14 +180,22 @@ def test_a_file_of_another_plane_is_refused(trained, tmp_path):
     path = tmp_path / "plane.jsonl"
     dx, dy = directions_of(trained)
     measure_plane(trained, dx, dy, XS, YS, path, **SIZES)
-    with pytest.raises(ValueError, match="another plane; xs differ"):
+    with pytest.raises(ValueError, match="another measurement; xs differ"):
         measure_plane(trained, dx, dy, 2 * XS, YS, path, **SIZES)
-    with pytest.raises(ValueError, match="another plane; checksum differ"):
+    with pytest.raises(ValueError, match="another measurement; checksum differ"):
         measure_plane(trained, dy, dx, XS, YS, path, **SIZES)
-    with pytest.raises(ValueError, match="another plane; batch_norm, batch_size differ"):
+    with pytest.raises(ValueError, match="another measurement; batch_norm, batch_size differ"):
         measure_plane(trained, dx, dy, XS, YS, path, batch_norm="batch", **SIZES)
-    with pytest.raises(ValueError, match="another plane; epoch differ"):
+    with pytest.raises(ValueError, match="another measurement; epoch differ"):
         measure_plane(trained, dx, dy, XS, YS, path, about={"epoch": 2}, **SIZES)
+    # Fields that JSON gives back as others are the same fields.
+    about = {"pair": ("a", "b"), "bound": np.float32(np.nan)}
+    other = tmp_path / "about.jsonl"
+    planes = [measure_plane(trained, dx, dy, XS, YS, other, about=about, **SIZES) for _ in "12"]
+    np.testing.assert_array_equal(*(plane.values["train_loss"] for plane in planes))
+    assert len(records.read(other)) == 3
+    with pytest.raises(ValueError, match="another measurement; bound, pair differ"):
+        measure_plane(trained, dx, dy, XS, YS, other, about={"bound": 1.0}, **SIZES)
     # With running statistics the batch bounds the memory only.
     before = path.read_bytes()
     measure_plane(trained, dx, dy, XS, YS, path, batch_size=7)
@@ -155,8 +206,10 @@ def test_one_compilation_serves_all_rows_planes_and_models(trained, tmp_path):
     measure_plane(trained, *directions_of(trained), XS, YS, tmp_path / "first", **SIZES)
     other = make_trained(1)
     directions = directions_of(other, seed=1)
+    measure_line(trained, directions[0], XS, tmp_path / "line", **SIZES)
     with count_compilations() as compiled:
         measure_plane(other, *directions, 0.1 * XS, np.arange(5.0), tmp_path / "second", **SIZES)
+        measure_line(other, directions[1], DISTANCES, tmp_path / "another", **SIZES)
     assert not compiled
 
 
@@ -183,6 +236,10 @@ def test_errors(trained, tmp_path):
         measure_plane(trained, dx, dy, np.array([0.0, np.nan]), YS, path)
     with pytest.raises(ValueError, match="batch_norm must be one of"):
         measure_plane(trained, dx, dy, XS, YS, path, batch_norm="fixed")
+    with pytest.raises(ValueError, match="direction is zero"):
+        measure_line(trained, zero, XS, path)
+    with pytest.raises(ValueError, match="distances must have the shape"):
+        measure_line(trained, dx, np.zeros(0), path)
     assert not path.exists()
-    with pytest.raises(FileNotFoundError, match="holds no plane"):
+    with pytest.raises(FileNotFoundError, match="holds no loss_plane"):
         read_plane(path)
