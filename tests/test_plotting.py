@@ -114,6 +114,20 @@ def test_the_legend_names_everything_once_beside_the_panels():
     assert all(axes.get_tightbbox().x1 <= box.x0 + 1 for axes in panels)
 
 
+def test_a_legend_below_the_panels_makes_the_figure_higher():
+    figure, panels = plotting.small_multiples(2, 2, panel=(2.5, 2.0))
+    for axes in panels:
+        plotting.scatter_with_regression(axes, [point(float(k), 2.0) for k in range(5)])
+    plotting.shared_legend(figure, width=1.6, below=True)
+    assert figure.get_figwidth() == 5.0 and figure.get_figheight() == pytest.approx(2.5)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == 5
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+    assert all(axes.get_tightbbox().y0 >= box.y1 - 1 for axes in panels)
+
+
 def test_long_tick_labels_do_not_overlap():
     figure, (axes,) = plotting.small_multiples(1, 1, panel=(2.2, 2.0))
     axes.plot([0.10091, 0.10134], [1.0, 2.0])

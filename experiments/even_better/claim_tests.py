@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.even_better.correlation_difference import correlation_difference
-from experiments.even_better.correlations import RESAMPLES
+from experiments.even_better.correlations import RESAMPLES, span
 from experiments.even_better.evidence import Evidence, Quantity, compare, model_means
 from experiments.even_better.needed import models_needed, seeds_needed
 from sam_jax.metrics import statistics
@@ -145,13 +145,24 @@ def correlation(
 def better_correlated(
     evidence: Evidence, label: str, quantity: Quantity, other: Quantity
 ) -> list[Part]:
-    """Test whether one quantity has a higher Pearson's r with the test loss than another."""
+    """Test whether one quantity has a higher Pearson's r with the test loss than another.
+
+    The label says how far the difference moves where any one model is left out.
+    """
     losses = model_means(evidence, Quantity("test_loss"))
     columns = model_means(evidence, quantity), model_means(evidence, other)
     found = correlation_difference(*columns, losses)
     if math.isnan(found.difference):
         return [_without_data(label)]
     said = statistics.verdict(found.interval, "positive")
+    without = [
+        correlation_difference(
+            *(np.delete(values, row) for values in (*columns, losses))
+        ).difference
+        for row in range(len(losses))
+    ]
+    moves = span(statistics.Interval(min(without), max(without)))
+    label = f"{label} (any one model left out: {moves})"
     return [Part(label, f"{found.n} models", *found[:2], 1 - LEVEL, said)]
 
 

@@ -45,8 +45,8 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
         ("Test loss", [plotting.mean_plane([c.plane], "test_loss") for c in shown]),
     )
     extent = max(np.ptp(c.plane.ys) / np.ptp(c.plane.xs) for c in shown)
-    height = 1.3 + 2.9 * min(extent, 1.5)  # of titles and labels, and of the plane
-    figure, panels = plotting.small_multiples(2 * len(shown), len(shown), panel=(3.7, height))
+    height = 1.3 + 2.2 * min(extent, 1.5)  # of titles and labels, and of the plane
+    figure, panels = plotting.small_multiples(2 * len(shown), len(shown), panel=(2.9, height))
     for row, (name, planes) in enumerate(rows):
         scale = _scale(planes)
         beside, filled = panels[row * len(shown) : (row + 1) * len(shown)], None
@@ -58,7 +58,7 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
                 bar=False,
                 landmarks=_landmarks(connection),
                 path=_sparse(np.array(connection.curve["coordinates"])),
-                title=f"{name}, seed {connection.seed}",
+                title=f"Seed {connection.seed}",
                 x_label="Distance",
                 y_label="Distance",
             )
@@ -77,7 +77,7 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
 
 
 def _along(number: int, stem: str, connections: Sequence[Connection]) -> ReportFigure:
-    figure, panels = plotting.small_multiples(4, 4, panel=(3.0, 2.7))
+    figure, panels = plotting.small_multiples(4, 2, panel=(3.6, 2.6))
     names = [
         (f"{which}_{field}", f"{which.capitalize()} {label}")
         for field, label in (("loss", "loss"), ("accuracy", "error / %"))
@@ -93,7 +93,8 @@ def _along(number: int, stem: str, connections: Sequence[Connection]) -> ReportF
         scale = "linear" if field.endswith("accuracy") else None
         plotting.curves_with_bands(axes, curves, scale=scale)
         plotting.label_axes(axes, "", "Position t", y_label)
-    plotting.shared_legend(figure)
+    figure.suptitle(_policy(connections), fontsize=plotting.FONT_SIZE)
+    plotting.shared_legend(figure, below=True)
     rises = ", ".join(f"{label} {_rise(connections, shape)}" for shape, label in WAYS)
     caption = (
         f"{_ends(connections)}: losses and errors along the trained curve and the "
@@ -113,6 +114,10 @@ def _rise(connections: Sequence[Connection], shape: str) -> str:
     found = mean_and_stderr([rise_above_ends(getattr(c, shape)) for c in connections])
     error = f" ± {found.stderr:.3f}" if found.n > 1 else ""
     return f"{found.mean:.3f}{error}"
+
+
+def _policy(connections: Sequence[Connection]) -> str:
+    return f"batch norm: {connections[0].curve['batch_norm']}"
 
 
 def _ends(connections: Sequence[Connection]) -> str:

@@ -26,7 +26,7 @@ def definition_figure() -> ReportFigure:
     # One after the other from the steepest, so that the common left side shows the first.
     plotting.curves_with_bands(axes, lines, scale="linear")
     plotting.label_axes(axes, "", "Distance μ from the minimum", "Loss")
-    plotting.shared_legend(figure)
+    plotting.shared_legend(figure, width=2.2, below=True)
     return ReportFigure(1, None, "figure_1", _CAPTION, figure)
 
 

@@ -23,11 +23,12 @@ from experiments.even_better.results import (
     settings_of,
 )
 from experiments.even_better.tables import SETTINGS, Column, column_means, columns_of, law
-from sam_jax import plotting
-from sam_jax.metrics.statistics import mean_and_stderr
+from sam_jax import metrics, plotting
+from sam_jax.metrics.statistics import correlation, mean_and_stderr
 
 BARS = "Error bars: standard error over seeds, where there are several."
-BANDS = "Lines: mean over seeds; bands: standard error."
+BANDS = "Lines: mean over seeds; bands: standard error, where there are several."
+TRAINING = Column("", "training loss", "train_loss", {"measure": "evaluation"})
 
 
 class ReportFigure(NamedTuple):
@@ -58,13 +59,16 @@ def perturbed_loss_figures(
     columns = columns_of(results, measure, preset, "perturbed_loss")
     if not columns:
         return []
+    if measure == "average_sharpness":  # which the study shows beside the training loss
+        columns = (*columns, TRAINING)
     groups = [column.group for column in columns]
     figure, panels = plotting.small_multiples(
-        len(columns), max(groups.count(group) for group in groups), panel=(3.0, 2.6)
+        len(columns), max(groups.count(group) for group in groups), panel=(2.7, 2.5)
     )
     for axes, column in zip(panels, columns, strict=True):
-        _against_test_loss(axes, results, column, "Perturbed loss")
-    plotting.shared_legend(figure)
+        x_label = "Training loss" if column == TRAINING else "Perturbed loss"
+        _against_test_loss(axes, results, column, x_label)
+    plotting.shared_legend(figure, below=True)
     word = "adversarially" if measure == "adversarial_sharpness" else "randomly"
     caption = (
         f"Test loss against the training loss at {word} perturbed points, with least-squares "
@@ -78,7 +82,7 @@ def asymmetry_figures(results: Results, preset: str) -> list[ReportFigure]:
     columns = columns_of(results, "asymmetry_factor", preset, "factor")
     if not columns:
         return []
-    figure, panels = plotting.small_multiples(len(columns), 2, panel=(4.4, 3.6))
+    figure, panels = plotting.small_multiples(len(columns), 2, panel=(4.0, 3.4))
     texts = []
     for axes, column in zip(panels, columns, strict=True):
         _against_test_loss(axes, results, column, "Asymmetry factor Ω")
@@ -95,7 +99,7 @@ def asymmetry_figures(results: Results, preset: str) -> list[ReportFigure]:
         texts.append(
             f"In {invalid} of {directions} directions the loss does not rise on both sides of w*."
         )
-    plotting.shared_legend(figure)
+    plotting.shared_legend(figure, below=True)
     caption = f"Test loss against the asymmetry factor. {' '.join(texts)} {BARS}"
     return [ReportFigure(5, preset, f"figure_5_{preset}", caption, figure)]
 
@@ -105,14 +109,14 @@ def curve_figures(results: Results, preset: str) -> list[ReportFigure]:
     figures = []
     laws = settings_of(results, "loss_curve", preset, SETTINGS["loss_curve"])
     for setting in laws:
-        pairs = zip(results.models, model_styles(results.models), strict=True)
-        drawn = [(m, curve(results, m, style, preset, setting)) for m, style in pairs]
+        styles = model_styles(results)
+        drawn = [(m, curve(results, m, styles[m], preset, setting)) for m in results.models]
         drawn = [(model, line) for model, line in drawn if np.isfinite(line.y).any()]
         if not drawn:
             continue
         suffix = f"{preset}_{setting['distribution']}" if len(laws) > 1 else preset
         kind = f"({law(setting)} direction)"
-        together, one_by_one = _curves_together(drawn), _curves_one_by_one(drawn)
+        together, one_by_one = _curves_together(drawn, preset), _curves_one_by_one(drawn, preset)
         figures += [
             ReportFigure(
                 6,
@@ -135,10 +139,10 @@ def curve_figures(results: Results, preset: str) -> list[ReportFigure]:
 
 def training_figures(results: Results) -> list[ReportFigure]:
     """Figure 7: test loss and accuracy per epoch."""
-    figure, panels = plotting.small_multiples(2, 2, panel=(5.2, 3.8))
+    figure, panels = plotting.small_multiples(2, 2, panel=(4.1, 3.4))
     names = (("test_loss", "Test loss", 1.0), ("test_accuracy", "Test accuracy / %", 100.0))
     for axes, (field, y_label, unit) in zip(panels, names, strict=True):
-        pairs = zip(results.all_models, model_styles(results.all_models), strict=True)
+        pairs = model_styles(results).items()
         lines = [history(results, model, style, field, unit) for model, style in pairs]
         lines = [line for line in lines if np.isfinite(line.y).any()]
         if not lines:
@@ -147,18 +151,20 @@ def training_figures(results: Results) -> list[ReportFigure]:
         plotting.curves_with_bands(axes, lines, markers=6, scale="log" if loss else "linear")
         plotting.label_axes(axes, "", "Epoch", y_label)
         if not loss:  # the first epochs would leave no room for the differences at the end
-            values = np.concatenate([line.y for line in lines])
-            axes.set_ylim(bottom=np.nanpercentile(values, 10), top=100.3)
-    plotting.shared_legend(figure)
+            axes.set_ylim(*_range_at_the_end(lines))
+    plotting.shared_legend(figure, below=True)
     caption = (
-        f"Test loss and accuracy per epoch; the lowest tenth of the accuracies is cut. {BANDS}"
+        "Test loss and accuracy per epoch; the range of the accuracies is that of the second half "
+        f"of the epochs. {BANDS}"
     )
     return [ReportFigure(7, None, "figure_7", caption, figure)]
 
 
-def model_styles(models: tuple[Model, ...]) -> list[plotting.Style]:
-    """Return a style a model: one colour for every optimiser and batch."""
-    return plotting.styles([(model.optimiser, model.batch) for model in models])
+def model_styles(results: Results) -> dict[Model, plotting.Style]:
+    """Return the style of every model in all figures: a colour for every optimiser and batch."""
+    models = results.all_models
+    groups = [(model.optimiser, model.batch) for model in models]
+    return dict(zip(models, plotting.styles(groups), strict=True))
 
 
 def curve(
@@ -197,37 +203,43 @@ def averaged(
     return plotting.Curve(label, np.array(x), np.where(np.isfinite(y), y, np.nan), style, error)
 
 
+def _range_at_the_end(lines: list[plotting.Curve]) -> tuple[float, float]:
+    """Return the range of the second halves of some curves, and a margin."""
+    values = np.concatenate([line.y[len(line.y) // 2 :] for line in lines])
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = 0.1 * (high - low) or 0.1
+    return low - margin, high + margin
+
+
 def _against_test_loss(axes: Axes, results: Results, column: Column, x_label: str) -> None:
+    styles = model_styles(results)
+    cells, losses = column_means(results, column), test_losses(results)
     points = [
-        plotting.Point(model.label, x.mean, y.mean, style, x.stderr, y.stderr)
-        for model, style, x, y in zip(
-            results.models,
-            model_styles(results.models),
-            column_means(results, column),
-            test_losses(results),
-            strict=True,
-        )
+        plotting.Point(model.label, x.mean, y.mean, styles[model], x.stderr, y.stderr)
+        for model, x, y in zip(results.models, cells, losses, strict=True)
     ]
     plotting.scatter_with_regression(axes, points)
-    found = correlate(results, column).pearson
+    means = [cell.mean for cell in cells], [cell.mean for cell in losses]
+    found = correlation(*means, resamples=1)
     plotting.label_axes(
         axes,
-        f"{column_setting(column)}\nr = {signed(found.r)} (n = {found.n})",
+        f"{column_setting(column) or column.name}\nr = {signed(found.r)} (n = {found.n})",
         x_label,
         "Test loss",
     )
 
 
-def _curves_together(drawn: list[tuple[Model, plotting.Curve]]) -> Figure:
-    figure, (axes,) = plotting.small_multiples(1, 1, panel=(5.2, 4.0))
+def _curves_together(drawn: list[tuple[Model, plotting.Curve]], preset: str) -> Figure:
+    figure, (axes,) = plotting.small_multiples(1, 1, panel=(5.4, 4.0))
     plotting.curves_with_bands(axes, [line for _, line in drawn], markers=7)
-    plotting.label_axes(axes, "", "Distance μ", "Training loss")
-    plotting.shared_legend(figure)
+    plotting.label_axes(axes, _policy(preset), "Distance μ", "Training loss")
+    plotting.shared_legend(figure, below=True)
     return figure
 
 
-def _curves_one_by_one(drawn: list[tuple[Model, plotting.Curve]]) -> Figure:
-    figure, panels = plotting.small_multiples(len(drawn), 5, panel=(2.55, 2.2))
+def _curves_one_by_one(drawn: list[tuple[Model, plotting.Curve]], preset: str) -> Figure:
+    columns = 4
+    figure, panels = plotting.small_multiples(len(drawn), columns, panel=(2.1, 2.0))
     scale = plotting.suitable_scale(np.concatenate([line.y for _, line in drawn]))
     for index, (axes, (model, line)) in enumerate(zip(panels, drawn, strict=True)):
         plotting.curves_with_bands(axes, [line], markers=0, scale=scale)
@@ -238,5 +250,10 @@ def _curves_one_by_one(drawn: list[tuple[Model, plotting.Curve]]) -> Figure:
         )  # fmt: skip
         (centre,) = np.nonzero(line.x == 0)
         axes.plot(*(line.x[centre], line.y[centre]), "o", markersize=6, color=plotting.HIGHLIGHT)
-        plotting.label_axes(axes, model.label, "μ", "" if index % 5 else "Training loss")
+        plotting.label_axes(axes, model.label, "μ", "" if index % columns else "Training loss")
+    figure.suptitle(_policy(preset), fontsize=plotting.FONT_SIZE)
     return figure
+
+
+def _policy(preset: str) -> str:
+    return f"batch norm: {metrics.PRESETS[preset].curve.batch_norm}"

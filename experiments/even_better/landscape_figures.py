@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.even_better.correlations import describe, test_losses
-from experiments.even_better.figures import BANDS, ReportFigure, averaged
+from experiments.even_better.figures import BANDS, ReportFigure, averaged, model_styles
 from experiments.even_better.results import (
     RISE,
     Model,
@@ -35,7 +35,7 @@ def landscape_figures(results: Results) -> list[ReportFigure]:
     return [
         _contours(planes, means, scale, _correlation(results, planes)),
         _surfaces({model: means[model] for model in chosen}, scale),
-        _cuts({model: planes[model] for model in chosen}),
+        _cuts({model: planes[model] for model in chosen}, model_styles(results)),
     ]
 
 
@@ -66,7 +66,7 @@ def _contours(
     scale: plotting.Shades,
     found: str,
 ) -> ReportFigure:
-    figure, panels = plotting.small_multiples(len(means), 4, panel=(2.9, 2.8))
+    figure, panels = plotting.small_multiples(len(means), 3, panel=(2.7, 2.7))
     filled = None
     for axes, (model, mean) in zip(panels, means.items(), strict=True):
         shares = [basin_share(plane) for plane in planes[model]]
@@ -103,27 +103,28 @@ def _surfaces(means: dict[Model, LossPlane], scale: plotting.Shades) -> ReportFi
         )
     caption = (
         "The planes of Figure 4 as surfaces, of four kinds of models as in the study: the mean "
-        "over the seeds. The next figure shows how much the seeds differ."
+        "over the seeds. The next figure shows how much they differ, where there are several."
     )
     return ReportFigure(9, None, "figure_9", caption, figure)
 
 
-def _cuts(planes: dict[Model, list[LossPlane]]) -> ReportFigure:
-    figure, panels = plotting.small_multiples(2, 2, panel=(4.4, 3.4))
+def _cuts(
+    planes: dict[Model, list[LossPlane]], styles: dict[Model, plotting.Style]
+) -> ReportFigure:
+    figure, panels = plotting.small_multiples(2, 2, panel=(4.0, 3.2))
     for axes, name in zip(panels, ("x", "y"), strict=True):
-        styles = plotting.styles([*planes])
         curves = []
-        for (model, found), style in zip(planes.items(), styles, strict=True):
+        for model, found in planes.items():
             axis = [np.asarray(getattr(plane, f"{name}s")) for plane in found]
             cuts = [_cut(plane, name) for plane in found]
             points = list(zip(np.concatenate(axis), np.concatenate(cuts), strict=True))
-            curves.append(averaged(model.label, points, style))
+            curves.append(averaged(model.label, points, styles[model]))
         plotting.curves_with_bands(axes, curves)
         other = "y" if name == "x" else "x"
         policy = next(iter(planes.values()))[0].batch_norm
         title = f"{other} = 0, batch norm: {policy}"
         plotting.label_axes(axes, title, name, "Training loss")
-    plotting.shared_legend(figure)
+    plotting.shared_legend(figure, width=2.0, below=True)
     caption = f"Cuts through the surfaces of Figure 9 at the models. {BANDS}"
     return ReportFigure(9, None, "figure_9_cuts", caption, figure)
 

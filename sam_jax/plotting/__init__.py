@@ -16,7 +16,6 @@ from sam_jax.plotting.base import label_axes as label_axes
 from sam_jax.plotting.base import save as save
 from sam_jax.plotting.base import scatter_with_regression as scatter_with_regression
 from sam_jax.plotting.base import set_scale as set_scale
-from sam_jax.plotting.base import shared_legend as shared_legend
 from sam_jax.plotting.base import small_multiples as small_multiples
 from sam_jax.plotting.base import styles as styles
 from sam_jax.plotting.base import suitable_scale as suitable_scale
@@ -24,6 +23,7 @@ from sam_jax.plotting.landscapes import Landmark as Landmark
 from sam_jax.plotting.landscapes import colour_bar as colour_bar
 from sam_jax.plotting.landscapes import landscape_contours as landscape_contours
 from sam_jax.plotting.landscapes import landscape_lines as landscape_lines
+from sam_jax.plotting.legend import shared_legend as shared_legend
 from sam_jax.plotting.shades import Shades as Shades
 from sam_jax.plotting.shades import mean_plane as mean_plane
 from sam_jax.plotting.shades import shades as shades

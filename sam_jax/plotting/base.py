@@ -11,7 +11,6 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -242,32 +241,16 @@ def curves_with_bands(
         )
         if curve.error is not None:
             low, high = curve.y - curve.error, curve.y + curve.error
-            axes.fill_between(curve.x, low, high, color=curve.style.colour, alpha=0.15, linewidth=0)
+            colour = curve.style.colour
+            axes.fill_between(
+                *(curve.x, low, high),
+                facecolor=(colour, 0.15),
+                edgecolor=(colour, 0.7),  # tells the bands of one colour apart
+                linestyle=curve.style.line,
+                linewidth=0.5,
+            )
     if curves:
         set_scale(axes, "y", np.concatenate([curve.y for curve in curves]), scale)
-
-
-def shared_legend(figure: Figure, width: float = 1.8) -> None:
-    """Write one legend on the right of the panels, with every label once.
-
-    Args:
-      figure: A figure from `small_multiples`; it is made wider by `width`.
-      width: Inches that the legend takes.
-    """
-    handles: dict[str, Artist] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    if handles:
-        figure.set_figwidth(figure.get_figwidth() + width)
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside right upper",
-            fontsize=FONT_SIZE - 1,
-            frameon=False,
-            handlelength=2.6,
-        )
 
 
 def save(figure: Figure, path_stem: pathlib.Path | str) -> tuple[pathlib.Path, pathlib.Path]:

@@ -16,8 +16,8 @@ from sam_jax.plotting.shades import (
     COLOUR_MAP,
     Shades,
     grid_of,
+    level_texts,
     shades,
-    short,
     titled,
     values_of,
 )
@@ -85,7 +85,8 @@ def landscape_contours(
         filled = axes.contourf(xs, ys, shown, scale.levels, cmap=COLOUR_MAP, norm=scale.norm,
                                extend=scale.extend)  # fmt: skip
         lines = axes.contour(xs, ys, shown, scale.levels, colors="white", linewidths=0.6)
-        names = axes.clabel(lines, lines.levels[1::2], fmt=short, colors="black",
+        texts = dict(zip(lines.levels, level_texts(lines.levels), strict=True))
+        names = axes.clabel(lines, lines.levels[1::2], fmt=texts, colors="black",
                             fontsize=base.FONT_SIZE - 3)  # fmt: skip
         for name in names:
             name.set_path_effects(_outline(1.5))
@@ -123,7 +124,7 @@ def colour_bar(
     bar = panels[0].figure.colorbar(filled, ax=list(panels))
     bar.set_label(value_label, fontsize=base.FONT_SIZE)
     named = scale.levels[::2]
-    bar.set_ticks(named, labels=[short(level) for level in named])
+    bar.set_ticks(named, labels=level_texts(named))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.tick_params(labelsize=base.FONT_SIZE - 2)
 

@@ -116,6 +116,20 @@ def titled(title: str, policies: Sequence[str | None] | set[str | None]) -> str:
     return "\n".join(part for part in (title, policy) if part)
 
 
-def short(value: float) -> str:
-    """Return a number with two digits, or three from a hundred on."""
-    return f"{value:.2g}" if abs(value) < 100 else f"{value:.3g}"
+def short(value: float, digits: int = 2) -> str:
+    """Return a number with two digits, or so many, and all of them before the point to 10,000."""
+    return f"{value:.0f}" if 10**digits <= abs(value) < 10**5 else f"{value:.{digits}g}"
+
+
+def level_texts(levels: np.ndarray) -> list[str]:
+    """Return levels with as few digits as tell them apart.
+
+    >>> level_texts(np.array([0.5, 2.0, 150.0])), level_texts(np.array([2.31, 2.312]))
+    (['0.5', '2', '150'], ['2.310', '2.312'])
+    """
+    for digits in range(2, 8):
+        texts = [short(level, digits) for level in levels]
+        if len(set(texts)) == len(texts):
+            break
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    return [f"{level:.{decimals}f}" for level in levels] if digits > 2 else texts

@@ -172,6 +172,7 @@ def made_connection(seed, height, straight=0.6):
             "coordinates": coordinates.tolist(),
             "landmarks": [[0, 0], [10, 0], [5, top]],
             "weight_decay": 0.5,
+            "batch_norm": "recalibrated",
         }
 
     plane = bowl(1.0)

@@ -3,13 +3,14 @@
 import csv
 import html.parser
 import math
+import re
 
 import jax
 import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.even_better import published_report, separation
+from experiments.even_better import figures, published_report, separation
 from experiments.even_better.correlations import (
     correlation_rows,
     correlations_csv,
@@ -275,6 +276,32 @@ def test_seeds_separate_what_differs_and_not_what_does_not():
     triangle = [[cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines()[-3:]]
     assert triangle == [["", ""], [needed, ""], ["separated", "separated"]]
     assert "separated" in separation.separation_html(found, table)
+
+
+@pytest.mark.parametrize(
+    ("number", "measure", "expected"),
+    [
+        (3, "adversarial_sharpness", ["0.76", "0.97", "0.93", "−0.04", "0.19", "0.60"]),
+        (10, "average_sharpness", ["0.60", "0.36", "0.55", "−0.06", "−0.19"]),
+    ],
+)
+def test_figures_3_and_10_have_the_correlations_of_the_study(number, measure, expected):
+    (found,) = figures.perturbed_loss_figures(replayed(), number, measure, "published")
+    titles = [axes.get_title() for axes in found.figure.axes]
+    assert [re.search("r = (.*) \\(n = 10\\)", title)[1] for title in titles] == expected
+
+
+def test_a_model_looks_the_same_in_all_figures():
+    results = replayed()
+    longer = results.models[0]._replace(name="longer", times_epochs=2)
+    styles = figures.model_styles(results._replace(longer=(longer,)))
+    measure = "adversarial_sharpness"
+    (found,) = figures.perturbed_loss_figures(
+        results._replace(longer=(longer,)), 3, measure, "published"
+    )
+    assert len(set(styles.values())) == len(styles) == 11  # and all differ
+    drawn = {c.get_label(): c.lines[0].get_marker() for c in found.figure.axes[0].containers}
+    assert drawn == {m.label: style.marker for m, style in styles.items() if m != longer}
 
 
 def test_a_seed_that_is_missing_leaves_its_pair_out():
