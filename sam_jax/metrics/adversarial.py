@@ -6,11 +6,19 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sam_jax.metrics import balls
-from sam_jax.metrics.checks import check_batches, check_count, check_loss, check_positive
+from sam_jax.metrics.checks import (
+    check_batches,
+    check_count,
+    check_key,
+    check_loss,
+    check_positive,
+    is_known,
+)
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error, widen_all
-from sam_jax.pytree import add, is_key
+from sam_jax.pytree import add
 from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree, Scalar, ScalarOrSchedule
 
 
@@ -103,10 +111,10 @@ def adversarial_sharpness(
 
     Raises:
       ValueError: for a negative `rho` or `restarts`, `steps` below one, a `step_size` that is not
-        positive, restarts without a typed key, an unknown norm or metric, a mask that does not fit
-        or chooses nothing, batches without two common leading axes, a `loss_fn` without a scalar
-        value, or losses at `params` of which none is finite (under jit they are not known, and
-        the sharpness is not finite).
+        positive (at every step, where it is a function), restarts without one typed key, an
+        unknown norm or metric, a mask that does not fit or chooses nothing, batches without two
+        common leading axes, a `loss_fn` without a scalar value, or losses at `params` of which
+        none is finite (under jit they are not known, and the sharpness is not finite).
 
     References:
       Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -126,7 +134,9 @@ def adversarial_sharpness(
     check_count("steps", steps)
     if step_size is None:
         step_size = rho
-    elif not callable(step_size):
+    elif callable(step_size):
+        _check_schedule(step_size, steps)
+    else:
         check_positive("step_size", step_size)
     _check_restarts(restarts, key)
     balls.check_ball(norm, metric)
@@ -203,11 +213,16 @@ def halved_by_quarters(step_size: Scalar, steps: int) -> Callable[[jax.Array], j
 def _check_restarts(restarts: int, key: Key | None) -> None:
     if isinstance(restarts, bool) or not isinstance(restarts, numbers.Integral) or restarts < 0:
         raise ValueError(f"restarts must be an integer of at least 0, got {restarts!r}.")
-    if restarts and not is_key(key):
-        raise ValueError(
-            f"restarts start at random points: give a typed key, such as jax.random.key(0), got "
-            f"key={key!r}."
-        )
+    if restarts:
+        check_key(key)
+
+
+def _check_schedule(step_size: Callable[[jax.Array], jax.Array], steps: int) -> None:
+    # Mapped as in the ascent, because a schedule may take scalars only.
+    lengths = jax.lax.map(step_size, jnp.arange(steps))
+    if is_known(lengths):
+        for k, length in enumerate(np.asarray(lengths).tolist()):
+            check_positive(f"step_size({k})", length)
 
 
 def _number(batches: Batch) -> int:

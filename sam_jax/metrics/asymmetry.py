@@ -51,7 +51,8 @@ def asymmetry_factor(
     The ratios are raw. They lie in [0, 1] only where both rises are positive. Where w is not a
     minimum along u, the ratio is negative (one side falls), at least one (both fall) or not
     finite (no side rises), and one such ratio can dominate the factor: `num_not_positive`
-    counts these directions, and a factor is only as good as that count is small.
+    counts these directions, and a factor is only as good as that count is small. A side whose
+    loss overflows to infinity is not counted: beside a finite rise it makes the ratio exactly 0.
 
     With the defaults this is the definition behind the asymmetry column of Table 1 and
     Figure 5 of the study of asymmetry (its notation: Omega, mu = 5, m = 30; the loss is that
@@ -89,8 +90,8 @@ def asymmetry_factor(
       An `AsymmetryFactor`.
 
     Raises:
-      ValueError: unless exactly one of `key` and `directions` is given, and for a `distance`
-        that is not positive, `num_directions` below one, an unknown distribution or
+      ValueError: unless exactly one of `key`, one typed key, and `directions` is given, and for a
+        `distance` that is not positive, `num_directions` below one, an unknown distribution or
         normalisation, directions that are zero, not finite or do not fit `params`, a `loss_fn`
         without a scalar value, or a loss at `params` that is not finite (under jit it is not
         known, and the rises are not finite).

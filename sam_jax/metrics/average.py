@@ -10,6 +10,7 @@ from sam_jax.metrics.checks import (
     check_batches,
     check_count,
     check_distribution,
+    check_key,
     check_loss,
     check_positive,
 )
@@ -88,10 +89,10 @@ def average_sharpness(
       An `AverageSharpness`.
 
     Raises:
-      ValueError: for a negative `rho`, `draws` below one, an unknown distribution, a mask
-        that does not fit or chooses nothing, batches without two common leading axes, a
-        `loss_fn` without a scalar value, or a loss at `params` that is not finite (under jit it
-        is not known, and the sharpness is not finite).
+      ValueError: for a negative `rho`, `draws` below one, an unknown distribution, a `key` that
+        is not one typed key, a mask that does not fit or chooses nothing, batches without two
+        common leading axes, a `loss_fn` without a scalar value, or a loss at `params` that is
+        not finite (under jit it is not known, and the sharpness is not finite).
 
     References:
       Andriushchenko et al., A Modern Look at the Relationship between Sharpness and
@@ -106,6 +107,7 @@ def average_sharpness(
     check_positive("rho", rho, or_zero=True)
     check_count("draws", draws)
     check_distribution(distribution, DISTRIBUTIONS)
+    check_key(key)
     check_batches(batches)
     loss_fn = scalar_loss(loss_fn)
     params = widen_all(params)

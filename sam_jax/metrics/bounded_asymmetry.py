@@ -44,9 +44,11 @@ def asymmetry_index(
     """Return 1 - mean over directions u of |l+ - l-| / (|l+| + |l-|).
 
     Here l+ = L(w + distance * u) - L(w) and l- = L(w - distance * u) - L(w). The index is one
-    where both sides rise alike, and zero where one side rises alone, or the other falls. It stays
-    in [0, 1] away from a minimum too, where the ratios of `asymmetry_factor` leave their bounds.
-    Where both rises are positive and r = min / max is that ratio, |signed| = (1 - r) / (1 + r).
+    where both sides rise alike, and zero where one side rises alone, or the other falls. It is
+    also one where both rises are lost in the rounding of the loss: `num_not_positive` counts
+    these directions. It stays in [0, 1] away from a minimum too, where the ratios of
+    `asymmetry_factor` leave their bounds. Where both rises are positive and r = min / max is that
+    ratio, |signed| = (1 - r) / (1 + r).
 
     The two parts of the loss along u, with gradient g, Hessian H and third derivatives T at w:
 
@@ -59,7 +61,8 @@ def asymmetry_index(
     "uniform", or along directions with a meaning (`gradient_direction`, `direction_towards`, a
     difference of checkpoints), it says to which side the valley is flat.
 
-    A loss that is not finite makes NaN of the values of its direction and of the means.
+    A loss that is not finite makes NaN of `signed` of its direction, and so of `index`,
+    `signed_mean` and their standard errors. Its rise, `odd` and `even` are infinite or NaN.
 
     The cost is two losses a direction and one more, as for `asymmetry_factor`; the points run one
     after the other. Jit the call to compile it once for many models.
@@ -82,8 +85,8 @@ def asymmetry_index(
       An `AsymmetryIndex`.
 
     Raises:
-      ValueError: unless exactly one of `key` and `directions` is given, and for a `distance`
-        that is not positive, `num_directions` below one, an unknown distribution or
+      ValueError: unless exactly one of `key`, one typed key, and `directions` is given, and for a
+        `distance` that is not positive, `num_directions` below one, an unknown distribution or
         normalisation, directions that are zero, not finite or do not fit `params`, a `loss_fn`
         without a scalar value, or a loss at `params` that is not finite (under jit it is not
         known, and the rises are not finite).

@@ -1,12 +1,13 @@
 """Checks of what a caller hands to an instrument, made once, before anything is computed."""
 
 import numbers
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.pytree import chosen_leaves
+from sam_jax.pytree import chosen_leaves, is_key
 from sam_jax.typing import Batch, Mask, Params, PyTree, Scalar
 
 
@@ -24,8 +25,16 @@ def check_positive(name: str, value: Scalar, *, or_zero: bool = False) -> None:
     if not is_known(value):
         return
     wanted = "zero or a positive number" if or_zero else "a positive number"
-    if np.ndim(value) != 0 or not np.isfinite(value) or value < 0 or (value == 0 and not or_zero):
+    known = np.asarray(value)
+    real = any(jnp.issubdtype(known.dtype, kind) for kind in (jnp.integer, jnp.floating))
+    if not real or known.ndim != 0 or not np.isfinite(known) or known < 0 or not (known or or_zero):
         raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+
+
+def check_key(key: Any) -> None:
+    """Raise a ValueError unless `key` is one typed key."""
+    if not is_key(key) or key.ndim != 0:
+        raise ValueError(f"key must be one typed key, such as jax.random.key(0), got {key!r}.")
 
 
 def check_distribution(distribution: str, known: tuple[str, ...]) -> None:
@@ -75,11 +84,29 @@ def check_loss(losses: jax.Array) -> None:
         )
 
 
+def check_products(values: jax.Array) -> None:
+    """Raise a ValueError where what products with the Hessian gave is known and nowhere finite.
+
+    Where they are traced by jit they are not known yet: there NaN stays NaN.
+    """
+    if is_known(values) and not np.isfinite(np.asarray(values)).any():
+        raise ValueError(
+            "The loss at params and its derivatives must be finite, but the products with its "
+            f"Hessian give {np.ravel(values)[0]}. Look for a run that diverged, for examples that "
+            "are not finite, or for a derivative that is not, such as that of a square root at 0."
+        )
+
+
+def check_not_empty(name: str, tree: PyTree) -> None:
+    """Raise a ValueError where `tree` has no leaf."""
+    if not jax.tree.leaves(tree):
+        raise ValueError(f"{name} must hold at least one array, got an empty pytree.")
+
+
 def check_batches(batches: Batch) -> None:
     """Raise a ValueError unless all leaves share two leading axes [n, m], neither empty."""
+    check_not_empty("batches", batches)
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
-    if not shapes:
-        raise ValueError("batches must hold at least one array, got an empty pytree.")
     leading = {shape[:2] for shape in shapes}
     if len(leading) > 1 or len(shapes[0]) < 2:
         raise ValueError(

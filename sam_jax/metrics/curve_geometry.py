@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.checks import check_direction, check_finite
-from sam_jax.metrics.curves import host_coefficients, number_of_controls
+from sam_jax.metrics.checks import check_count, check_direction, check_finite, check_not_empty
+from sam_jax.metrics.curves import check_positions, host_coefficients, number_of_controls
 from sam_jax.typing import Params, PyTree
 
 POINTS_PER_SEGMENT = 256
@@ -32,6 +32,9 @@ def chord_lengths(controls: PyTree, positions: np.ndarray, kind: str = "chain") 
     .. math::
       \Delta_i = \|w(t_{i+1}) - w(t_i)\|_2
 
+    They follow from the inner products of the sides w_{k+1} - w_k, which are added up leaf by
+    leaf: no point of the curve is formed.
+
     Args:
       controls: the control points, leaves [K + 1, ...].
       positions: t, shape [n], in [0, 1].
@@ -42,11 +45,13 @@ def chord_lengths(controls: PyTree, positions: np.ndarray, kind: str = "chain") 
       serves any number of positions.
 
     Raises:
-      ValueError: as `curve_coefficients`, or the leaves differ in their leading axis.
+      ValueError: as `curve_coefficients`, `positions` is not a non-empty vector, or the leaves
+        differ in their leading axis.
 
     >>> chord_lengths(jnp.array([[0.0], [4.0], [1.0]]), np.array([0.0, 0.5, 1.0])).tolist()
     [4.0, 3.0]
     """
+    check_positions(positions)
     count = number_of_controls(controls)
     coefficients = host_coefficients(np.asarray(positions, np.float64), count, kind)
     # w(t) = w_0 + sum_k S_k(t) (w_{k+1} - w_k), where S_k is the sum of c_j over j > k.
@@ -64,6 +69,9 @@ def curve_length(controls: PyTree, kind: str = "chain") -> float:
 
     .. math::
       \int_0^1 \|w'(t)\|_2 \, dt
+
+    The segments of a chain are their own chords. A chord of a smooth arc is shorter than the arc
+    by about the share (curvature * chord)^2 / 24.
 
     Args:
       controls: the control points, leaves [K + 1, ...].
@@ -102,7 +110,8 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
       A Plane; `origin + x * first_axis + y * second_axis` is the model at (x, y).
 
     Raises:
-      ValueError: the models do not fit each other, are not finite, or lie on one line to rounding.
+      ValueError: the models do not fit each other, hold no array, are not finite, or lie on one
+        line to rounding.
 
     >>> plane = plane_through(jnp.array([0.0, 0.0]), jnp.array([2.0, 0.0]), jnp.array([1.0, 3.0]))
     >>> plane.coordinates.tolist()
@@ -110,6 +119,7 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
 
     Source: Garipov et al. 2018, figure 1, with the orthogonalisation in float64.
     """
+    check_not_empty("first", first)
     for name, model in (("first", first), ("second", second), ("third", third)):
         check_direction(name, model, first)
         check_finite(name, model)
@@ -154,6 +164,8 @@ def plane_coordinates(plane: Plane, params: Params) -> np.ndarray:
     >>> plane = plane_through(jnp.zeros(3), jnp.array([2.0, 0, 0]), jnp.array([1.0, 3, 0]))
     >>> plane_coordinates(plane, jnp.array([4.0, 5.0, 6.0])).tolist()
     [4.0, 5.0]
+
+    Source: Garipov et al. 2018, figure 1, for models in the plane.
     """
     check_direction("params", params, plane.origin)
     offset = _subtract(params, plane.origin)
@@ -169,7 +181,7 @@ def curve_coordinates(
       (x, y)(t) = \sum_k c_k(t) \, (x_k, y_k)
 
     with the coordinates (x_k, y_k) of the control points and their weights of
-    `curve_coefficients`.
+    `curve_coefficients`: these sum to one, and a projection onto a plane keeps such sums.
 
     Args:
       plane: from `plane_through` or `trajectory_plane`.
@@ -188,6 +200,7 @@ def curve_coordinates(
     >>> curve_coordinates(plane, curve, np.array([0.25, 0.5])).tolist()
     [[0.5, 1.5], [1.0, 3.0]]
     """
+    check_positions(positions)
     count = number_of_controls(controls)
     rows = [jax.tree.map(lambda leaf, k=k: leaf[k], controls) for k in range(count)]
     of_controls = np.stack([plane_coordinates(plane, row) for row in rows])
@@ -197,26 +210,39 @@ def curve_coordinates(
 def grid_around(
     coordinates: np.ndarray, points: int = 21, margin: float = 0.2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the axes of a grid with all given points of a plane inside of it.
+    r"""Return the axes of a grid with all given points of a plane inside of it.
+
+    .. math::
+      \min_i x_i - m e \;\dots\; \max_i x_i + m e, \qquad
+      e = \max(\max_i x_i - \min_i x_i, \; \max_i y_i - \min_i y_i)
+
+    with the margin m, in equal steps, and likewise for y with the same e.
 
     Args:
       coordinates: shape [n, 2], as `plane_through` and `trajectory_plane` return them.
-      points: how many points the grid has along each axis.
-      margin: what is added at each side, as a share of the larger of the two extents.
+      points: how many points the grid has along each axis, at least two.
+      margin: m, what is added at each side, as a share of the larger of the two extents.
 
     Returns:
       xs and ys, float64 [points] each.
 
     Raises:
-      ValueError: the coordinates are not [n, 2], or are not finite, or all the same point.
+      ValueError: the coordinates are not [n, 2], n >= 1, or are not finite, or all the same
+        point; `points` is below two.
 
     >>> xs, ys = grid_around([[0.0, 0.0], [10.0, 5.0]], points=3)
     >>> xs.tolist(), ys.tolist()
     ([-2.0, 5.0, 12.0], [-2.0, 2.5, 7.0])
     """
     coordinates = np.asarray(coordinates, np.float64)
-    if coordinates.ndim != 2 or coordinates.shape[1] != 2 or not np.isfinite(coordinates).all():
-        raise ValueError(f"coordinates must be finite, of shape [n, 2]; got {coordinates!r}.")
+    shape = coordinates.shape
+    if len(shape) != 2 or shape[1] != 2 or not shape[0] or not np.isfinite(coordinates).all():
+        raise ValueError(
+            f"coordinates must be finite, of shape [n, 2], n >= 1; got {coordinates!r}."
+        )
+    check_count("points", points)
+    if points < 2:
+        raise ValueError(f"points must be at least 2, got {points}.")
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     extent = np.max(high - low)
     if not extent > 0:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.curves import check_curve, curve_point, number_of_controls
+from sam_jax.metrics.curves import check_curve, check_positions, curve_point, number_of_controls
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
 from sam_jax.pytree import widen
 from sam_jax.typing import LossFn, PyTree
@@ -61,7 +61,7 @@ def losses_on_curve(
 
     Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs.
     """
-    _check_positions(positions)
+    check_positions(positions)
     check_curve(positions, number_of_controls(controls), kind)
     controls, loss_fn = widen_all(controls), scalar_loss(loss_fn)
     return jax.lax.map(lambda t: loss_fn(curve_point(controls, t, kind)), jnp.asarray(positions))
@@ -91,9 +91,17 @@ def loss_barrier(positions: jax.Array, losses: jax.Array) -> Barrier:
     Source: Entezari et al. 2022, The Role of Permutation Invariance in Linear Mode Connectivity,
     along any curve in the place of the straight line.
     """
-    _check_positions(positions, losses)
+    check_positions(positions)
+    if np.shape(losses) != np.shape(positions):
+        raise ValueError(
+            "positions and losses must have the same shape, got "
+            f"{np.shape(positions)} and {np.shape(losses)}."
+        )
     traced = isinstance(positions, jax.core.Tracer)
-    if not traced and (positions[0] != 0 or positions[-1] != 1 or np.any(np.diff(positions) < 0)):
+    # Negated, so that NaN does not pass.
+    if not traced and not (
+        positions[0] == 0 and positions[-1] == 1 and np.all(np.diff(positions) >= 0)
+    ):
         raise ValueError(f"positions must increase from 0 to 1, both included; got {positions}.")
     t, losses = widen(jnp.asarray(positions)), widen(jnp.asarray(losses))
     # The two ends lie on the line by definition; rounding is not to say otherwise.
@@ -135,13 +143,3 @@ def summarise_curve(values: jax.Array, lengths: jax.Array) -> CurveSummary:
     values, lengths = widen(jnp.asarray(values)), widen(jnp.asarray(lengths))
     integral = jnp.sum((values[1:] + values[:-1]) / 2 * lengths) / jnp.sum(lengths)
     return CurveSummary(jnp.min(values), jnp.max(values), jnp.mean(values), integral)
-
-
-def _check_positions(positions: jax.Array, losses: jax.Array | None = None) -> None:
-    shape = np.shape(positions)
-    if len(shape) != 1 or shape[0] == 0:
-        raise ValueError(f"positions must have the shape [n], n >= 1, got {shape}.")
-    if losses is not None and np.shape(losses) != shape:
-        raise ValueError(
-            f"positions and losses must have the same shape, got {shape} and {np.shape(losses)}."
-        )

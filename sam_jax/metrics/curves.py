@@ -192,6 +192,13 @@ def number_of_controls(controls: PyTree) -> int:
     return counts.pop()[0]
 
 
+def check_positions(positions: jax.Array) -> None:
+    """Raise a ValueError unless `positions` is a vector of at least one number."""
+    shape = np.shape(positions)
+    if len(shape) != 1 or shape[0] == 0:
+        raise ValueError(f"positions must have the shape [n], n >= 1, got {shape}.")
+
+
 def check_curve(t: Scalar | jax.Array, count: int, kind: str) -> None:
     """Raise a ValueError for an unknown kind, fewer than two points, or a t outside [0, 1]."""
     if kind not in KINDS:

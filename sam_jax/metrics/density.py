@@ -5,7 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.metrics.checks import check_count, check_positive
+from sam_jax.metrics.checks import (
+    check_count,
+    check_key,
+    check_positive,
+    check_products,
+    check_vector,
+)
 from sam_jax.metrics.evaluation import full_precision, standard_error
 from sam_jax.metrics.hessian import hessian_operator
 from sam_jax.metrics.lanczos import ritz_pairs, tridiagonalise
@@ -80,7 +86,8 @@ def spectral_density(
         to compare models.
       grid: shape [g], where to evaluate the density, with a spacing of at most about `width`;
         None for `num_points` equidistant values that cover all Ritz values and 5 `width` more
-        on both sides, over which the density integrates to one.
+        on both sides. Over them the density times the spacing sums to one where the spacing is
+        at most about `width`, as it is by default: a narrower `width` needs more of them.
       num_points: number g of values of such a grid; not used with `grid`.
       weights: shape [n], the weight of each batch; None for equal ones.
       mask: the leaves over which the Hessian is taken, as in `hessian_vector_product`.
@@ -90,7 +97,8 @@ def spectral_density(
 
     Raises:
       ValueError: for `draws` or `steps` below one, `num_points` below two, a `width` that is
-        not positive, a `grid` that is not a non-empty vector, and as `hessian_vector_product`.
+        not positive, a `grid` that is not a non-empty vector of finite numbers, a `key` that is
+        not one typed key, and as `hessian_vector_product`.
 
     References:
       Golub and Welsch, Calculation of Gauss Quadrature Rules, 1969.
@@ -109,14 +117,15 @@ def spectral_density(
     """
     check_count("draws", draws)
     check_count("steps", steps)
+    check_key(key)
     if width is not None:
         check_positive("width", width)
     if grid is None:
         check_count("num_points", num_points)
         if num_points < 2:
             raise ValueError(f"num_points must be at least 2, got {num_points}.")
-    elif jnp.ndim(grid) != 1 or jnp.size(grid) == 0:
-        raise ValueError(f"grid must have the shape [g], g >= 1, got {jnp.shape(grid)}.")
+    else:
+        grid = check_vector("grid", grid)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
     steps = min(steps, operator.zeros.size)
 
@@ -126,6 +135,7 @@ def spectral_density(
         return values, vectors[0] ** 2
 
     values, masses = jax.lax.map(quadrature, jnp.arange(draws))
+    check_products(values)
     low, high = jnp.min(values), jnp.max(values)
     width = _default_width(low, high) if width is None else jnp.asarray(width, values.dtype)
     if grid is None:

@@ -12,6 +12,7 @@ from sam_jax.metrics.checks import (
     check_directions,
     check_distribution,
     check_finite,
+    check_key,
     is_known,
     is_zero,
 )
@@ -84,8 +85,8 @@ def random_directions(
       size `num_directions`.
 
     Raises:
-      ValueError: for a number of directions below one, an unknown distribution or
-        normalisation, or weights that would make every direction zero.
+      ValueError: for a `key` that is not one typed key, a number of directions below one, an
+        unknown distribution or normalisation, or weights that would make every direction zero.
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
@@ -100,6 +101,7 @@ def random_directions(
     >>> print(f"{cosine:.2f}")
     0.75
     """
+    check_key(key)
     direction_at, count = choose_directions(
         params, key, None, num_directions, distribution, normalisation
     )
@@ -113,7 +115,8 @@ def gradient_direction(loss_fn: LossFn, params: Params) -> PyTree:
     .. math::
       d = \nabla L(w) / \|\nabla L(w)\|_2
 
-    The cost is one gradient.
+    By the Cauchy-Schwarz inequality no other direction of unit norm has a slope as large. The
+    cost is one gradient.
 
     Args:
       loss_fn: `loss_fn(params)` -> scalar, the loss over the whole set.
@@ -181,10 +184,13 @@ def direction_towards(params: Params, other: Params, *, unit_norm: bool = False)
 
 
 def stack_directions(*directions: PyTree) -> PyTree:
-    """Return single directions as one pytree with a leading axis, for `directions=`.
+    r"""Return single directions as one pytree with a leading axis, for `directions=`.
 
-    Any pytree like the parameters is a direction: that of `gradient_direction` and
-    `direction_towards`, or an eigenvector of the Hessian.
+    .. math::
+      D_l[i] = d_{i,l}, \qquad i = 0, \dots, k - 1
+
+    for every leaf l. Any pytree like the parameters is a direction: that of `gradient_direction`
+    and `direction_towards`, or an eigenvector of the Hessian.
 
     Args:
       *directions: k pytrees with the structure and shapes of the parameters.
@@ -226,6 +232,7 @@ def choose_directions(
             f"one more leading axis); got {'neither' if key is None else 'both'}."
         )
     if directions is None:
+        check_key(key)
         check_count("num_directions", num_directions)
         check_distribution(distribution, DISTRIBUTIONS)
         check_normalisation(normalisation)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.metrics.checks import check_count
+from sam_jax.metrics.checks import check_count, check_key, check_products
 from sam_jax.metrics.evaluation import full_precision
 from sam_jax.metrics.hessian import hessian_operator
 from sam_jax.metrics.lanczos import ritz_pairs, tridiagonalise
@@ -74,7 +74,7 @@ def hessian_eigenvalues(
 
     Raises:
       ValueError: for `num_eigenvalues` or `steps` below one, more eigenvalues than steps or
-        parameters, and as `hessian_vector_product`.
+        parameters, a `key` that is not one typed key, and as `hessian_vector_product`.
 
     References:
       Lanczos, An Iteration Method for the Solution of the Eigenvalue Problem of Linear
@@ -91,6 +91,7 @@ def hessian_eigenvalues(
     """
     check_count("num_eigenvalues", num_eigenvalues)
     check_count("steps", steps)
+    check_key(key)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
     if num_eigenvalues > min(steps, operator.zeros.size):
         raise ValueError(
@@ -101,6 +102,7 @@ def hessian_eigenvalues(
         operator.product, operator.zeros, min(steps, operator.zeros.size), key
     )
     values, coordinates = ritz_pairs(tridiagonal)
+    check_products(values)
 
     def examine(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, PyTree | None]:
         value, coordinate = pair

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from sam_jax.metrics.checks import check_not_empty
 from sam_jax.pytree import add, widen
 from sam_jax.typing import Batch, LossFn, Params, PyTree
 
@@ -19,8 +20,7 @@ def widen_all(params: Params) -> Params:
     Raises:
       ValueError: there is no parameter, or a complex one.
     """
-    if not jax.tree.leaves(params):
-        raise ValueError("params must hold at least one array, got an empty pytree.")
+    check_not_empty("params", params)
     return jax.tree.map(lambda weights: widen(jnp.asarray(weights)), params)
 
 

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from sam_jax.metrics.checks import check_batches, check_direction, check_mask, is_known
+from sam_jax.metrics.checks import (
+    check_batches,
+    check_direction,
+    check_finite,
+    check_mask,
+    check_products,
+    is_known,
+)
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
 from sam_jax.pytree import add
 from sam_jax.typing import Batch, LossFn, Mask, Params, PyTree
@@ -65,9 +72,11 @@ def hessian_vector_product(
       The product, a pytree like `params`, in float32 or wider.
 
     Raises:
-      ValueError: for a vector that does not fit `params`, batches without two common leading
-        axes, weights that are not n numbers of which none is negative and one is positive, a
-        mask that does not fit `params` or chooses nothing, or a `loss_fn` without a scalar value.
+      ValueError: for a vector that does not fit `params`, params or a vector (its chosen part)
+        that are not finite, batches without two common leading axes, weights that are not n
+        numbers of which none is negative and one is positive, a mask that does not fit `params`
+        or chooses nothing, a `loss_fn` without a scalar value, or products of which no number is
+        finite (under jit none of these numbers is known, and what is not finite is returned).
 
     References:
       Pearlmutter, Fast Exact Multiplication by the Hessian, Neural Computation 6(1), 1994.
@@ -80,7 +89,11 @@ def hessian_vector_product(
     """
     check_direction("vector", vector, params)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
-    return operator.unflatten(operator.product(operator.flatten(vector)))
+    flat = operator.flatten(vector)
+    check_finite("vector", operator.unflatten(flat))
+    product = operator.product(flat)
+    check_products(product)
+    return operator.unflatten(product)
 
 
 def hessian_operator(
@@ -92,6 +105,7 @@ def hessian_operator(
 ) -> HessianOperator:
     """Check the arguments of `hessian_vector_product` and return the operator they describe."""
     loss_fn = scalar_loss(loss_fn)
+    check_finite("params", params)
     leaves, structure = jax.tree.flatten(widen_all(params))
     chosen = [bool(keep) for keep in jax.tree.leaves(check_mask(mask, params))]
     part = [leaf for leaf, keep in zip(leaves, chosen, strict=True) if keep]
@@ -144,8 +158,8 @@ def hessian_operator(
 def _shares(weights: jax.Array | None, n: int, dtype: jnp.dtype) -> jax.Array:
     """Return the weights of n batches, scaled to the sum one."""
     weights = jnp.ones(n) if weights is None else weights
-    if jnp.shape(weights) != (n,):
-        raise ValueError(f"weights must have the shape [n] = ({n},), got {jnp.shape(weights)}.")
+    if np.shape(weights) != (n,):
+        raise ValueError(f"weights must have the shape [n] = ({n},), got {np.shape(weights)}.")
     if is_known(weights):
         known = np.asarray(weights)
         if not (np.all(known >= 0) and np.isfinite(known).all() and known.sum() > 0):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sam_jax.metrics.checks import check_count, check_loss, check_positive
 from sam_jax.metrics.directions import choose_directions
@@ -87,14 +88,16 @@ def level_set_widths(
       bisections: how often a bracket is halved.
 
     Returns:
-      A `LevelSetWidths`. Under jit, where L(w) is not finite, all widths are NaN, and none is
-      censored.
+      A `LevelSetWidths`. All widths are NaN, and none is censored, unless L(w) and L(w) + rise
+      are finite and `rise` and `max_distance` positive and finite, in the dtype of the loss: only
+      jit, or a number beyond the range of that dtype, lets such values pass.
 
     Raises:
-      ValueError: unless exactly one of `key` and `directions` is given, and for a `rise` or
-        `max_distance` that is not positive, `num_directions`, `doublings` or `bisections` below
-        one, an unknown distribution or normalisation, directions that are zero, not finite or do
-        not fit `params`, a `loss_fn` without a scalar value, or an L(w) that is not finite.
+      ValueError: unless exactly one of `key`, one typed key, and `directions` is given, and for a
+        `rise` or `max_distance` that is not positive, `num_directions`, `doublings` or
+        `bisections` below one, an unknown distribution or normalisation, directions that are
+        zero, not finite or do not fit `params`, a `loss_fn` without a scalar value, or an L(w)
+        that is not finite.
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
@@ -119,39 +122,44 @@ def level_set_widths(
     check_loss(loss)
     level = loss + rise
     end = jnp.asarray(max_distance, loss.dtype)
+    # Not by doubling the distance, which would stay at zero where the first one underflows.
+    grid = end * jnp.asarray(0.5 ** np.arange(doublings, -1, -1), loss.dtype)
+    measurable = jnp.isfinite(loss) & jnp.isfinite(level) & (rise > 0)
+    measurable &= jnp.isfinite(end) & (end > 0)
 
     def side(point: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         index, sign = point
         direction = direction_at(index)
 
-        # The level lies between low and high, or beyond low as long as high is infinite.
-        def search_on(bracket: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-            low, _, halvings = bracket
-            return (low < end) & (halvings < bisections)
+        # The level lies between low and high, or beyond low as long as high is infinite. Every
+        # turn raises one of the two counts, so that the search ends whatever the numbers are.
+        def search_on(bracket: tuple[jax.Array, ...]) -> jax.Array:
+            _, high, points, halvings = bracket
+            return jnp.where(jnp.isfinite(high), halvings < bisections, points <= doublings)
 
         def search(bracket: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            low, high, halvings = bracket
+            low, high, points, halvings = bracket
             bracketed = jnp.isfinite(high)
-            doubled = jnp.where(low == 0, end / 2**doublings, 2 * low)
-            distance = jnp.where(bracketed, (low + high) / 2, doubled)
+            distance = jnp.where(bracketed, (low + high) / 2, grid[points])
             # Negated, so that NaN counts as above.
             above = ~(loss_fn(add(params, direction, sign * distance)) < level)
             return (
                 jnp.where(above, low, distance),
                 jnp.where(above, distance, high),
+                points + ~bracketed,
                 halvings + bracketed,
             )
 
-        start = (jnp.zeros_like(end), jnp.full_like(end, jnp.inf), jnp.int32(0))
-        low, high, _ = jax.lax.while_loop(search_on, search, start)
-        censored = ~jnp.isfinite(high) & jnp.isfinite(loss)
+        start = (jnp.zeros_like(end), jnp.full_like(end, jnp.inf), jnp.int32(0), jnp.int32(0))
+        low, high, _, _ = jax.lax.while_loop(search_on, search, start)
+        censored = ~jnp.isfinite(high) & measurable
         return jnp.where(censored, end, (low + high) / 2), censored
 
     # The plus side of every direction, then the minus side.
     indices = jnp.tile(jnp.arange(count), 2)
     signs = jnp.repeat(jnp.asarray([1, -1], loss.dtype), count)
     widths, censored = jax.lax.map(side, (indices, signs))
-    widths = jnp.where(jnp.isfinite(loss), widths, jnp.nan)
+    widths = jnp.where(measurable, widths, jnp.nan)
     (plus, minus), (plus_censored, minus_censored) = jnp.split(widths, 2), jnp.split(censored, 2)
     any_censored = plus_censored | minus_censored
     bounds = jnp.minimum(plus, minus) / jnp.maximum(plus, minus)

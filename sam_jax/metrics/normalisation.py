@@ -40,7 +40,8 @@ def normalise_direction(
       A pytree like `params`, in float32 or wider. A part of norm zero stays zero.
 
     Raises:
-      ValueError: for an unknown normalisation or a direction that does not fit `params`.
+      ValueError: for an unknown normalisation, a direction that does not fit `params`, or a
+        `filter_axis` that a leaf of at least two axes does not have ("filter").
 
     References:
       Li et al., Visualizing the Loss Landscape of Neural Nets, 2018,
@@ -72,6 +73,11 @@ def normalise_direction(
             return z * safe_divide(_norms(w, None), _norms(z, None))
         if w.ndim <= 1:
             return jnp.zeros_like(z)
+        if filter_axis not in range(-w.ndim, w.ndim):
+            raise ValueError(
+                "filter_axis must be an axis of every leaf of params with at least two; got "
+                f"{filter_axis!r} for a leaf of shape {w.shape}."
+            )
         inputs = tuple(axis for axis in range(w.ndim) if axis != filter_axis % w.ndim)
         return z * safe_divide(_norms(w, inputs), _norms(z, inputs))
 

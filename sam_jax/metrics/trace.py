@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.metrics.checks import check_count, check_distribution
+from sam_jax.metrics.checks import check_count, check_distribution, check_key, check_products
 from sam_jax.metrics.evaluation import full_precision, standard_error
 from sam_jax.metrics.hessian import hessian_operator
 from sam_jax.pytree import random_like, vdot
@@ -65,7 +65,8 @@ def hessian_trace(
       A `HessianTrace`.
 
     Raises:
-      ValueError: for `draws` below one, an unknown distribution, and as `hessian_vector_product`.
+      ValueError: for `draws` below one, an unknown distribution, a `key` that is not one typed
+        key, and as `hessian_vector_product`.
 
     References:
       Hutchinson, A Stochastic Estimator of the Trace of the Influence Matrix for Laplacian
@@ -77,6 +78,7 @@ def hessian_trace(
     """
     check_count("draws", draws)
     check_distribution(distribution, DISTRIBUTIONS)
+    check_key(key)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
 
     def estimate(index: jax.Array) -> jax.Array:
@@ -89,4 +91,5 @@ def hessian_trace(
         return vdot(v, operator.product(v))
 
     per_draw = jax.lax.map(estimate, jnp.arange(draws))
+    check_products(per_draw)
     return HessianTrace(jnp.mean(per_draw), standard_error(per_draw), per_draw)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.checks import check_direction
+from sam_jax.metrics.checks import check_direction, check_not_empty
 from sam_jax.typing import Params, PyTree
 
 
@@ -60,6 +60,7 @@ def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:
     checkpoints = list(checkpoints)
     if len(checkpoints) < 3:
         raise ValueError(f"A plane needs at least 3 checkpoints, got {len(checkpoints)}.")
+    check_not_empty("A checkpoint", checkpoints[-1])
     for number, checkpoint in enumerate(checkpoints):
         check_direction(f"checkpoint {number}", checkpoint, checkpoints[-1])
     structure = jax.tree.structure(checkpoints[-1])

@@ -84,9 +84,19 @@ def evaluate_set(
         the network once. False passes it as it is, as batch statistics need it.
 
     Returns:
-      An Evaluation with scalars in float32 or wider.
+      An Evaluation with scalars in float32 or wider. Where the mean loss is NaN, as it is where
+      logits are NaN or +infinity, the accuracy is NaN too: their largest entry says nothing. An
+      infinite loss leaves the accuracy as it is.
+
+    Raises:
+      ValueError: there are no examples, or batch_size is not positive.
     """
     examples = labels.shape[0]
+    if batch_size < 1 or not examples:
+        raise ValueError(
+            "An evaluation needs examples and a positive batch_size, got "
+            f"{examples} examples and batch_size = {batch_size}."
+        )
     batch_size = min(batch_size, examples)
     batches, remainder = divmod(examples, batch_size)
     if fill and remainder:
@@ -106,4 +116,5 @@ def evaluate_set(
     if remainder:
         last_losses, last_correct = sums(examples - remainder + jnp.arange(remainder))
         losses, correct = losses + last_losses, correct + last_correct
-    return Evaluation(losses / examples, correct / examples)
+    loss = losses / examples
+    return Evaluation(loss, jnp.where(jnp.isnan(loss), jnp.nan, correct / examples))

@@ -38,6 +38,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float =
     """
     log_probabilities = jax.nn.log_softmax(pytree.widen(logits))
     target = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    if not label_smoothing:  # zero times the mean is NaN where a probability underflows
+        return -target
     return -(1 - label_smoothing) * target - label_smoothing * jnp.mean(log_probabilities, axis=1)
 
 

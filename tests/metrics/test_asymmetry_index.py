@@ -118,9 +118,18 @@ def test_infinite_loss_spoils_its_direction_only():
     result = metrics.asymmetry_index(loss_fn, jnp.zeros(3), 1.0, directions=np.eye(3))
     np.testing.assert_array_equal(result.plus, [1, np.inf, 1])
     np.testing.assert_array_equal(result.signed, [0, np.nan, 0])
-    assert np.isnan(result.index)
+    assert np.isnan(result.index) and result.odd[1] == result.even[1] == np.inf
+    factor = metrics.asymmetry_factor(loss_fn, jnp.zeros(3), 1.0, directions=np.eye(3))
+    np.testing.assert_array_equal(factor.ratios, [1, 0, 1])
+    assert factor.num_not_positive == 0
     one = metrics.asymmetry_index(loss_fn, jnp.zeros(3), 1.0, directions=np.eye(3)[:1])
     assert one.index == 1 and np.isnan(one.stderr) and np.isnan(one.signed_stderr)
+
+
+def test_rises_lost_in_rounding_are_counted():
+    loss_fn = lambda w: 1 + 1e-12 * (w + 1) @ (w + 1)  # noqa: E731
+    result = metrics.asymmetry_index(loss_fn, jnp.zeros(3), 1.0, directions=np.eye(3))
+    assert result.index == 1 and result.num_not_positive == 3
 
 
 def test_one_compilation_for_all_models():

@@ -158,11 +158,49 @@ def test_convolutions_are_never_grouped(name):
 
 
 @every_measure
-def test_a_loss_that_is_not_finite_is_seen(name):
-    loss_fn = lambda w, batch: jnp.sum(jnp.sqrt(w)) * jnp.mean(batch)  # noqa: E731
-    params = jnp.array([1.0, 0.0, 1.0, 1.0, 1.0])
-    result = MEASURES[name](loss_fn, params, jnp.ones((2, 3)))
-    assert np.all(~np.isfinite(jax.tree.leaves(result)[0]).all())
+@pytest.mark.parametrize(
+    ("loss_of", "weight", "message"),
+    [
+        (lambda w: jnp.sum(jnp.sqrt(w)), 0.0, "loss at params and its derivatives must be finite"),
+        (lambda w: jnp.nan * jnp.sum(w**2), 2.0, "Hessian give nan. Look for a run that diverged"),
+        (lambda w: jnp.sum(w**4), np.nan, "params must be finite, got infinity or NaN"),
+    ],
+    ids=["derivative", "loss", "params"],
+)
+def test_what_is_not_finite_is_seen(name, loss_of, weight, message):
+    loss_fn = lambda w, batch: loss_of(w) * jnp.mean(batch)  # noqa: E731
+    measure = lambda w: MEASURES[name](loss_fn, w, jnp.ones((2, 3)))  # noqa: E731
+    params = jnp.array([1.0, weight, 1.0, 1.0, 1.0])
+    if name == "product" and weight == 0:  # finite in the other weights, and so returned
+        np.testing.assert_array_equal(np.isfinite(measure(params)), params != 0)
+    else:
+        with pytest.raises(ValueError, match=message):
+            measure(params)
+    # Traced, nothing is known and nothing is hidden.
+    assert not np.isfinite(jax.tree.leaves(jax.jit(measure)(params))[0]).all()
+
+
+@pytest.mark.parametrize("name", ["trace", "eigenvalues", "density"])
+def test_params_that_are_not_finite_are_refused_where_the_hessian_is_constant(name):
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"params must be finite.*at \['b'\]"):
+            MEASURES[name](
+                lambda p, b: jnp.mean(b) * (p["a"] @ p["a"] + p["b"] @ p["b"]),
+                {"a": jnp.ones(3), "b": np.array([1.0, value])},
+                jnp.ones((2, 3)),
+            )
+
+
+def test_a_vector_that_is_not_finite_is_refused_where_it_counts():
+    vector = {"a": np.ones(2), "b": np.array([1.0, np.nan])}
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    loss_fn = lambda p: p["a"] @ p["a"] + p["b"] @ p["b"]  # noqa: E731
+    with pytest.raises(ValueError, match=r"vector must be finite.*at \['b'\]"):
+        hessian_vector_product(loss_fn, params, vector)
+    mask = {"a": True, "b": False}
+    product = hessian_vector_product(loss_fn, params, vector, mask=mask)
+    np.testing.assert_array_equal(product["a"], 2)
+    np.testing.assert_array_equal(product["b"], 0)
 
 
 @every_measure
@@ -217,7 +255,8 @@ def test_errors_of_losses_batches_and_parameters(name):
         (lambda f, w: spectral_density(f, w, key=KEY, draws=0), "draws must be an integer"),
         (lambda f, w: spectral_density(f, w, key=KEY, steps=0), "steps must be an integer"),
         (lambda f, w: spectral_density(f, w, key=KEY, width=0.0), "width must be a positive"),
-        (lambda f, w: spectral_density(f, w, key=KEY, grid=1.0), r"grid must have the shape \[g\]"),
+        (lambda f, w: spectral_density(f, w, key=KEY, grid=1.0), r"grid must have the shape \[k\]"),
+        (lambda f, w: spectral_density(f, w, key=KEY, grid=[0.0, np.nan]), "grid must be finite"),
         (lambda f, w: spectral_density(f, w, key=KEY, num_points=1), "num_points must be at least"),
     ],
 )

@@ -358,6 +358,14 @@ def test_given_grid_and_width():
     default = spectral_density(of_matrix(matrix), jnp.ones(8), **arguments)
     np.testing.assert_allclose(default.width, 2.5 / 200, rtol=1e-4)
     assert default.grid.shape == (1024,)
+    # The default grid holds the whole mass as long as its spacing resolves the width.
+    for width, num_points, resolved in [(None, 1024, True), (1e-4, 1024, False), (0.01, 400, True)]:
+        found = spectral_density(
+            of_matrix(matrix), jnp.ones(8), width=width, num_points=num_points, **arguments
+        )
+        spacing = found.grid[1] - found.grid[0]
+        assert (spacing < found.width) == resolved
+        assert (abs(jnp.sum(found.density) * spacing - 1) < 1e-3) == resolved
 
 
 @pytest.mark.parametrize(("scale", "value"), [(0.0, 0.0), (1.5, 3.0), (-5e3, -1e4)])

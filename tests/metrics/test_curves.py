@@ -342,7 +342,20 @@ def test_planes_that_do_not_exist():
             "loss_fn must return one scalar",
         ),
         (lambda: curve_losses.loss_barrier(np.arange(2) / 2, np.ones(2)), "increase from 0 to 1"),
+        (
+            lambda: curve_losses.loss_barrier(np.array([0, np.nan, 1]), np.ones(3)),
+            "increase from 0 to 1",
+        ),
         (lambda: curve_losses.loss_barrier(np.arange(2), np.ones(3)), "the same shape"),
+        (
+            lambda: curve_geometry.chord_lengths(jnp.ones((3, 1)), 0.5),
+            r"positions must have the shape \[n\], n >= 1, got \(\)",
+        ),
+        (
+            lambda: curve_geometry.curve_coordinates(None, jnp.ones((3, 1)), 0.5),
+            r"positions must have the shape \[n\], n >= 1, got \(\)",
+        ),
+        (lambda: curve_geometry.plane_through({}, {}, {}), "first must hold at least one array"),
         (lambda: curve_losses.summarise_curve(np.ones(3), np.ones(3)), "must fit each other"),
     ],
 )

@@ -125,5 +125,10 @@ def test_normalisation_errors():
         metrics.normalise_direction(jnp.ones(3), jnp.ones(3), "weight")
     with pytest.raises(ValueError, match=r"direction must .*expected \(3,\), got \(2,\)"):
         metrics.normalise_direction(jnp.ones(2), jnp.ones(3), "layer")
+    for axis in (5, 2, -3, 0.5):
+        with pytest.raises(ValueError, match=rf"filter_axis must.*got {axis} .*shape \(3, 2\)"):
+            metrics.normalise_direction(
+                jnp.ones((3, 2)), jnp.ones((3, 2)), "filter", filter_axis=axis
+            )
     with pytest.raises(ValueError, match="at least two axes.*params has none"):
         metrics.random_directions(KEY, jnp.ones(3), 2, "gaussian", "filter")

@@ -91,6 +91,7 @@ def test_gradient_direction_is_the_steepest():
         slope = lambda u: (loss_fn(w + 1e-6 * u) - loss_fn(w)) / 1e-6  # noqa: E731
         slopes, steepest = jax.vmap(slope)(others), slope(u)
         narrow = metrics.gradient_direction(loss_fn, jnp.asarray(w, jnp.bfloat16))
+        steepest, slopes = np.asarray(steepest), np.asarray(slopes)
     gradient = matrix @ w + 1
     np.testing.assert_allclose(u, gradient / np.linalg.norm(gradient), rtol=1e-12)
     assert steepest > np.max(slopes)

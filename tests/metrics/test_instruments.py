@@ -261,6 +261,34 @@ def test_batches_are_checked(name, batches, message):
         INSTRUMENTS[name](lambda w, b: jnp.sum(w), jnp.ones(2), batches)
 
 
+# name -> call(loss_fn, params, key) of everything that takes a key
+WITH_KEY = {
+    "directions": lambda f, p, k: metrics.random_directions(k, p, 2, "gaussian"),
+    "factor": lambda f, p, k: metrics.asymmetry_factor(f, p, key=k),
+    "index": lambda f, p, k: metrics.asymmetry_index(f, p, 1.0, key=k),
+    "widths": lambda f, p, k: metrics.level_set_widths(f, p, 1.0, 1.0, key=k),
+    "adversarial": lambda f, p, k: metrics.adversarial_sharpness(
+        lambda w, b: f(w), p, np.ones((1, 1)), restarts=1, key=k
+    ),
+    "average": lambda f, p, k: metrics.average_sharpness(
+        lambda w, b: f(w), p, np.ones((1, 1)), key=k
+    ),
+    "trace": lambda f, p, k: metrics.hessian_trace(f, p, key=k),
+    "eigenvalues": lambda f, p, k: metrics.hessian_eigenvalues(f, p, key=k),
+    "density": lambda f, p, k: metrics.spectral_density(f, p, key=k),
+}
+
+
+@pytest.mark.parametrize("name", WITH_KEY)
+def test_a_key_is_one_typed_key(name):
+    refused = [0, np.zeros(2, np.uint32), jax.random.PRNGKey(0), jax.random.split(KEY, 2)]
+    if name not in ("factor", "index", "widths"):  # which take directions in its place
+        refused.append(None)
+    for key in refused:
+        with pytest.raises(ValueError, match=r"key must be one typed key.*key\(0\), got"):
+            WITH_KEY[name](lambda w: w @ w, jnp.ones(2), key)
+
+
 def test_distances_may_be_traced():
     params, batches = minima.mlp_params(), minima.mlp_batches()
     loss_fn = over_all(minima.mlp_loss, batches)

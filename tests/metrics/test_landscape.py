@@ -328,6 +328,11 @@ ONE, X, Y = jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
         (lambda: landscape.loss_line(jnp.sum, ONE, X, 0.5), "distances must have the shape"),
         (lambda: curve_geometry.grid_around([[1.0, 2.0]]), "all the same point"),
         (lambda: curve_geometry.grid_around([1.0, 2.0]), r"of shape \[n, 2\]"),
+        (lambda: curve_geometry.grid_around(np.zeros((0, 2))), r"of shape \[n, 2\], n >= 1"),
+        (lambda: curve_geometry.grid_around(np.eye(2), points=0), "points must be an integer"),
+        (lambda: curve_geometry.grid_around(np.eye(2), points=2.5), "points must be an integer"),
+        (lambda: curve_geometry.grid_around(np.eye(2), points=1), "points must be at least 2"),
+        (lambda: trajectory.trajectory_plane([{}] * 3), "checkpoint must hold at least one array"),
     ],
 )
 def test_errors(call, message):

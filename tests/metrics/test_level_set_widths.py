@@ -158,9 +158,38 @@ def test_a_loss_that_is_not_finite_is_refused_where_it_is_known(value):
     measure = lambda: widths_on_axis(lambda w: jnp.where(w == 0, value, w**2), 1.0, 50.0)  # noqa: E731
     with pytest.raises(ValueError, match=f"loss at params must be finite.*returned {value}"):
         measure()
-    nowhere = jax.jit(measure)()
-    assert np.all(np.isnan([nowhere.plus[0], nowhere.minus[0], nowhere.factor, nowhere.lower]))
-    assert nowhere.num_censored == 0
+    assert_nowhere(jax.jit(measure)())
+
+
+def assert_nowhere(result):
+    assert np.all(np.isnan([result.plus[0], result.minus[0], result.factor, result.lower]))
+    assert result.num_censored == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("name", ["rise", "max_distance"])
+def test_traced_numbers_that_eager_calls_refuse_give_no_width(name, value):
+    arguments = {"rise": 1.0, "max_distance": 8.0}
+    assert MEASURE(**arguments).factor == 1
+    assert_nowhere(MEASURE(**arguments | {name: value}))
+
+
+@jax.jit
+def MEASURE(rise, max_distance):  # noqa: N802
+    return widths_on_axis(lambda w: jnp.abs(w) + 1.0, rise, max_distance)
+
+
+@pytest.mark.parametrize(
+    ("unit", "doublings"),
+    [
+        (1e-36, 10),  # 1e-36 / 2^10 underflows in float32
+        (1.0, 40),  # 2^40 is no int32
+    ],
+)
+def test_a_fine_grid_ends(unit, doublings):
+    result = widths_on_axis(lambda w: jnp.abs(w) / unit, 0.6, unit, doublings=doublings)
+    np.testing.assert_allclose(result.plus, 0.6 * unit, rtol=2.0**-11, atol=0)
+    assert result.num_censored == 0
 
 
 def test_cost_is_within_the_stated_bound():

@@ -52,6 +52,31 @@ def test_evaluation_is_the_plain_mean_for_every_batch_size(batch_size):
         assert abs(np.mean(parts) - loss) > 1e-6
 
 
+@pytest.mark.parametrize(
+    ("logits", "loss", "accuracy"),
+    [
+        ([1.0, np.nan, 0.0, 0.0], np.nan, np.nan),
+        ([np.inf, 1.0, 0.0, 0.0], np.nan, np.nan),
+        ([1e38, 0.0, 0.0, 0.0], np.inf, (N - 4) / N),  # four losses of 1e38: the sum overflows
+    ],
+)
+def test_the_accuracy_of_logits_that_are_not_finite_is_unknown(logits, loss, accuracy):
+    bad = np.array([0, 8, 15, N - 1])
+    labels = jnp.zeros(N, jnp.int32).at[bad].set(1)  # argmax takes NaN for the largest: "right"
+    images = jnp.zeros((N, 1, 1, 1), jnp.uint8).at[bad].set(1)
+    rows = jnp.array([[1.0, 0.0, 0.0, 0.0], logits])
+    result = evaluate_set(lambda batch: rows[batch[:, 0, 0, 0].astype(int)], images, labels, 7)
+    np.testing.assert_allclose(result, [loss, accuracy], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("examples", "batch_size"), [(0, 7), (N, 0), (N, -1)])
+def test_a_set_without_examples_or_batches_is_refused(examples, batch_size):
+    images, labels, _ = random_set()
+    message = f"{examples} examples and batch_size = {batch_size}"
+    with pytest.raises(ValueError, match=message):
+        evaluate_set(lambda batch: batch, images[:examples], labels[:examples], batch_size)
+
+
 def test_inputs():
     images = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)
     inputs = Inputs((0.5,), (0.25,))

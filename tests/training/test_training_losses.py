@@ -38,6 +38,12 @@ def test_cross_entropy_is_the_formula(smoothing):
     assert np.abs(np.asarray(actual) - other).max() > 1e-3
 
 
+def test_cross_entropy_where_a_probability_underflows():
+    logits = jnp.array([[3e38, -3e38]] * 2)  # log-probabilities 0 and -infinity
+    found = losses.cross_entropy(logits, jnp.array([0, 1]))
+    np.testing.assert_array_equal(found, [0.0, np.inf])
+
+
 def test_cross_entropy_widens_and_survives_large_logits():
     logits = jnp.asarray([[1e4, 0.0, -1e4], [0.0, 0.0, 0.0]], jnp.bfloat16)
     loss = losses.cross_entropy(logits, jnp.asarray([1, 2]), 0.1)

@@ -29,8 +29,9 @@ def seeds_to_separate(
     Welch's degrees of freedom, (n - 1) (s^2 + s'^2)^2 / (s^4 + s'^4), exact for s = s'; paired,
     stderr = s / sqrt(n) with n - 1.
 
-    The answer is as good as the deviations, and the number of seeds goes with their square: the
-    true one lies between 0.5 and 6.3 times that of a sample of three seeds (95%, normal law).
+    The answer is as good as the deviations: the true one lies between 0.5 and 6.3 times that of a
+    sample of three seeds (95%, normal law). The number of seeds goes with their square, and the
+    true one thus lies between about 0.3 and 40 times the answer.
 
     Args:
       difference: The true difference of the means, in the units of the deviations.
