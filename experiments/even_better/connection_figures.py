@@ -40,16 +40,16 @@ def regularised_loss(connection: Connection) -> LossPlane:
 
 def _planes(number: int, stem: str, connections: Sequence[Connection]) -> ReportFigure:
     shown = connections[:MOST_SEEDS]
-    rows = (
+    columns = (
         ("Regularised training loss", [regularised_loss(c) for c in shown]),
         ("Test loss", [plotting.mean_plane([c.plane], "test_loss") for c in shown]),
     )
     extent = max(np.ptp(c.plane.ys) / np.ptp(c.plane.xs) for c in shown)
-    height = 1.3 + 2.2 * min(extent, 1.5)  # of titles and labels, and of the plane
-    figure, panels = plotting.small_multiples(2 * len(shown), len(shown), panel=(2.9, height))
-    for row, (name, planes) in enumerate(rows):
+    height = 1.5 + 3.4 * min(extent, 1.2)  # of titles, labels and a share of the bar; of the plane
+    figure, panels = plotting.small_multiples(2 * len(shown), 2, panel=(4.1, height))
+    for column, (name, planes) in enumerate(columns):
         scale = _scale(planes)
-        beside, filled = panels[row * len(shown) : (row + 1) * len(shown)], None
+        beside, filled = panels[column::2], None
         for axes, connection, plane in zip(beside, shown, planes, strict=True):
             drawn = plotting.landscape_contours(
                 axes,
@@ -58,19 +58,19 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
                 bar=False,
                 landmarks=_landmarks(connection),
                 path=_sparse(np.array(connection.curve["coordinates"])),
-                title=f"Seed {connection.seed}",
+                title=f"{name}, seed {connection.seed}",
                 x_label="Distance",
                 y_label="Distance",
             )
             axes.set_aspect("equal")  # both axes are distances between weights
             filled = filled or drawn
         if filled is not None and scale is not None:
-            plotting.colour_bar(beside, filled, scale, name)
+            plotting.colour_bar(beside, filled, scale, name, location="bottom")
     more = f" (the first {MOST_SEEDS} seeds)" if len(connections) > MOST_SEEDS else ""
     caption = (
         f"{_ends(connections)}: losses on the plane through both models and the bend of the "
-        f"trained curve, batch norm recalibrated at every point{more}. Above, the training loss "
-        "with the l2 term of the curve's training; below, the test loss. Axes are distances "
+        f"trained curve, batch norm recalibrated at every point{more}. Left, the training loss "
+        "with the l2 term of the curve's training; right, the test loss. Axes are distances "
         f"between weights.{_cut_off(shown)}"
     )
     return ReportFigure(number, None, stem, caption, figure)

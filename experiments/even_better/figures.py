@@ -230,7 +230,7 @@ def _against_test_loss(axes: Axes, results: Results, column: Column, x_label: st
 
 
 def _curves_together(drawn: list[tuple[Model, plotting.Curve]], preset: str) -> Figure:
-    figure, (axes,) = plotting.small_multiples(1, 1, panel=(5.4, 4.0))
+    figure, (axes,) = plotting.small_multiples(1, 1, panel=(5.6, 4.0))
     plotting.curves_with_bands(axes, [line for _, line in drawn], markers=7)
     plotting.label_axes(axes, _policy(preset), "Distance μ", "Training loss")
     plotting.shared_legend(figure, below=True)

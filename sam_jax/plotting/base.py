@@ -160,7 +160,7 @@ def label_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = ""
         if (axes.get_xscale() if axis == "x" else axes.get_yscale()) == "linear":
             # Values that differ in a late digit have long labels, of which few fit abreast.
             long = np.ptp(limits) < 0.03 * np.max(np.abs(limits))
-            axes.locator_params(axis=axis, nbins=3 if long and axis == "x" else 5)
+            axes.locator_params(axis=axis, nbins=5 if axis == "y" else 3 if long else 4)
     axes.grid(True, color="#E5E5E5", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):

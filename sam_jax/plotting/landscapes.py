@@ -86,8 +86,8 @@ def landscape_contours(
                                extend=scale.extend)  # fmt: skip
         lines = axes.contour(xs, ys, shown, scale.levels, colors="white", linewidths=0.6)
         texts = dict(zip(lines.levels, level_texts(lines.levels), strict=True))
-        names = axes.clabel(lines, lines.levels[1::2], fmt=texts, colors="black",
-                            fontsize=base.FONT_SIZE - 3)  # fmt: skip
+        names = axes.clabel(lines, lines.levels[1::3], fmt=texts, colors="black",
+                            fontsize=base.FONT_SIZE - 3, zorder=2.5)  # fmt: skip
         for name in names:
             name.set_path_effects(_outline(1.5))
         if bar:
@@ -111,7 +111,11 @@ def landscape_contours(
 
 
 def colour_bar(
-    panels: Sequence[Axes], filled: QuadContourSet, scale: Shades, value_label: str
+    panels: Sequence[Axes],
+    filled: QuadContourSet,
+    scale: Shades,
+    value_label: str,
+    location: str = "right",
 ) -> None:
     """Draw a colour bar beside panels that share a scale, with plain numbers at every other level.
 
@@ -120,12 +124,17 @@ def colour_bar(
       filled: the contours of any of them.
       scale: what they were drawn with.
       value_label: what the values are.
+      location: where the bar goes, "right" or "bottom".
     """
-    bar = panels[0].figure.colorbar(filled, ax=list(panels))
+    side = "rowspan" if location == "right" else "colspan"
+    long = len({getattr(axes.get_subplotspec(), side) for axes in panels}) > 1
+    bar = panels[0].figure.colorbar(
+        filled, ax=list(panels), location=location, aspect=50 if long else 20
+    )
     bar.set_label(value_label, fontsize=base.FONT_SIZE)
     named = scale.levels[::2]
     bar.set_ticks(named, labels=level_texts(named))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.long_axis.set_minor_locator(NullLocator())
     bar.ax.tick_params(labelsize=base.FONT_SIZE - 2)
 
 
