@@ -26,7 +26,7 @@ def rows_of(evidence: Evidence, name: str) -> list[int]:
 
 
 def rivals_of(evidence: Evidence, name: str) -> dict[str, list[int]]:
-    """Return the rows of every other group, none of those that were not trained."""
+    """Return the rows of every other group, an empty list for one without models."""
     return {other: rows_of(evidence, other) for other in GROUPS if other != name}
 
 

@@ -50,17 +50,15 @@ def best_of_table_1(evidence: Evidence) -> list[Part]:
     found = []
     for rho, quantity, direction in ((0.1, TEST_LOSS, "negative"), (0.2, accuracy, "positive")):
         row = evidence.group("sam", "small", rho)[:1]
-        others = others_of(evidence, row[0]) if row else {}
         label = f"ρ = {rho:g}, {label_of(evidence, quantity)}"
-        found += tests.extreme(evidence, label, row, others, quantity, direction)
+        found += _best_of_all(evidence, label, row, quantity, direction)
     return found
 
 
 def best_training_is_not_best(evidence: Evidence) -> list[Part]:
     """Large-batch average SAM of rho 1 has the lowest training loss, and not the test loss."""
     row = evidence.group("average_sam", "large", 1.0)[:1]
-    others = others_of(evidence, row[0]) if row else {}
-    training = tests.extreme(evidence, "train loss", row, others, Quantity("train_loss"))
+    training = _best_of_all(evidence, "train loss", row, Quantity("train_loss"))
     label = "its test loss minus that of small-batch SAM"
     sam = rows_of(evidence, "small-batch SAM")
     return training + tests.difference(evidence, label, row, sam, TEST_LOSS, "positive")
@@ -179,8 +177,7 @@ def minimises_its_own(name: str) -> Callable[[Evidence], list[Part]]:
             if model.optimiser == "sam":
                 label = model_name(evidence, index)
                 quantity = Quantity(name, model.batch, model.rho)
-                rivals = others_of(evidence, index)
-                found += tests.extreme(evidence, label, [index], rivals, quantity)
+                found += _best_of_all(evidence, label, [index], quantity)
         return found
 
     return parts
@@ -243,3 +240,11 @@ def smaller_basins(evidence: Evidence) -> list[Part]:
         ("large-batch average SAM", "small-batch average SAM"),
     )
     return between_groups(evidence, pairs, Quantity("basin_share"), "negative")
+
+
+def _best_of_all(
+    evidence: Evidence, label: str, row: list[int], quantity: Quantity, direction: str = "negative"
+) -> list[Part]:
+    """Test one model, or none where it was not trained, against every other one."""
+    others = others_of(evidence, row[0]) if row else {}
+    return tests.extreme(evidence, label, row, others, quantity, direction)

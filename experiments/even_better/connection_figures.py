@@ -93,7 +93,8 @@ def _along(number: int, stem: str, connections: Sequence[Connection]) -> ReportF
         scale = "linear" if field.endswith("accuracy") else None
         plotting.curves_with_bands(axes, curves, scale=scale)
         plotting.label_axes(axes, "", "Position t", y_label)
-    figure.suptitle(_policy(connections), fontsize=plotting.FONT_SIZE)
+    policy = plotting.titled("", [connections[0].curve["batch_norm"]])
+    figure.suptitle(policy, fontsize=plotting.FONT_SIZE)
     plotting.shared_legend(figure, below=True)
     rises = ", ".join(f"{label} {_rise(connections, shape)}" for shape, label in WAYS)
     caption = (
@@ -114,10 +115,6 @@ def _rise(connections: Sequence[Connection], shape: str) -> str:
     found = mean_and_stderr([rise_above_ends(getattr(c, shape)) for c in connections])
     error = f" ± {found.stderr:.3f}" if found.n > 1 else ""
     return f"{found.mean:.3f}{error}"
-
-
-def _policy(connections: Sequence[Connection]) -> str:
-    return f"batch norm: {connections[0].curve['batch_norm']}"
 
 
 def _ends(connections: Sequence[Connection]) -> str:

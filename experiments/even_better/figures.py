@@ -256,4 +256,4 @@ def _curves_one_by_one(drawn: list[tuple[Model, plotting.Curve]], preset: str) -
 
 
 def _policy(preset: str) -> str:
-    return f"batch norm: {metrics.PRESETS[preset].curve.batch_norm}"
+    return plotting.titled("", [metrics.PRESETS[preset].curve.batch_norm])

@@ -165,8 +165,7 @@ def _against_first(found: list[Pair], table: Table) -> tuple[list[tuple[str, str
 def _seeds_of_all(found: list[Pair]) -> tuple[list[str], list[list[str]]]:
     """Return the heads and rows of a triangle: the seeds that each pair needs by the test loss."""
     pairs = {(pair.model, pair.other): pair for pair in found if pair.column == 0}
-    models = list(dict.fromkeys(model for _, model in pairs))
-    models += [model for model in dict.fromkeys(model for model, _ in pairs) if model not in models]
+    models = list(dict.fromkeys(model for ours, other in pairs for model in (other, ours)))
     numbers = {model: str(number) for number, model in enumerate(models, start=1)}
     heads = ["Model", *(numbers[model] for model in models[:-1])]
     rows = [

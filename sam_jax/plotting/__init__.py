@@ -27,4 +27,5 @@ from sam_jax.plotting.legend import shared_legend as shared_legend
 from sam_jax.plotting.shades import Shades as Shades
 from sam_jax.plotting.shades import mean_plane as mean_plane
 from sam_jax.plotting.shades import shades as shades
+from sam_jax.plotting.shades import titled as titled
 from sam_jax.plotting.surfaces import landscape_surface as landscape_surface

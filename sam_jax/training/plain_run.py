@@ -75,21 +75,10 @@ def claim_folder(
       ValueError: the folder holds another run; the message names what differs.
     """
     checksums = {f"{name}_checksum": workdirs.checksum(model) for name, model in models.items()}
-    wanted = records.as_read(settings | checksums)
-    config = workdir / "config.json"
-    # A folder with nothing but a config.json belongs to a run that failed at once, and is free.
-    if config.exists() and any(item != config for item in workdir.iterdir()):
-        found = workdirs.read_config(workdir).to_dict()
-        differing = [
-            f"{name} (was {found.get(name, 'absent')!r}, is {wanted.get(name, 'absent')!r})"
-            for name in records.differing_fields(found, wanted)
-        ]
-        if differing:
-            raise ValueError(
-                f"{workdir} holds another training; {'; '.join(differing)}. Choose another "
-                "workdir, or delete the folder to train anew."
-            )
-    workdirs.claim(workdir, ml_collections.ConfigDict(wanted), accept_config_changes=True)
+    wanted = ml_collections.ConfigDict(records.as_read(settings | checksums))
+    advice = "Choose another workdir, or delete the folder to train anew."
+    refusal = "{workdir} holds another training; {differing}. " + advice
+    workdirs.claim(workdir, wanted, refusal=refusal)
 
 
 def initial_state(

@@ -11,6 +11,11 @@ import numpy as np
 
 from sam_jax.typing import PyTree
 
+REFUSAL = (
+    "{workdir} belongs to a run with another config. Differing keys: {differing}. Choose another "
+    "--workdir, or go on with the new config by --accept_config_changes."
+)
+
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Return a config as JSON would give it back: nested dicts, with lists for tuples."""
@@ -18,7 +23,10 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def claim(
-    workdir: pathlib.Path, config: ml_collections.ConfigDict, accept_config_changes: bool = False
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    accept_config_changes: bool = False,
+    refusal: str = REFUSAL,
 ) -> None:
     """Write config.json, or check that the one in the folder is the same.
 
@@ -28,6 +36,7 @@ def claim(
       workdir: the folder of the run, made where it does not exist.
       config: the config to run.
       accept_config_changes: go on with the new config, which then replaces the old.
+      refusal: what an error says, with places for {workdir} and the {differing} keys.
 
     Raises:
       ValueError: the folder belongs to a different config; the message names the differing keys.
@@ -38,11 +47,7 @@ def claim(
     if path.exists() and others and not accept_config_changes:
         differing = _differences(json.loads(path.read_text()), plain(config))
         if differing:
-            raise ValueError(
-                f"{workdir} belongs to a run with another config. Differing keys: "
-                f"{'; '.join(differing)}. Choose another --workdir, or go on with the new config "
-                "by --accept_config_changes."
-            )
+            raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
     temporary.replace(path)
