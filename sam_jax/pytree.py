@@ -1,25 +1,96 @@
-"""Arithmetic on pytrees of parameters: safe norms, sums and random directions."""
+"""Arithmetic on pytrees of parameters: which leaves count, safe norms, sums.
 
+A leaf that is None stands for nothing: it adds nothing to a norm, and a direction that is None at a
+leaf leaves the parameters there as they are, bit for bit.
+"""
+
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from sam_jax.typing import Key, Mask, Params, PyTree, Scalar
+from sam_jax.typing import Mask, Params, PyTree, Scalar
+
+# --- what counts as a parameter -----------------------------------------------------------------
+
+
+def is_parameter(x: Any) -> bool:
+    """Say whether a leaf can be perturbed: it is a floating-point or complex array or number."""
+    if hasattr(x, "dtype"):
+        return jnp.issubdtype(x.dtype, jnp.inexact)
+    return isinstance(x, float | complex)
+
+
+def partition(tree: PyTree) -> tuple[PyTree, PyTree]:
+    """Return the parameters among the leaves, as arrays, and the other leaves; None elsewhere."""
+    parameters = jax.tree.map(lambda x: _as_array(x) if is_parameter(x) else None, tree)
+    return parameters, jax.tree.map(lambda x: None if is_parameter(x) else x, tree)
+
+
+def merge(tree: PyTree, other: PyTree) -> PyTree:
+    """Return the tree that `partition` took apart."""
+    return jax.tree.map(lambda a, b: b if a is None else a, tree, other, is_leaf=_is_none)
+
+
+def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
+    """Return the mask's booleans, one for each leaf of a tree with the structure of params."""
+    chosen = mask(params) if _is_function(mask) else True if mask is None else mask
+    try:
+        return jax.tree.broadcast(chosen, tree)
+    except ValueError as error:
+        raise ValueError(
+            f"mask must hold booleans in the structure of params, or of a prefix of it: {error}"
+        ) from error
+
+
+def _is_function(mask: Any) -> bool:
+    """Say whether a mask has to be called; a module that can be called is a tree of leaves."""
+    is_leaf = jax.tree_util.all_leaves([mask]) or isinstance(mask, jax.tree_util.Partial)
+    return callable(mask) and is_leaf
+
+
+def is_key(x: Any) -> bool:
+    """Say whether `x` is a typed key, or an array of them."""
+    return jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+
+
+def real_dtype(tree: PyTree) -> jnp.dtype:
+    """Return the dtype of norms over all leaves: float32 or wider, and real."""
+    dtypes = (jnp.finfo(jnp.result_type(leaf)).dtype for leaf in jax.tree.leaves(tree))
+    return jnp.result_type(jnp.float32, *dtypes)
+
+
+def size(tree: PyTree) -> int:
+    """Return the number of scalars in a pytree."""
+    return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def _as_array(x: Any) -> jax.Array:
+    """Return an array for a number, and zeros for an array of which only the shape is known."""
+    return jnp.zeros_like(x) if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x)
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+# --- norms and products -------------------------------------------------------------------------
 
 
 def widen(x: jax.Array) -> jax.Array:
     """Return `x` in float32, or unchanged where it is already that wide."""
     x = jnp.asarray(x)  # a parameter may be a plain number
-    if jnp.iscomplexobj(x):
-        raise ValueError("complex parameters are not supported: split them in two real arrays.")
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def vdot(a: PyTree, b: PyTree) -> jax.Array:
-    """Return the inner product of two pytrees, accumulated in float32 or wider."""
-    return jnp.sum(stack(jax.tree.map(lambda x, y: jnp.sum(widen(x) * widen(y)), a, b)))
+    """Return the inner product of two pytrees, accumulated in float32 or wider.
+
+    That of complex leaves is the one of their real and imaginary parts.
+    """
+    return _sum(jax.tree.map(lambda x, y: jnp.sum(_product(widen(x), widen(y))), a, b))
 
 
 def stack(scalars: PyTree) -> jax.Array:
@@ -32,11 +103,54 @@ def stack(scalars: PyTree) -> jax.Array:
     return jax.lax.optimization_barrier(jnp.stack(leaves)) if leaves else jnp.zeros(0)
 
 
+def largest(tree: PyTree) -> jax.Array:
+    """Return the largest magnitude in a pytree, zero for an empty one."""
+    maxima = jax.tree.map(lambda x: jnp.max(jnp.abs(widen(x)), initial=0), tree)
+    return jnp.max(stack(maxima), initial=0)
+
+
+def in_safe_range(tree: PyTree) -> tuple[PyTree, jax.Array]:
+    """Return `tree` times a power of two that brings it into the middle of its range, and that.
+
+    Squares of the result neither vanish nor overflow. The product is exact, so that numbers which
+    were in the middle already give the same results, bit for bit.
+    """
+    power = power_of_two(largest(tree))
+    return scale(tree, power), power
+
+
+def power_of_two(magnitude: jax.Array) -> jax.Array:
+    """Return the power of two that brings a magnitude near one; 1 for 0, infinity and NaN."""
+    magnitude = jax.lax.stop_gradient(magnitude)
+    most = jnp.finfo(magnitude.dtype).maxexp - 28  # so that neither it nor its inverse vanishes
+    _, exponent = jnp.frexp(magnitude)
+    return jnp.ldexp(jnp.ones_like(magnitude), jnp.clip(-exponent, -most, most))
+
+
 def norm(tree: PyTree) -> jax.Array:
     """Return the Euclidean norm over all leaves, with gradient zero where the norm is zero."""
-    squared = vdot(tree, tree)
-    is_zero = squared == 0
-    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squared)))
+    scaled, power = in_safe_range(tree)
+    return _root(vdot(scaled, scaled)) / power
+
+
+def norms(x: jax.Array, axis: int | Sequence[int]) -> jax.Array:
+    """Return the Euclidean norms of one array along some axes, which stay with length one."""
+    x = widen(x)
+    power = power_of_two(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
+    scaled = x * power
+    return _root(jnp.sum(_product(scaled, scaled), axis=axis, keepdims=True)) / power
+
+
+def normalise(tree: PyTree) -> PyTree:
+    """Return `tree` scaled to unit Euclidean norm over all leaves; a zero tree stays zero."""
+    scaled, _ = in_safe_range(tree)
+    return scale(scaled, safe_divide(1.0, _root(vdot(scaled, scaled))))
+
+
+def slope(tree: PyTree, axis: PyTree) -> jax.Array:
+    """Return s of the point s * axis that is nearest to `tree`; zero where `axis` is zero."""
+    (tree, power), (axis, axis_power) = in_safe_range(tree), in_safe_range(axis)
+    return safe_divide(vdot(tree, axis), vdot(axis, axis)) / power * axis_power
 
 
 def safe_divide(numerator: Scalar, denominator: jax.Array) -> jax.Array:
@@ -45,71 +159,48 @@ def safe_divide(numerator: Scalar, denominator: jax.Array) -> jax.Array:
     return jnp.where(is_zero, 0, numerator / jnp.where(is_zero, 1, denominator))
 
 
+def _product(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.real(x) * jnp.real(y) + jnp.imag(x) * jnp.imag(y) if _any_complex(x, y) else x * y
+
+
+def _any_complex(*arrays: jax.Array) -> bool:
+    return any(jnp.iscomplexobj(x) for x in arrays)
+
+
+def _sum(scalars: PyTree) -> jax.Array:
+    return jnp.sum(stack(scalars))
+
+
+def _root(squared: jax.Array) -> jax.Array:
+    """Return the square root, with gradient zero at zero."""
+    is_zero = squared == 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squared)))
+
+
+# --- sums ---------------------------------------------------------------------------------------
+
+
 def scale(tree: PyTree, factor: Scalar) -> PyTree:
     """Return `factor * tree`, leaf by leaf in float32 or wider."""
     return jax.tree.map(lambda x: factor * widen(x), tree)
 
 
 def add(params: PyTree, direction: PyTree, distance: Scalar = 1.0) -> PyTree:
-    """Return `params + distance * direction`, rounded once to the dtypes of `params`."""
-    return jax.tree.map(
-        lambda w, d: (widen(w) + distance * widen(d)).astype(jnp.result_type(w)),
-        params,
-        direction,
-    )
+    """Return `params + distance * direction`, rounded once to the dtypes of `params`.
+
+    A leaf at which `direction` is None is returned as it is.
+    """
+
+    def moved(w: jax.Array, d: jax.Array | None) -> jax.Array:
+        if d is None:
+            return w
+        return (widen(w) + distance * widen(d)).astype(jnp.result_type(w))
+
+    return jax.tree.map(moved, params, direction)
 
 
 def zeros_like(tree: PyTree) -> PyTree:
-    """Return zeros with the structure and shapes of `tree`, in float32 or wider."""
-    return jax.tree.map(lambda x: jnp.zeros_like(widen(x)), tree)
-
-
-def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
-    """Return the mask's booleans, one for each leaf of a tree with the structure of params."""
-    chosen = mask(params) if callable(mask) else True if mask is None else mask
-    try:
-        return jax.tree.broadcast(chosen, tree)
-    except ValueError as error:
-        raise ValueError(
-            f"mask must hold booleans in the structure of params, or of a prefix of it: {error}"
-        ) from error
-
-
-def is_key(x: Any) -> bool:
-    """Say whether `x` is a typed key, or an array of them."""
-    return jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
-
-
-def size(tree: PyTree) -> int:
-    """Return the number of scalars in a pytree."""
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTree:
-    """Return independent random numbers, float32 or wider, with the structure of `tree`.
-
-    One draw serves all leaves: a draw of its own for each would compile the generator once a leaf.
-
-    Args:
-      key: a typed key.
-      tree: the structure and shapes to follow.
-      distribution: "gaussian" for N(0, 1), "uniform" for U(0, 1).
-    """
-    samplers = {"gaussian": jax.random.normal, "uniform": jax.random.uniform}
-    if distribution not in samplers:
-        raise ValueError(f"distribution must be one of {sorted(samplers)}, got {distribution!r}.")
-    leaves, structure = jax.tree.flatten(tree)
-    if not leaves:
-        return tree
-    dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
-    numbers = samplers[distribution](key, (size(tree),), dtype)
-    parts = jnp.split(numbers, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    return structure.unflatten(
-        part.reshape(leaf.shape).astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        for part, leaf in zip(parts, leaves, strict=True)
+    """Return zeros with the structure, shapes and shardings of `tree`, in float32 or wider."""
+    return jax.tree.map(
+        lambda x: jnp.zeros_like(x, dtype=jnp.promote_types(jnp.result_type(x), jnp.float32)), tree
     )
-
-
-def normalise(tree: PyTree) -> PyTree:
-    """Return `tree` scaled to unit Euclidean norm over all leaves; a zero tree stays zero."""
-    return scale(tree, safe_divide(1.0, norm(tree)))

@@ -24,6 +24,8 @@ PACKAGE = ROOT / "sam_jax"
 FLOORS = {
     "typing": 0,
     "pytree": 0,
+    "draws": 0,
+    "known": 0,
     "version": 0,
     "optim": 1,
     "metrics": 1,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sam_jax import pytree
+from sam_jax import draws, pytree
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
@@ -108,10 +108,10 @@ def test_size_counts_scalars():
 def test_random_like_has_the_law_it_names(distribution, mean, variance):
     count = 20_000
     tree = {"a": jnp.zeros((count // 2, 2), jnp.bfloat16), "b": jnp.zeros(count)}
-    draws = pytree.random_like(jax.random.key(0), tree, distribution)
-    assert jax.tree.structure(draws) == jax.tree.structure(tree)
-    assert draws["a"].shape == (count // 2, 2) and draws["a"].dtype == jnp.float32
-    x, y = np.asarray(draws["a"]).ravel(), np.asarray(draws["b"])
+    numbers = draws.random_like(jax.random.key(0), tree, distribution)
+    assert jax.tree.structure(numbers) == jax.tree.structure(tree)
+    assert numbers["a"].shape == (count // 2, 2) and numbers["a"].dtype == jnp.float32
+    x, y = np.asarray(numbers["a"]).ravel(), np.asarray(numbers["b"])
     for z in (x, y):
         assert abs(z.mean() - mean) < 5 * (variance / count) ** 0.5
         # Var of the sample variance is below 2 variance^2 / count for both laws.
@@ -122,7 +122,7 @@ def test_random_like_has_the_law_it_names(distribution, mean, variance):
 
 def test_random_like_names_the_distributions_it_knows():
     with pytest.raises(ValueError, match="gaussian.*uniform.*'cauchy'"):
-        pytree.random_like(jax.random.key(0), jnp.zeros(3), "cauchy")
+        draws.random_like(jax.random.key(0), jnp.zeros(3), "cauchy")
 
 
 @hypothesis.settings(deadline=None, max_examples=20)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sam_jax.draws import random_like
 from sam_jax.metrics import balls
 from sam_jax.metrics.checks import (
     check_batches,
@@ -22,7 +23,7 @@ from sam_jax.metrics.evaluation import (
     standard_error,
     widen_all,
 )
-from sam_jax.pytree import normalise, random_like
+from sam_jax.pytree import normalise
 from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree, Scalar
 
 DISTRIBUTIONS = ("sphere", "gaussian", "adaptive_gaussian")

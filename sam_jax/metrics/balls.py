@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sam_jax.draws import random_like
 from sam_jax.metrics.checks import check_mask
-from sam_jax.pytree import norm, normalise, random_like, safe_divide, scale, stack, widen
+from sam_jax.pytree import norm, normalise, safe_divide, scale, stack, widen
 from sam_jax.typing import Gradients, Key, Mask, Params, PyTree, Scalar
 
 NORMS = ("l2", "linf")

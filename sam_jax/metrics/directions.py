@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sam_jax.draws import random_like
 from sam_jax.metrics.checks import (
     check_count,
     check_direction,
@@ -22,7 +23,7 @@ from sam_jax.metrics.normalisation import (
     check_weights_give_length,
     normalise_direction,
 )
-from sam_jax.pytree import normalise, random_like, widen
+from sam_jax.pytree import normalise, widen
 from sam_jax.typing import Key, LossFn, Params, PyTree
 
 # A law's place in this list is part of its random numbers: append, never reorder.

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.pytree import normalise, random_like
+from sam_jax.draws import random_like
+from sam_jax.pytree import normalise
 from sam_jax.typing import Key
 
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sam_jax.draws import random_like
 from sam_jax.metrics.checks import check_count, check_distribution, check_key, check_products
 from sam_jax.metrics.evaluation import full_precision, standard_error
 from sam_jax.metrics.hessian import hessian_operator
-from sam_jax.pytree import random_like, vdot
+from sam_jax.pytree import vdot
 from sam_jax.typing import Batch, Key, LossFn, Mask, Params
 
 DISTRIBUTIONS = ("rademacher", "gaussian")

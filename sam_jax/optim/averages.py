@@ -59,7 +59,8 @@ def swa(start: int = 0, every: int = 1) -> optax.GradientTransformationExtraArgs
     Generalization", algorithm 1; timgaripov/swa.
     """
     checks.check_not_negative("start", start)
-    if not isinstance(every, jax.core.Tracer) and not every >= 1:
+    number = checks.known_number("every", every)
+    if number is not None and not number >= 1:
         raise ValueError(f"every must be at least 1, got {every}.")
 
     def is_due(state: AverageState) -> jax.Array:
@@ -103,9 +104,7 @@ def weight_ema(decay: ScalarOrSchedule = 0.999) -> optax.GradientTransformationE
 
     Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run.
     """
-    checks.check_not_negative("decay", decay)
-    if not callable(decay) and not isinstance(decay, jax.core.Tracer) and decay > 1:
-        raise ValueError(f"decay must lie in [0, 1], got {decay}.")
+    checks.check_fraction("decay", decay)
 
     def blend(state: AverageState, average: jax.Array, w: jax.Array) -> jax.Array:
         return average + (1 - value_at(decay, state.count)) * (w - average)
@@ -122,7 +121,8 @@ def averaged_params(state: PyTree, params: Params) -> Params:
       params: the current parameters, for the dtypes; they are returned while nothing is averaged.
 
     Returns:
-      The average in the structure and the dtypes of `params`; see `swa` for an example.
+      The average in the structure and the dtypes of `params`, with leaves that are no parameters as
+      they are; see `swa` for an example.
 
     Raises:
       ValueError: the state holds no average, or several.
@@ -145,7 +145,8 @@ def averaged_params(state: PyTree, params: Params) -> Params:
         is_averaged = jnp.expand_dims(kept.averaged > 0, range(kept.averaged.ndim, average.ndim))
         return jnp.where(is_averaged, average.astype(w.dtype), w)
 
-    return jax.tree.map(pick, kept.average, params)
+    parameters, others = pytree.partition(params)
+    return pytree.merge(jax.tree.map(pick, kept.average, parameters), others)
 
 
 def _averaging(
@@ -161,7 +162,7 @@ def _averaging(
 
     def init(params: Params) -> AverageState:
         # No array twice, nor the parameters themselves: a step may donate both.
-        zeros = pytree.zeros_like(params)
+        zeros = pytree.zeros_like(pytree.partition(params)[0])
         return AverageState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zeros)
 
     def update(
@@ -172,6 +173,8 @@ def _averaging(
                 "An average of the parameters needs them: call tx.update(grads, state, params)."
             )
         due, is_first = is_due(state), state.averaged == 0
+        parameters, _ = pytree.partition(params)
+        moves = jax.tree.map(lambda w, u: u if pytree.is_parameter(w) else None, params, updates)
 
         def average(old: jax.Array, w: jax.Array) -> jax.Array:
             w = pytree.widen(w)
@@ -181,7 +184,7 @@ def _averaging(
         new = AverageState(
             optax.safe_increment(state.count),
             jnp.where(due, optax.safe_increment(state.averaged), state.averaged),
-            jax.tree.map(average, state.average, optax.apply_updates(params, updates)),
+            jax.tree.map(average, state.average, optax.apply_updates(parameters, moves)),
         )
         return updates, new
 

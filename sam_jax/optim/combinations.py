@@ -21,8 +21,7 @@ def orthogonal_component(tree: PyTree, axis: PyTree) -> PyTree:
 
     A zero `axis` has no component to remove.
     """
-    slope = pytree.safe_divide(pytree.vdot(tree, axis), pytree.vdot(axis, axis))
-    return pytree.add(tree, axis, -slope)
+    return pytree.add(tree, axis, -pytree.slope(tree, axis))
 
 
 def without_orthogonal_component(alpha: Scalar) -> Combination:

@@ -160,7 +160,7 @@ def on_large_gradients(threshold: ScalarOrSchedule, decay: Scalar) -> Schedule:
     checks.check_fraction("decay", decay)
 
     def init(params: Params) -> GradientNormState:
-        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+        dtype = pytree.real_dtype(params)
         # Arrays of their own: a step that donates its state cannot donate one array twice.
         mean, variance = jnp.zeros((), dtype), jnp.zeros((), dtype)
         return GradientNormState(jnp.zeros((), jnp.int32), mean, variance)
@@ -191,9 +191,8 @@ def is_multiple(count: jax.Array, k: Scalar) -> jax.Array:
 
 def check_steps(name: str, value: Any, least: int) -> None:
     """Raise unless `value` is a whole number from `least` on; traced values pass."""
-    if isinstance(value, jax.core.Tracer):
-        return
-    if callable(value) or value != int(value) or value < least:
+    number = checks.known_number(name, value)
+    if callable(value) or (number is not None and (number % 1 or number < least)):
         raise ValueError(f"{name} must be a whole number of steps from {least} on, got {value!r}.")
 
 

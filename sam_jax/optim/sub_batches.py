@@ -135,7 +135,7 @@ def m_sam(
         result, new_state = _RUN[strategy](one, parts | {"batch": batch}, count, local_state)
         return devices.mean_over_devices(result, axis_name), devices.agreed(new_state, axis_name)
 
-    return SharpnessAwareTransformation(inner.init, gradient)
+    return SharpnessAwareTransformation(inner.init, gradient, sees_all_leaves=inner.sees_all_leaves)
 
 
 def _run_vmap(

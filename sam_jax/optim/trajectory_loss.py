@@ -79,7 +79,6 @@ def gradient_with_term(
             "grad_fn(params, term=None) with the gradient of loss + term(logits) where term is "
             f"given; calling it so raised: {error}."
         ) from error
-    checks.check_gradients(gradient, params)
     return gradient, aux
 
 
@@ -101,6 +100,6 @@ def logits_at(method: str, logits_fn: Any, params: Params) -> jax.Array:
 
 def check_temperature(tau: Any) -> None:
     """Raise unless `tau` is a positive number; traced values pass."""
-    checks.check_not_negative("tau", tau)
-    if callable(tau) or (not isinstance(tau, jax.core.Tracer) and tau == 0):
+    checks.check_positive("tau", tau)
+    if callable(tau):
         raise ValueError(f"tau must be a positive number, got {tau!r}.")

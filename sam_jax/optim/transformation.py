@@ -3,13 +3,19 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import optax
 
+from sam_jax import pytree
 from sam_jax.optim import checks
 from sam_jax.typing import Gradients, Params, PyTree
 
 # params -> (gradients, auxiliary); with m-SAM (params, batch) -> (gradients, auxiliary)
 AuxiliaryGradFn = Callable[..., tuple[Gradients, Any]]
+# Extra arguments that are functions of the parameters (and of the batch, with m-SAM), as grad_fn
+# is; methods that need more than gradients ask for them.
+PARAMETER_FUNCTIONS = ("losses_fn", "logits_fn")
 
 
 class SharpnessAwareGradient(NamedTuple):
@@ -29,23 +35,36 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
     is the `(gradients, auxiliary)` of the pass at `params` where the caller has made it already.
     `update` is that function with optax's calling convention.
 
+    A method sees the parameters alone, arrays of floating-point or complex numbers. All other
+    leaves, such as integers and keys, are None to it: they reach grad_fn as they are, and their
+    gradient is what grad_fn returned at w, or float0 where it was not asked.
+
     `memory` names what a method keeps of past gradients, "" where it keeps nothing: with a memory
     there is one step for the whole batch, and m-SAM cannot give every sub-batch its own.
-    `splits_batch` says that a method divides the batch that it is given.
+    `splits_batch` says that a method divides the batch that it is given. A method with
+    `sees_all_leaves` gets the leaves that are no parameters, too, for an optimiser inside it.
     """
 
     def __new__(
         cls,
         init: Callable[[Params], PyTree],
-        gradient: Callable[..., tuple[SharpnessAwareGradient, PyTree]],
+        gradient: Callable[..., tuple[SharpnessAwareGradient, PyTree]] | None = None,
         memory: str = "",
         splits_batch: bool = False,
+        sees_all_leaves: bool = False,
+        *,
+        update: Callable[..., tuple[Gradients, PyTree]] | None = None,
     ) -> "SharpnessAwareTransformation":
         """Build the optax pair from `init` and `gradient`."""
-        # jax.tree.map and copy rebuild a named tuple from its fields, which are init and update.
-        update = gradient if hasattr(gradient, "gradient") else _as_update(gradient)
-        if update is not gradient:
+        # jax.tree.map, copy and Keras rebuild a named tuple from its fields, init and update.
+        update = gradient if hasattr(gradient, "gradient") else update
+        if update is None:
+            if not sees_all_leaves:
+                init, gradient = _on_parameters(init, gradient)
+            init = _of_checked(init)
+            update = _as_update(gradient)
             update.memory, update.splits_batch = memory, splits_batch
+            update.sees_all_leaves = sees_all_leaves
         return super().__new__(cls, init, update)
 
     @property
@@ -62,6 +81,80 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
     def splits_batch(self) -> bool:
         """Whether the method divides the batch that it is given."""
         return self.update.splits_batch
+
+    @property
+    def sees_all_leaves(self) -> bool:
+        """Whether the method gets the leaves that are no parameters, too."""
+        return self.update.sees_all_leaves
+
+
+def _of_checked(init: Callable[[Params], PyTree]) -> Callable[[Params], PyTree]:
+    """Refuse parameters that no method can use before anything is made of them."""
+
+    def checked_init(params: Params) -> PyTree:
+        checks.check_params(params)
+        return init(params)
+
+    return checked_init
+
+
+def _on_parameters(
+    init: Callable[[Params], PyTree],
+    gradient: Callable[..., tuple[SharpnessAwareGradient, PyTree]],
+) -> tuple[Callable[[Params], PyTree], Callable[..., tuple[SharpnessAwareGradient, PyTree]]]:
+    """Keep all leaves that are no parameters away from a method."""
+
+    def init_of_parameters(params: Params) -> PyTree:
+        return init(pytree.partition(params)[0])
+
+    def gradient_of_parameters(
+        grad_fn: AuxiliaryGradFn,
+        params: Params,
+        state: PyTree,
+        *,
+        clean: tuple[Gradients, Any] | None = None,
+        **extra_args: Any,
+    ) -> tuple[SharpnessAwareGradient, PyTree]:
+        parameters, others = pytree.partition(params)
+
+        def inner_grad_fn(parameters: Params, *batch: Any, **keywords: Any) -> tuple:
+            gradients, aux = grad_fn(pytree.merge(parameters, others), *batch, **keywords)
+            return checks.gradients_of_parameters(gradients, params), aux
+
+        inner_clean = clean
+        if clean is not None:
+            inner_clean = checks.gradients_of_parameters(clean[0], params), clean[1]
+        functions = {
+            name: _at_all_leaves(extra_args[name], others)
+            for name in PARAMETER_FUNCTIONS
+            if extra_args.get(name) is not None
+        }
+        result, state = gradient(
+            inner_grad_fn, parameters, state, clean=inner_clean, **(extra_args | functions)
+        )
+        rest = _float0(others) if clean is None else _rest_of(clean[0], params)
+        return result._replace(gradient=pytree.merge(result.gradient, rest)), state
+
+    return init_of_parameters, gradient_of_parameters
+
+
+def _at_all_leaves(function: Callable[..., Any], others: PyTree) -> Callable[..., Any]:
+    """Let a function of all leaves be called with the parameters alone."""
+
+    def at_parameters(parameters: Params, *arguments: Any, **keywords: Any) -> Any:
+        return function(pytree.merge(parameters, others), *arguments, **keywords)
+
+    return at_parameters
+
+
+def _rest_of(gradients: Gradients, params: Params) -> PyTree:
+    """Return the gradients at the leaves that are no parameters, as they are; None elsewhere."""
+    return jax.tree.map(lambda w, g: None if pytree.is_parameter(w) else g, params, gradients)
+
+
+def _float0(others: PyTree) -> PyTree:
+    """Return what jax.grad returns for leaves that have no gradient."""
+    return jax.tree.map(lambda x: np.zeros(np.shape(x), jax.dtypes.float0), others)
 
 
 def _as_update(

@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from sam_jax import metrics
-from sam_jax.pytree import random_like
+from sam_jax.draws import random_like
 
 KEY = jax.random.key(7)
 ONES = np.ones((1, 4))

@@ -4,7 +4,7 @@ import minima
 import numpy as np
 import pytest
 
-from sam_jax import metrics, pytree
+from sam_jax import draws, metrics, pytree
 
 KEY = jax.random.key(0)
 
@@ -65,7 +65,7 @@ def test_directions_are_the_draws_of_their_keys_bit_for_bit(distribution):
 
     def draw(index):
         return pytree.normalise(
-            pytree.random_like(jax.random.fold_in(key, index), params, distribution)
+            draws.random_like(jax.random.fold_in(key, index), params, distribution)
         )
 
     expected = jax.lax.map(draw, jnp.arange(4))

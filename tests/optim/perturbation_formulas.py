@@ -10,7 +10,7 @@ import numpy as np
 import problems
 from numpy_problem import NAMES, flat, length, nested, numpy_gradient, perturbed_gradient
 
-from sam_jax import pytree
+from sam_jax import draws
 
 RHO, SEED = 0.2, 3
 SECOND = [name for name in NAMES if name.endswith("2")]
@@ -78,7 +78,7 @@ def masked_after_the_norm(w, g, step, sub_batch):
 
 def gaussian(w, g, step, sub_batch):
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), step), sub_batch)
-    return scaled(RHO, flat(pytree.random_like(key, nested(w))))
+    return scaled(RHO, flat(draws.random_like(key, nested(w))))
 
 
 def sphere(w, g, step, sub_batch):

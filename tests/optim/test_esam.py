@@ -25,7 +25,7 @@ from softmax_problem import (
     plus,
 )
 
-from sam_jax import optim, pytree
+from sam_jax import draws, optim, pytree
 from sam_jax.optim import perturbations
 
 RHO, BETA, GAMMA, SEED = 0.2, 0.6, 0.5, 3
@@ -42,7 +42,7 @@ def esam_reference(
         if granularity == "tensor":  # only the random numbers come from JAX
             u = dict(zip(NAMES, np.asarray(jax.random.uniform(key, (2,))), strict=True))
         else:
-            u = numpy_tree(pytree.random_like(key, jax.tree.map(jnp.asarray, w), "uniform"))
+            u = numpy_tree(draws.random_like(key, jax.tree.map(jnp.asarray, w), "uniform"))
         kept = {name: np.where(u[name] < beta, g[name], 0.0) for name in NAMES}
         if rho == 0 or not any(np.any(e) for e in kept.values()):
             return g  # the draw may leave every tensor where it is

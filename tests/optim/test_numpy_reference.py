@@ -18,7 +18,7 @@ from numpy_problem import (
     perturbed_gradient,
 )
 
-from sam_jax import optim, pytree
+from sam_jax import draws, optim
 
 RHO, ETA, SEED = 0.2, 0.05, 3
 
@@ -36,7 +36,7 @@ def asam_epsilon(w, g, step, sub_batch):
 def average_sam_epsilon(w, g, step, sub_batch):
     # Only the random numbers come from JAX, with a key for each update and sub-batch.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), step), sub_batch)
-    z = flat(pytree.random_like(key, nested(w)))
+    z = flat(draws.random_like(key, nested(w)))
     return {n: RHO * z[n] / length(z) for n in NAMES}
 
 

@@ -18,7 +18,7 @@ from numpy_problem import (
     numpy_trajectory,
 )
 
-from sam_jax import optim, pytree
+from sam_jax import draws, optim
 from sam_jax.optim import perturbations
 
 SEED, COPIES = 5, 3
@@ -45,7 +45,7 @@ def entry_norm(array):
 def random_numbers(w, step, index, distribution):
     # Only the random numbers come from JAX, with a key for each update and copy.
     one = jax.random.fold_in(jax.random.fold_in(key(), step), index)
-    return flat(pytree.random_like(one, nested(w), distribution))
+    return flat(draws.random_like(one, nested(w), distribution))
 
 
 def smooth_out_gradient(w, x, y, step, sub_batch, factor, copies=1, adaptive=False):
@@ -94,7 +94,7 @@ def entropy_gradient(w, x, y, step, sub_batch, factor, split=False):
     for i in range(LANGEVIN):
         part = slice(i * len(x) // LANGEVIN, (i + 1) * len(x) // LANGEVIN) if split else slice(None)
         g = numpy_gradient(point, x[part], y[part])
-        xi = flat(pytree.random_like(jax.random.fold_in(update_key, i), nested(w)))
+        xi = flat(draws.random_like(jax.random.fold_in(update_key, i), nested(w)))
         for n in NAMES:
             drift = g[n] - factor * SCOPE * (w[n] - point[n])
             point[n] = point[n] - STEP * drift + factor * STEP**0.5 * NOISE * xi[n]

@@ -189,7 +189,6 @@ def test_momentum_is_found_inside_other_states():
     assert_trees_close(*results)
 
 
-MASK = {"first": True, "second": False}
 BAD_ARGUMENTS = {
     "gamma": (
         lambda: optim.decoupled_wsam(optax.sgd(1.0), RATE, gamma=1.0),
@@ -201,9 +200,9 @@ BAD_ARGUMENTS = {
         lambda: optim.momentum_sam(optax.chain(optax.adam(RATE), optax.trace(0.9)), RHO),
         "the state holds 2",
     ),
-    "masked momentum": (
-        lambda: optim.momentum_sam(optax.masked(optax.sgd(RATE, momentum=0.9), MASK), RHO),
-        "momentum of all parameters.*itself the mask",
+    "flat momentum": (
+        lambda: optim.momentum_sam(optax.flatten(optax.sgd(RATE, momentum=0.9)), RHO),
+        "in the structure of the parameters.*optax.flatten",
     ),
 }
 
@@ -213,3 +212,55 @@ def test_a_bad_argument_says_what_to_do(name):
     make, message = BAD_ARGUMENTS[name]
     with pytest.raises(ValueError, match=message):
         make().init(problems.tanh_net().params)
+
+
+FREEZERS = {
+    "masked": lambda optimiser: optax.chain(
+        optimiser, optax.masked(optax.set_to_zero(), {"first": False, "second": True})
+    ),
+    "partition": lambda optimiser: optax.partition(
+        {"train": optimiser, "stay": optax.set_to_zero()}, {"first": "train", "second": "stay"}
+    ),
+    "freeze": lambda optimiser: optax.chain(
+        optimiser, optax.transforms.freeze({"first": False, "second": True})
+    ),
+}
+WRAPPERS = {
+    "decoupled_wsam": lambda optimiser: optim.decoupled_wsam(optimiser, RATE, RHO),
+    "momentum_sam": lambda optimiser: optim.momentum_sam(optimiser, RHO),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("freezer", FREEZERS)
+def test_what_the_optimiser_freezes_stays_frozen(freezer, wrapper):
+    problem = problems.tanh_net()
+    tx = WRAPPERS[wrapper](FREEZERS[freezer](optax.sgd(RATE, momentum=0.9)))
+    params, state = problem.params, tx.init(problem.params)
+    for _ in range(3):
+        result, state = update(tx, problem, state, params)
+        params = optax.apply_updates(params, result)
+    assert_trees_equal(params["second"], problem.params["second"])
+    pairs = jax.tree.map(
+        lambda a, b: jnp.max(jnp.abs(a - b)), params["first"], problem.params["first"]
+    )
+    for distance in jax.tree.leaves(pairs):
+        assert float(distance) > 1e-3
+
+
+def test_a_leaf_whose_gradient_is_zero_at_w_alone_is_not_frozen():
+    def loss_fn(w, batch):
+        del batch
+        return w["a"] ** 2 + w["a"] ** 2 * w["b"] ** 2 / 2 + w["b"] ** 3
+
+    params = {"a": jnp.float32(1.0), "b": jnp.float32(0.0)}
+    problem = problems.Problem(loss_fn, params, jnp.zeros((1, 1)))
+    tx = optim.decoupled_wsam(optax.sgd(RATE), RATE, rho=0.5, gamma=0.5)
+    state = tx.init(params)
+    grad_fn = problem.grad_fn
+    assert float(grad_fn(params)["b"]) == 0
+    # The gradient of b is not zero where a second perturbation has moved b, too.
+    shifted = lambda w: grad_fn({"a": w["a"], "b": w["b"] + (w["a"] - 1)})  # noqa: E731
+    result, _ = tx.update(shifted(params), state, params, grad_fn=shifted)
+    wanted = -RATE * float(shifted({"a": jnp.float32(1.5), "b": jnp.float32(0.0)})["b"])
+    assert float(result["b"]) == pytest.approx(wanted, rel=1e-6) and wanted != 0

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sam_jax import pytree
-from sam_jax.optim import checks, devices
+from sam_jax import draws, pytree
+from sam_jax.optim import checks
 from sam_jax.optim.passes import mean_over_passes
 from sam_jax.optim.perturbations import RandomState
 from sam_jax.optim.perturbations.common import advance, draw_key, init_random, value_at
@@ -82,8 +82,7 @@ def entropy_sgd(
     numbers = {"gamma": gamma, "step_size": step_size, "noise": noise, "alpha": alpha}
     for name, value in numbers.items():
         checks.check_not_negative(name, value)
-    if not isinstance(alpha, jax.core.Tracer) and alpha > 1:
-        raise ValueError(f"alpha is the weight of a mean, in [0, 1], got {alpha}.")
+    checks.check_fraction("alpha", alpha)
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive int, got {steps!r}.")
 
@@ -108,8 +107,7 @@ def entropy_sgd(
             x, mean = carry
             index, *part = inputs
             g, aux = grad_fn(pytree.add(params, x), *part)
-            checks.check_gradients(g, params)
-            xi = pytree.random_like(jax.random.fold_in(update_key, index), params)
+            xi = draws.random_like(jax.random.fold_in(update_key, index), params)
             new = jax.tree.map(
                 lambda x, g, xi: (
                     x - step_size * (pytree.widen(g) + scope * x) + step_size**0.5 * noise * xi
@@ -121,7 +119,7 @@ def entropy_sgd(
             mean = jax.tree.map(lambda m, x: (m + alpha * (x - m)).astype(m.dtype), mean, x)
             return (x, mean), aux
 
-        start = jax.tree.map(_zeros, params)
+        start = pytree.zeros_like(params)
         (_, mean), aux = jax.lax.scan(langevin_step, (start, start), (jnp.arange(steps), *parts))
         result = jax.tree.map(lambda m, w: (-scope * m).astype(w.dtype), mean, params)
         clean_aux = None if clean is None else clean[1]
@@ -141,10 +139,3 @@ def _split(batch: Batch, steps: int) -> Batch:
             f"axis, and choose steps among the divisors of its size; the shapes given are {shapes}."
         )
     return jax.tree.map(lambda x: x.reshape((steps, -1, *x.shape[1:])), batch)
-
-
-def _zeros(w: jax.Array) -> jax.Array:
-    """Return zeros like a parameter, float32 or wider, that vary over the devices as it does."""
-    zeros = jnp.zeros(w.shape, jnp.promote_types(w.dtype, jnp.float32))
-    axes = tuple(devices.varying_axes(jax.typeof(w)))
-    return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax import pytree
-from sam_jax.optim import checks, perturbations
+from sam_jax.optim import perturbations
 from sam_jax.optim.assembly import sharpness_aware
 from sam_jax.optim.perturbations import Granularity, Mask, RandomState
 from sam_jax.optim.transformation import (
@@ -105,7 +105,6 @@ def esam(
         examples = _check_data(batch, losses_fn)
         clean = _gradient_on(grad_fn, params, batch) if clean is None else clean
         clean_gradient, clean_aux = clean
-        checks.check_gradients(clean_gradient, params)
         epsilon, state = perturbation.update(clean_gradient, state, params, **extra_args)
         perturbed = pytree.add(params, epsilon)
         if losses_from is not None and clean_aux is not None:
@@ -117,7 +116,6 @@ def esam(
         chosen = _largest(rises, max(1, round(gamma * examples)))
         sharpest = jax.tree.map(lambda x: jnp.asarray(x)[chosen], batch)
         new_gradient, perturbed_aux = _gradient_on(grad_fn, perturbed, sharpest)
-        checks.check_gradients(new_gradient, params)
         moves = jnp.any(pytree.stack(jax.tree.map(lambda e: jnp.any(e != 0), epsilon)))
         new_gradient = jax.tree.map(
             lambda new, g: jnp.where(moves, new, g.astype(new.dtype)), new_gradient, clean_gradient

@@ -100,10 +100,9 @@ def gsam_rho(
     Source: Zhuang et al. 2022, section 4.
     """
     checks.check_not_negative("rho_min", rho_min)
-    is_traced = isinstance(rho_min, jax.core.Tracer) or isinstance(rho_max, jax.core.Tracer)
-    if not is_traced and not rho_min <= rho_max:
+    if checks.is_above(rho_min, rho_max):
         raise ValueError(f"rho_min must not exceed rho_max, got {rho_min} and {rho_max}.")
-    if not learning_rate_min < learning_rate_max:
+    if checks.is_above(learning_rate_min, learning_rate_max, or_equal=True):
         raise ValueError(
             "learning_rate_min must be below learning_rate_max, got "
             f"{learning_rate_min} and {learning_rate_max}; with a constant learning rate give gsam "

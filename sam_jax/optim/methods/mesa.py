@@ -85,9 +85,7 @@ def mesa(
     """
     checks.check_not_negative("lmbda", lmbda)
     trajectory_loss.check_temperature(tau)
-    checks.check_not_negative("decay", decay)
-    if not isinstance(decay, jax.core.Tracer) and not decay < 1:
-        raise ValueError(f"decay must lie in [0, 1), got {decay}.")
+    checks.check_fraction("decay", decay, below_one=True)
     checks.check_not_negative("start", start)
 
     def init(params: Params) -> MesaState:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sam_jax import pytree
@@ -40,7 +41,8 @@ def momentum_sam(
     with v the momentum buffer before the step: the running sum of gradients of SGD, or the first
     moment of Adam. Its negative is the direction of descent, along which the optimiser has just
     moved and overshot, so the loss of the next batch tends to rise there. On the first step v and
-    epsilon are zero. The cost is one gradient: the clean gradient that update receives is not used,
+    epsilon are zero. A leaf of which the optimiser keeps no momentum, such as one that it freezes,
+    is not perturbed. The cost is one gradient: the clean gradient that update receives is not used,
     and under jit never computed. This is no link of a chain because it reads the optimiser's state.
 
     Args:
@@ -96,18 +98,20 @@ def momentum_sam(
         descent = pytree.normalise(select(_momentum(state.optimiser, params), params, mask))
         perturbed = pytree.add(params, descent, -value_at(rho, state.count))
         perturbed_gradient, perturbed_aux = grad_fn(perturbed)
-        checks.check_gradients(perturbed_gradient, params)
+        checks.gradients_of_parameters(perturbed_gradient, params)
         updates, optimiser_state = optimiser.update(
             perturbed_gradient, state.optimiser, params, **extra_args
         )
         new_state = MomentumSamState(optax.safe_increment(state.count), optimiser_state)
         return SharpnessAwareGradient(updates, None, perturbed_aux), new_state
 
-    return SharpnessAwareTransformation(init, gradient, memory="the optimiser's momentum")
+    return SharpnessAwareTransformation(
+        init, gradient, memory="the optimiser's momentum", sees_all_leaves=True
+    )
 
 
 def _momentum(optimiser_state: PyTree, params: Params) -> PyTree:
-    """Return the one momentum buffer in the state of an optimiser."""
+    """Return the one momentum buffer in the state of an optimiser, None where it keeps none."""
 
     def is_buffer(node: Any) -> bool:
         return isinstance(node, tuple(BUFFERS))
@@ -120,10 +124,14 @@ def _momentum(optimiser_state: PyTree, params: Params) -> PyTree:
             "optax.sgd(learning_rate, momentum=0.9) or the first moment of optax.adam and its "
             f"kin, but the state holds {len(buffers)}."
         )
-    if jax.tree.structure(buffers[0]) != jax.tree.structure(params):
+    # optax puts one MaskedNode in the place of a whole subtree.
+    momentum = jax.tree.broadcast(buffers[0], params, is_leaf=checks.is_masked)
+    fits = jax.tree.map(
+        lambda w, v: checks.is_masked(v) or np.shape(v) == np.shape(w), params, momentum
+    )
+    if not all(jax.tree.leaves(fits)):
         raise ValueError(
-            "momentum_sam needs a momentum of all parameters, but the optimiser keeps it for some "
-            "of them only, as inside optax.masked. To perturb only some leaves give momentum_sam "
-            "itself the mask."
+            "momentum_sam needs a momentum in the structure of the parameters, but the optimiser "
+            f"keeps {jax.tree.structure(buffers[0])}, as inside optax.flatten."
         )
-    return buffers[0]
+    return jax.tree.map(lambda _, v: v if pytree.is_parameter(v) else None, params, momentum)

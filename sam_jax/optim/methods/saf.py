@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sam_jax import pytree
 from sam_jax.optim import checks, devices, trajectory_loss
 from sam_jax.optim.perturbations.common import advance, value_at
 from sam_jax.optim.transformation import (
@@ -109,7 +110,7 @@ def saf(
     trajectory_loss.check_temperature(tau)
 
     def init(params: Params) -> SafState:
-        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+        dtype = pytree.real_dtype(params)
         return SafState(
             count=jnp.zeros((), jnp.int32),
             visits=jnp.zeros(examples, jnp.int32),

@@ -1,5 +1,6 @@
 """WSAM: the sharpness as a regulariser with a weight of its own, coupled or decoupled."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -85,7 +86,8 @@ def decoupled_wsam(
 
     The sharpness of this step alone enters, for it goes past the optimiser's moving averages. That
     is why this is no link of a chain: one link hands one gradient to the next, and here the
-    optimiser needs one and the update another. The cost is two gradients.
+    optimiser needs one and the update another. A leaf that the optimiser does not move, whatever
+    its gradient, stays. The cost is two gradients.
 
     Args:
       optimiser: from the clean gradient to an update, clipping and weight decay included.
@@ -137,18 +139,36 @@ def decoupled_wsam(
             grad_fn, params, state.perturbation, clean=clean, **extra_args
         )
         updates, optimiser_state = optimiser.update(clean[0], state.optimiser, params, **extra_args)
-        sharpness = combinations.difference(clean[0], result.gradient)
+        # What the optimiser makes of the other gradient tells the leaves that it freezes.
+        probe, _ = optimiser.update(result.gradient, state.optimiser, params, **extra_args)
+        sharpness = combinations.difference(
+            *(checks.gradients_of_parameters(g, params) for g in (clean[0], result.gradient))
+        )
         factor = -value_at(learning_rate, state.count) * weight
+        added = jax.tree.map(_added_unless_frozen(factor), updates, probe, sharpness)
         count = optax.safe_increment(state.count)
         return (
-            result._replace(gradient=pytree.add(updates, sharpness, factor)),
+            result._replace(gradient=pytree.add(updates, added)),
             DecoupledState(count, perturbation_state, optimiser_state),
         )
 
-    return SharpnessAwareTransformation(init, gradient, memory="the optimiser's state")
+    return SharpnessAwareTransformation(
+        init, gradient, memory="the optimiser's state", sees_all_leaves=True
+    )
+
+
+def _added_unless_frozen(factor: Scalar) -> Callable[..., jax.Array]:
+    """Return what is added to the update of a leaf: nothing where both updates are zero."""
+
+    def added(update: jax.Array, probe: jax.Array, sharpness: jax.Array | None) -> jax.Array | None:
+        if sharpness is None:
+            return None
+        moves = jnp.any(update != 0) | jnp.any(probe != 0)
+        return jnp.where(moves, factor * sharpness, 0)
+
+    return added
 
 
 def _weight(gamma: Scalar) -> Scalar:
-    if not isinstance(gamma, jax.core.Tracer) and not 0 <= gamma < 1:
-        raise ValueError(f"gamma must lie in [0, 1), got {gamma}; 0.5 is SAM.")
+    checks.check_fraction("gamma", gamma, below_one=True)
     return gamma / (1 - gamma)

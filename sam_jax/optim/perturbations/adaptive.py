@@ -60,7 +60,7 @@ def adaptive_ascent(
         if last_name(path) == "bias":
             return jnp.ones_like(w)
         if rescaling == "filter" and w.ndim > 2:
-            return jnp.linalg.norm(w.reshape(-1, w.shape[-1]), axis=0) + eta
+            return pytree.norms(w, axis=range(w.ndim - 1)) + eta
         return jnp.abs(w) + eta
 
     def update(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_jax import pytree
+from sam_jax.known import known
 from sam_jax.optim import checks
 from sam_jax.optim.perturbations.common import (
     Mask,
@@ -56,20 +57,17 @@ def ascent(
 
 def _steepest_ascent(gradient: Gradients, norm_order: Scalar) -> PyTree:
     """Return the unit vector of the p-norm that has the largest product with the gradient."""
-    if not isinstance(norm_order, jax.core.Tracer) and norm_order == 2:
+    if known(norm_order) == 2:
         return pytree.normalise(gradient)
     # The direction does not depend on the gradient's scale: dividing by the largest entry first
     # keeps the powers below from overflowing or vanishing when p is close to one.
-    magnitudes = jax.tree.map(lambda g: jnp.abs(pytree.widen(g)), gradient)
-    largest = jnp.max(
-        pytree.stack(jax.tree.map(lambda a: jnp.max(a, initial=0), magnitudes)), initial=0
-    )
-    magnitudes = pytree.scale(magnitudes, pytree.safe_divide(1.0, largest))
+    gradient = pytree.scale(gradient, pytree.safe_divide(1.0, pytree.largest(gradient)))
+    magnitudes = jax.tree.map(jnp.abs, gradient)
     q = 1 / (1 - 1 / norm_order)  # also right for p = inf, where p / (p - 1) would be inf / inf
     power_sum = jnp.sum(pytree.stack(jax.tree.map(lambda a: jnp.sum(a**q), magnitudes)))
     length = power_sum ** (1 / norm_order)
     return jax.tree.map(
-        lambda g, a: jnp.sign(pytree.widen(g)) * a ** (q - 1) * pytree.safe_divide(1.0, length),
+        lambda g, a: jnp.sign(g) * a ** (q - 1) * pytree.safe_divide(1.0, length),
         gradient,
         magnitudes,
     )

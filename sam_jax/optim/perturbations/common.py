@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_jax import pytree
+from sam_jax.known import known
 from sam_jax.typing import Key, Mask, Params, PyTree, Scalar, ScalarOrSchedule
 
 
@@ -41,11 +42,28 @@ def value_at(schedule: ScalarOrSchedule, count: jax.Array) -> Scalar:
 
 
 def select(tree: PyTree, params: Params, mask: Mask) -> PyTree:
-    """Set to zero the leaves that the mask does not choose."""
-    if mask is None:
-        return tree
-    chosen = pytree.chosen_leaves(mask, params, tree)
-    return jax.tree.map(lambda keep, x: jnp.where(keep, x, jnp.zeros_like(x)), chosen, tree)
+    """Return None at the leaves that the mask does not choose.
+
+    An array of booleans chooses among the entries of a leaf; those that it leaves out are zero.
+
+    Raises:
+      ValueError: a chosen leaf is complex.
+    """
+    selected = jax.tree.map(_kept, pytree.chosen_leaves(mask, params, tree), tree)
+    for path, leaf in jax.tree.leaves_with_path(selected):
+        if jnp.iscomplexobj(leaf):
+            raise ValueError(
+                f"complex parameters are not perturbed: split {jax.tree_util.keystr(path)} in two "
+                "real arrays, or leave it out by mask."
+            )
+    return selected
+
+
+def _kept(keep: Any, x: jax.Array) -> jax.Array | None:
+    decision = known(keep)
+    if decision is not None and decision.ndim == 0:
+        return x if decision else None
+    return jnp.where(keep, x, jnp.zeros_like(x))
 
 
 def last_name(path: tuple) -> str:

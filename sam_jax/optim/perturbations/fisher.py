@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from sam_jax import pytree
@@ -47,7 +48,7 @@ def fisher_ascent(
 
     def shrink(x: jax.Array, g: jax.Array) -> jax.Array:
         """Multiply by the root of F^-1, that of the gradient g."""
-        return pytree.widen(x) * jax.lax.rsqrt(1 + eta * pytree.widen(g) ** 2)
+        return pytree.widen(x) / jnp.hypot(1.0, jnp.sqrt(eta) * pytree.widen(g))
 
     def update(
         gradient: Gradients, state: ScheduleState, params: Params = None, **_: Any

@@ -1,5 +1,6 @@
 """Ascent along directions that remember the gradients of past steps."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -77,7 +78,7 @@ def friendly_ascent(
         epsilon = pytree.scale(pytree.normalise(difference), value_at(rho, state.count))
         return epsilon, advance(new)
 
-    return optax.GradientTransformationExtraArgs(_init_average, update)
+    return optax.GradientTransformationExtraArgs(_init_average(mask), update)
 
 
 def averaged_ascent(
@@ -113,12 +114,17 @@ def averaged_ascent(
         epsilon = pytree.scale(pytree.normalise(new.average), value_at(rho, state.count))
         return epsilon, advance(new)
 
-    return optax.GradientTransformationExtraArgs(_init_average, update)
+    return optax.GradientTransformationExtraArgs(_init_average(mask), update)
 
 
-def _init_average(params: Params) -> MemoryState:
-    zeros = pytree.zeros_like(params)
-    return MemoryState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zeros)
+def _init_average(mask: Mask) -> Callable[[Params], MemoryState]:
+    """Return the init of a perturbation that averages the gradients of the chosen leaves."""
+
+    def init(params: Params) -> MemoryState:
+        zeros = pytree.zeros_like(select(params, params, mask))
+        return MemoryState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zeros)
+
+    return init
 
 
 def _take_in(state: MemoryState, gradient: Gradients, weight: Scalar) -> MemoryState:

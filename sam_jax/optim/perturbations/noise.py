@@ -3,10 +3,9 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from sam_jax import pytree
+from sam_jax import draws, pytree
 from sam_jax.optim import checks
 from sam_jax.optim.perturbations.common import (
     Mask,
@@ -59,12 +58,12 @@ def uniform_noise(
         **_: Any,
     ) -> tuple[PyTree, RandomState]:
         del gradient
-        draw = pytree.random_like(draw_key(state, sub_batch), params, "uniform")
+        chosen = select(params, params, mask)
+        draw = draws.random_like(draw_key(state, sub_batch), chosen, "uniform")
         noise = jax.tree.map(lambda u: 2 * u - 1, draw)
         if adaptive:
-            # The weights are selected, too, for zero times an infinite or NaN one would be NaN.
-            noise = jax.tree.map(_with_filter_norms_of, noise, select(params, params, mask))
-        noise = select(noise, params, mask)
+            noise = jax.tree.map(_with_filter_norms_of, noise, chosen)
+        noise = select(noise, params, mask)  # an array of booleans chooses entries
         return pytree.scale(noise, value_at(radius, state.count)), advance(state)
 
     return optax.GradientTransformationExtraArgs(init_random(key), update)
@@ -72,9 +71,5 @@ def uniform_noise(
 
 def _with_filter_norms_of(noise: jax.Array, w: jax.Array) -> jax.Array:
     """Scale each filter of the noise to the norm of the same filter of the weights."""
-    return noise * pytree.safe_divide(1.0, _filter_norms(noise)) * _filter_norms(pytree.widen(w))
-
-
-def _filter_norms(x: jax.Array) -> jax.Array:
-    axes = tuple(range(x.ndim - 1)) if x.ndim > 1 else ()
-    return jnp.sqrt(jnp.sum(x**2, axis=axes, keepdims=True))
+    axes = tuple(range(w.ndim - 1)) if w.ndim > 1 else ()
+    return noise * pytree.safe_divide(1.0, pytree.norms(noise, axes)) * pytree.norms(w, axes)

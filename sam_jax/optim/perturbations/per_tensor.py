@@ -66,7 +66,7 @@ def projected_ascent(
             moved = jax.tree.map(lambda d, g: d + learning_rate * pytree.widen(g), position, chosen)
             return jax.tree.map(lambda d: _project(d, radius), moved)
 
-        position = climb(jax.tree.map(lambda w: jnp.zeros((), jnp.float32), params), gradient)
+        position = climb(pytree.zeros_like(select(params, params, mask)), gradient)
         for _ in range(steps - 1):
             position = climb(position, grad_fn(pytree.add(params, position)))
         return position, advance(state)

@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from sam_jax import pytree
+from sam_jax import draws, pytree
 from sam_jax.optim import checks
 from sam_jax.optim.perturbations.common import (
     Mask,
@@ -83,7 +83,8 @@ def _random(
         **_: Any,
     ) -> tuple[PyTree, RandomState]:
         del gradient
-        z = select(pytree.random_like(draw_key(state, sub_batch), params), params, mask)
+        chosen = select(params, params, mask)
+        z = select(draws.random_like(draw_key(state, sub_batch), chosen), params, mask)
         return pytree.scale(rescale(z), value_at(rho, state.count)), advance(state)
 
     return optax.GradientTransformationExtraArgs(init_random(key), update)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_jax import pytree
+from sam_jax import draws, pytree
 from sam_jax.optim import checks
 from sam_jax.optim.perturbations.common import (
     Mask,
@@ -83,7 +83,7 @@ def _keep(epsilon: PyTree, numbers: PyTree, beta: Scalar) -> PyTree:
 
 
 def _uniform_a_parameter(key: Key, tree: PyTree) -> PyTree:
-    return pytree.random_like(key, tree, "uniform")
+    return draws.random_like(key, tree, "uniform")
 
 
 def _uniform_a_tensor(key: Key, tree: PyTree) -> PyTree:
@@ -95,8 +95,6 @@ _DRAW = {"parameter": _uniform_a_parameter, "tensor": _uniform_a_tensor}
 
 
 def _check_probability(beta: Any) -> None:
-    checks.check_not_negative("beta", beta)
-    if callable(beta) or isinstance(beta, jax.core.Tracer):
-        return
-    if not 0 < beta <= 1:
+    number = checks.known_number("beta", beta)
+    if number is not None and not 0 < number <= 1:
         raise ValueError(f"beta must lie in (0, 1], got {beta}: the part that is perturbed.")
