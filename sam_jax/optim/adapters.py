@@ -100,7 +100,7 @@ def apply_gradients(state: TrainState, grads: Gradients, **extra_args: Any) -> T
       >>> state = TrainState.create(apply_fn=None, params=params, tx=tx)
       >>> state = sam_jax.apply_gradients(state, grad_fn(state.params), grad_fn=grad_fn)
       >>> print(state.step, state.params["w"])
-      1 [ 0.5374606 -0.4481163]
+      1 [ 0.53746057 -0.4481163 ]
     """
     tx = state.tx
     bound = optax.GradientTransformation(tx.init, functools.partial(tx.update, **extra_args))

@@ -104,6 +104,7 @@ def weight_ema(decay: ScalarOrSchedule = 0.999) -> optax.GradientTransformationE
     Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run.
     """
     checks.check_not_negative("decay", decay)
+    checks.warn_of_rounded_decay("decay", decay)
     if not callable(decay) and not isinstance(decay, jax.core.Tracer) and decay > 1:
         raise ValueError(f"decay must lie in [0, 1], got {decay}.")
 

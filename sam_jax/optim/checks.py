@@ -1,8 +1,10 @@
 """Checks of what the user passes in, made once at the boundary of a transformation."""
 
+import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -36,6 +38,31 @@ def check_fraction(name: str, value: Any) -> None:
         return
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}.")
+
+
+def warn_of_rounded_decay(name: str, decay: Any) -> None:
+    """Warn where `decay` is 1 in its dtype, or, traced, would be for a common 0.999.
+
+    A Python number keeps its digits and says what the user meant.
+    """
+    dtype = getattr(decay, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        return
+    below_one = 1 - jnp.finfo(dtype).epsneg
+    if isinstance(decay, jax.core.Tracer):
+        if below_one > 0.999:
+            return
+        fault = f"is kept in {dtype}, where numbers above {below_one:.4g} become 1"
+    elif np.any(decay == 1):
+        fault = f"is 1 in {dtype}, whose next lower number is {below_one:.8g}"
+    else:
+        return
+    warnings.warn(
+        f"{name} {fault}, so that 1 - {name} is 0. optax.inject_hyperparams casts numbers to the "
+        "dtype of the parameters: give it hyperparam_dtype=jnp.float32, or name what stays fixed "
+        "in static_args.",
+        stacklevel=3,
+    )
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -86,6 +86,7 @@ def mesa(
     checks.check_not_negative("lmbda", lmbda)
     trajectory_loss.check_temperature(tau)
     checks.check_not_negative("decay", decay)
+    checks.warn_of_rounded_decay("decay", decay)
     if not isinstance(decay, jax.core.Tracer) and not decay < 1:
         raise ValueError(f"decay must lie in [0, 1), got {decay}.")
     checks.check_not_negative("start", start)

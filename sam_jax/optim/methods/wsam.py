@@ -149,6 +149,7 @@ def decoupled_wsam(
 
 
 def _weight(gamma: Scalar) -> Scalar:
+    checks.warn_of_rounded_decay("gamma", gamma)
     if not isinstance(gamma, jax.core.Tracer) and not 0 <= gamma < 1:
         raise ValueError(f"gamma must lie in [0, 1), got {gamma}; 0.5 is SAM.")
     return gamma / (1 - gamma)
