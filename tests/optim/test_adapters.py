@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import optax
 import problems
 import pytest
-from contract_runs import RHO, arguments, assert_trees_close, assert_trees_equal, state_at, update
+from contract_runs import (
+    RHO,
+    arguments,
+    assert_trees_close,
+    assert_trees_equal,
+    state_at,
+    trees_close,
+    update,
+)
 from contract_table import named, over
 from flax import nnx
 from flax.training.train_state import TrainState
@@ -180,6 +188,14 @@ def test_nnx_grad_inside_grad_fn_draws_a_second_mask():
     nnx.grad(loss_fn)(model, X, Y)
     nnx.grad(loss_fn)(model, X, Y)
     assert bool(jnp.any(loss_fn.masks[0] != loss_fn.masks[1]))
+    optimizer = nnx.Optimizer(model, optax.chain(sam_jax.sam(RHO), SGD), wrt=nnx.Param)
+    with pytest.raises(ValueError, match="grad_fn"):  # Param objects for pure arrays
+
+        def grad_fn(params):
+            nnx.update(model, params)
+            return nnx.grad(loss_fn)(model, X, Y)
+
+        optimizer.update(model, nnx.grad(loss_fn)(model, X, Y), grad_fn=grad_fn)
 
 
 def nnx_trajectory(tx, steps=3):
@@ -244,6 +260,24 @@ def test_the_parameters_of_an_nnx_filter_and_another_batch():
     whole = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grad_fn(params))])
     part = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(half)])
     assert jnp.max(jnp.abs(whole - part)) > 1e-3
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "scan"])
+def test_m_sam_of_an_nnx_model(strategy):
+    def loss_fn(model, batch):
+        return jnp.mean((model.second(jnp.tanh(model.first(batch["x"]))) - batch["y"]) ** 2)
+
+    batch, model = {"x": X, "y": Y}, Net()
+    _, grads, grad_fn = sam_jax.nnx_value_and_grad(loss_fn, model, batch)
+    params = nnx.as_pure(nnx.state(model, nnx.Param))
+
+    def m_sam(rho):
+        tx = sam_jax.m_sam(sam_jax.sam(rho), 8, strategy=strategy)
+        given = {"grad_fn": grad_fn, "batch": batch}
+        return tx.update(nnx.as_pure(grads), tx.init(params), params, **given)[0]
+
+    assert_trees_close(m_sam(0.0), nnx.as_pure(grads))  # the mean over sub-batches
+    assert not trees_close(m_sam(RHO), m_sam(0.0), 1e-2)
 
 
 def test_every_adapter_is_exported():

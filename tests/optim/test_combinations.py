@@ -83,10 +83,14 @@ DIRECTION_LINKS = {
 
 @pytest.mark.parametrize("name", DIRECTION_LINKS)
 def test_a_clip_before_the_method_is_lost(name):
-    # It changes the length of the clean gradient, of which SAM takes the direction alone. The
-    # same holds where a trainer clips before it calls tx.update.
-    before, _ = run(optax.chain(DIRECTION_LINKS[name], sam(), SGD))
-    assert_trees_close(before, run(optax.chain(sam(), SGD))[0])
+    # It changes the length of the clean gradient, of which SAM takes the direction alone.
+    link, tx = DIRECTION_LINKS[name], optax.chain(sam(), SGD)
+    before, _ = run(optax.chain(link, tx))
+    assert_trees_close(before, run(tx)[0])
+    # The same where a trainer clips before it calls tx.update.
+    clipped, _ = link.update(PROBLEM.grad_fn(PARAMS), link.init(PARAMS), PARAMS)
+    updates, _ = tx.update(clipped, tx.init(PARAMS), PARAMS, grad_fn=PROBLEM.grad_fn)
+    assert_trees_close(optax.apply_updates(PARAMS, updates), before)
     after, _ = run(optax.chain(sam(), DIRECTION_LINKS[name], SGD))
     assert not trees_close(after, before, 1e-3)
 

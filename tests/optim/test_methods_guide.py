@@ -94,4 +94,5 @@ def test_links_and_names_exist():
     methods = {row[0] for row in rows(section(TEXT, "Departures from released code"))}
     names = {name for cell in methods for name in re.findall(r"`(\w+)`", cell)}
     assert len(names) > 10 and [name for name in names if not hasattr(optim, name)] == []
-    assert "sam_jax/optim/README.md" in (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert "(sam_jax/optim/README.md)" in readme and "hyperparam_dtype=jnp.float32" in readme
