@@ -46,6 +46,7 @@ setup(
         "test": [
             "equinox",
             "hypothesis",
+            "keras",
             "matfree",
             "pytest",
             "pytest-xdist",

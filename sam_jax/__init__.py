@@ -5,6 +5,7 @@ from sam_jax.optim import SharpnessAwareGradient as SharpnessAwareGradient
 from sam_jax.optim import SharpnessAwareTransformation as SharpnessAwareTransformation
 from sam_jax.optim import ae_sam as ae_sam
 from sam_jax.optim import amp as amp
+from sam_jax.optim import apply_gradients as apply_gradients
 from sam_jax.optim import asam as asam
 from sam_jax.optim import average_sam as average_sam
 from sam_jax.optim import averaged_params as averaged_params
@@ -25,6 +26,7 @@ from sam_jax.optim import m_sam as m_sam
 from sam_jax.optim import mesa as mesa
 from sam_jax.optim import momentum_sam as momentum_sam
 from sam_jax.optim import multi_step_sam as multi_step_sam
+from sam_jax.optim import nnx_value_and_grad as nnx_value_and_grad
 from sam_jax.optim import norm_layers as norm_layers
 from sam_jax.optim import previous_batch_sam as previous_batch_sam
 from sam_jax.optim import saf as saf
@@ -37,6 +39,7 @@ from sam_jax.optim import stable_sam as stable_sam
 from sam_jax.optim import swa as swa
 from sam_jax.optim import unified_sam as unified_sam
 from sam_jax.optim import usam as usam
+from sam_jax.optim import value_and_grad as value_and_grad
 from sam_jax.optim import vasso as vasso
 from sam_jax.optim import weight_ema as weight_ema
 from sam_jax.optim import wsam as wsam

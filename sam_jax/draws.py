@@ -6,8 +6,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
 
+from sam_jax.shardings import explicit_sharding, placed_as
 from sam_jax.typing import Key, PyTree
 
 # Leaves of up to so many numbers, half a megabyte each, share one draw.
@@ -37,7 +37,7 @@ def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTre
     )
     for place, leaf in enumerate(leaves):
         if place not in numbers:
-            own_key, sharding = jax.random.fold_in(key, place), _explicit_sharding(leaf)
+            own_key, sharding = jax.random.fold_in(key, place), explicit_sharding(leaf)
             numbers[place] = sample(own_key, leaf.shape, _wide(leaf), out_sharding=sharding)
     return structure.unflatten(numbers[place] for place in range(len(leaves)))
 
@@ -56,21 +56,10 @@ def _one_draw(
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])
     parts = jnp.split(sample(key, (int(ends[-1]),), dtype), ends[:-1])
     return [
-        _placed_as(part.reshape(leaf.shape).astype(_wide(leaf)), leaf)
+        placed_as(part.reshape(leaf.shape).astype(_wide(leaf)), leaf)
         for part, leaf in zip(parts, leaves, strict=True)
     ]
 
 
 def _wide(leaf: jax.Array) -> jnp.dtype:
     return jnp.promote_types(leaf.dtype, jnp.float32)
-
-
-def _placed_as(x: jax.Array, like: jax.Array) -> jax.Array:
-    sharding = _explicit_sharding(like)
-    return x if sharding is None else jax.sharding.reshard(x, sharding)
-
-
-def _explicit_sharding(x: jax.Array) -> NamedSharding | None:
-    """Return the sharding that a type names, which it does on meshes with explicit axes."""
-    sharding = jax.typeof(x).sharding
-    return sharding if any(sharding.spec) else None

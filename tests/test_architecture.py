@@ -26,6 +26,7 @@ FLOORS = {
     "pytree": 0,
     "draws": 0,
     "known": 0,
+    "shardings": 0,
     "version": 0,
     "optim": 1,
     "metrics": 1,

@@ -67,10 +67,8 @@ def step_with_chain(state: State, batch: Batch) -> State:
     """Take one step with `tx=optax.chain(method, optimiser)`."""
     grad_fn = functools.partial(gradient_and_statistics, state=state, batch=batch)
     grads, batch_stats = grad_fn(state.params)
-    extra = {"grad_fn": lambda params: grad_fn(params)[0]}
-    updates, opt_state = state.tx.update(grads, state.opt_state, state.params, **extra)
-    params = optax.apply_updates(state.params, updates)
-    return state.replace(params=params, opt_state=opt_state, batch_stats=batch_stats)
+    state = sam_jax.apply_gradients(state, grads, grad_fn=lambda params: grad_fn(params)[0])
+    return state.replace(batch_stats=batch_stats)
 
 
 def create_states() -> tuple[State, State]:

@@ -8,7 +8,8 @@ Run `python -m experiments.examples.flax_nnx`. It prints
 
 nnx.split separates the parameters from the rest: running statistics and the counts of the random
 streams. Both passes merge the same rest, hence draw the same dropout mask, and the rest that the
-clean pass leaves is kept: statistics and counts advance once a step.
+clean pass leaves is kept: statistics and counts advance once a step. With nnx.Optimizer an adapter
+does the same on the model itself.
 """
 
 import functools
@@ -66,11 +67,12 @@ def step(
 @nnx.jit
 def step_in_place(model: Net, optimizer: nnx.Optimizer, batch: Batch) -> None:
     """Take one step with `nnx.Optimizer(model, optax.chain(method, optimiser), wrt=nnx.Param)`."""
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
-    grad_fn = functools.partial(gradient_and_rest, graph=graph, rest=rest, batch=batch)
-    grads, new_rest = grad_fn(params)
-    optimizer.update(model, grads, grad_fn=lambda params: grad_fn(params)[0])
-    nnx.update(model, new_rest)
+
+    def loss_fn(model: Net, batch: Batch) -> jax.Array:
+        return digits.cross_entropy(model(batch["image"]), batch)
+
+    _, grads, grad_fn = sam_jax.nnx_value_and_grad(loss_fn, model, batch)
+    optimizer.update(model, grads, grad_fn=grad_fn)
 
 
 def main() -> None:

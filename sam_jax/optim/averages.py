@@ -105,6 +105,7 @@ def weight_ema(decay: ScalarOrSchedule = 0.999) -> optax.GradientTransformationE
     Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run.
     """
     checks.check_fraction("decay", decay)
+    checks.warn_of_rounded_decay("decay", decay)
 
     def blend(state: AverageState, average: jax.Array, w: jax.Array) -> jax.Array:
         return average + (1 - value_at(decay, state.count)) * (w - average)

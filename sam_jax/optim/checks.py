@@ -1,5 +1,6 @@
 """Checks of what the user passes in, made once at the boundary of a transformation."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -42,6 +43,32 @@ def check_norm_order(norm_order: Any) -> None:
         raise ValueError(
             f"norm_order must lie in (1, inf], got {norm_order}; inf is the sign step."
         )
+
+
+def warn_of_rounded_decay(name: str, decay: Any) -> None:
+    """Warn where `decay` is 1 in its dtype, or, traced, would be for a common 0.999.
+
+    A Python number keeps its digits and says what the user meant.
+    """
+    dtype = getattr(decay, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        return
+    below_one = 1 - jnp.finfo(dtype).epsneg
+    number = known(decay)
+    if number is None:
+        if below_one > 0.999:
+            return
+        fault = f"is kept in {dtype}, where numbers above {below_one:.4g} become 1"
+    elif np.any(number == 1):
+        fault = f"is 1 in {dtype}, whose next lower number is {below_one:.8g}"
+    else:
+        return
+    warnings.warn(
+        f"{name} {fault}, so that 1 - {name} is 0. optax.inject_hyperparams casts numbers to the "
+        "dtype of the parameters: give it hyperparam_dtype=jnp.float32, or name what stays fixed "
+        "in static_args.",
+        stacklevel=3,
+    )
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -106,7 +133,9 @@ def check_update_arguments(updates: PyTree, params: PyTree, grad_fn: Any) -> Non
             "A sharpness-aware transformation evaluates the gradient a second time, at the "
             "perturbed parameters, and needs grad_fn: call "
             "tx.update(grads, state, params, grad_fn=grad_fn) with grad_fn: params -> gradients. "
-            "TrainState.apply_gradients of Flax hands none on: call state.tx.update instead."
+            "Where the trainer hands none on, as TrainState.apply_gradients of Flax, call "
+            "sam_jax.apply_gradients(state, grads, grad_fn=grad_fn), or take the method out of the "
+            "chain by sam_jax.value_and_grad."
         )
     if params is None:
         raise ValueError(

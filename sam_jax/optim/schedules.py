@@ -158,6 +158,7 @@ def on_large_gradients(threshold: ScalarOrSchedule, decay: Scalar) -> Schedule:
       ValueError: decay lies outside [0, 1].
     """
     checks.check_fraction("decay", decay)
+    checks.warn_of_rounded_decay("decay", decay)
 
     def init(params: Params) -> GradientNormState:
         dtype = pytree.real_dtype(params)

@@ -72,12 +72,13 @@ def test_prints_what_its_docstring_shows(name):
 def test_numbers_in_a_line():
     line = "  chain(sam, MultiSteps(sgd, 4)) and bfloat16 at rho 0.5: 1.25, 3e-05; m_sam(m=64) 0.0"
     assert NUMBER.findall(line) == ["4", "0.5", "1.25", "3e-05", "64", "0.0"]
-    assert len(SCRIPTS) == 9 and all(promised(name) for name in SCRIPTS)
+    assert len(SCRIPTS) == 10 and all(promised(name) for name in SCRIPTS)
 
 
 def test_printed_equalities():
     assert last_numbers("plain_pytree")[-1] == 0
     assert last_numbers("loss_scaling")[-2:] == [0, 0]
+    assert last_numbers("keras_model")[1:] == [0, 96]  # 8 epochs of 12 batches
     # Float32 rounding, which a training of 110 steps amplifies.
     assert last_numbers("flax_batchnorm")[-1] < 1e-3
     assert last_numbers("flax_nnx")[-1] < 1e-3

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sam_jax import pytree
+from sam_jax import pytree, shardings
 from sam_jax.optim import perturbations
 from sam_jax.optim.assembly import sharpness_aware
 from sam_jax.optim.perturbations import Granularity, Mask, RandomState
@@ -114,7 +114,7 @@ def esam(
         rises = losses_fn(perturbed, batch) - losses
         _check_rises(rises, examples)
         chosen = _largest(rises, max(1, round(gamma * examples)))
-        sharpest = jax.tree.map(lambda x: jnp.asarray(x)[chosen], batch)
+        sharpest = jax.tree.map(lambda x: shardings.taken(jnp.asarray(x), chosen), batch)
         new_gradient, perturbed_aux = _gradient_on(grad_fn, perturbed, sharpest)
         moves = jnp.any(pytree.stack(jax.tree.map(lambda e: jnp.any(e != 0), epsilon)))
         new_gradient = jax.tree.map(
@@ -139,7 +139,7 @@ def _gradient_on(grad_fn: AuxiliaryGradFn, params: Params, batch: Batch) -> tupl
 
 def _largest(rises: jax.Array, count: int) -> jax.Array:
     """Return the places of the `count` largest, in the order of the batch."""
-    _, places = jax.lax.top_k(rises, count)
+    _, places = jax.lax.top_k(shardings.gathered(rises), count)
     return jnp.sort(places)
 
 

@@ -85,6 +85,7 @@ def mesa(
     """
     checks.check_not_negative("lmbda", lmbda)
     trajectory_loss.check_temperature(tau)
+    checks.warn_of_rounded_decay("decay", decay)
     checks.check_fraction("decay", decay, below_one=True)
     checks.check_not_negative("start", start)
 

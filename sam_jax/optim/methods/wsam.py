@@ -170,5 +170,6 @@ def _added_unless_frozen(factor: Scalar) -> Callable[..., jax.Array]:
 
 
 def _weight(gamma: Scalar) -> Scalar:
+    checks.warn_of_rounded_decay("gamma", gamma)
     checks.check_fraction("gamma", gamma, below_one=True)
     return gamma / (1 - gamma)

@@ -63,6 +63,7 @@ def friendly_ascent(
     checks.check_not_negative("rho", rho)
     checks.check_not_negative("sigma", sigma)
     checks.check_fraction("lmbda", lmbda)
+    checks.warn_of_rounded_decay("lmbda", lmbda)
     checks.check_choice("order", order, ("paper", "code"))
 
     def update(
