@@ -68,7 +68,8 @@ def sharpness_aware(
       combination: from the clean and the perturbed gradient to the gradient that is descended
         along; None takes the perturbed one.
       schedule: the steps that make the pass at w + epsilon; None for all. On the others that pass
-        is not computed, also under jit, and the perturbation's state advances as on every step.
+        is not computed, nor any that the perturbation asks for: its state advances with the clean
+        gradient in place of them, and epsilon is zero.
       needs_clean_gradient: whether the perturbation, the combination or the schedule reads the
         gradient at w; where none does, the pass at w is never made. A schedule always does.
       memory: what the parts keep of past gradients, in words; see SharpnessAwareTransformation.
@@ -113,7 +114,7 @@ def sharpness_aware(
         checks.check_gradients(gradient, params)
         if combination is not None:
             gradient = combination(clean_gradient, gradient)
-        return SharpnessAwareGradient(gradient, clean_aux, perturbed_aux), state
+        return SharpnessAwareGradient(gradient, clean_aux, perturbed_aux, epsilon), state
 
     def gradient(
         grad_fn: AuxiliaryGradFn,
@@ -153,16 +154,18 @@ def sharpness_aware(
             return result, ScheduledState(optax.safe_increment(state.passes), kept, new)
 
         def without_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
-            # Of the perturbation's update only the new state is used; jit drops the rest.
-            _, new = perturbation.update(
+            # Of the perturbation's update only the new state is used; jit drops the rest. Where it
+            # asks for more gradients it gets the clean one, for this step makes no other pass.
+            unused, new = perturbation.update(
                 clean_gradient,
                 state.perturbation,
                 params,
-                grad_fn=_without_aux(grad_fn),
+                grad_fn=lambda *_, **__: clean_gradient,
                 **extra_args,
             )
             substitute = schedule.substitute(schedule_state, clean_gradient)
-            result = SharpnessAwareGradient(substitute, clean_aux, clean_aux)
+            epsilon = jax.tree.map(jnp.zeros_like, unused)
+            result = SharpnessAwareGradient(substitute, clean_aux, clean_aux, epsilon)
             return result, ScheduledState(state.passes, schedule_state, new)
 
         if not isinstance(makes_pass, jax.core.Tracer):  # outside jit: no need to compile both

@@ -47,6 +47,7 @@ LEFT_OUT = {
     },
     "a mask": {*AVERAGES, *TERMS, "entropy_sgd"},
     "passes": AVERAGES,
+    "an epsilon": {*AVERAGES, *TERMS, "smooth_out_copies", "entropy_sgd"},  # several points, or w
     "countable operations": {"smooth_out_copies", "entropy_sgd"},  # counts one round of a loop
     "the whole batch": {"esam"},  # every device would choose among its own examples
     "m_sam": {*AVERAGES, *MEMORY},
