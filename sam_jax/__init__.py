@@ -1,6 +1,8 @@
 """Sharpness-aware minimisation in JAX: optimisers, instruments and experiments."""
 
 from sam_jax import metrics as metrics
+from sam_jax.optim import Schedule as Schedule
+from sam_jax.optim import ScheduledState as ScheduledState
 from sam_jax.optim import SharpnessAwareGradient as SharpnessAwareGradient
 from sam_jax.optim import SharpnessAwareTransformation as SharpnessAwareTransformation
 from sam_jax.optim import ae_sam as ae_sam

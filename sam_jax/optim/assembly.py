@@ -37,16 +37,12 @@ class Schedule(NamedTuple):
 
 
 class ScheduledState(NamedTuple):
-    """The state of a schedule beside that of the perturbation."""
+    """The number of updates so far, and the states of the schedule and of the perturbation."""
 
+    count: jax.Array
     passes: jax.Array  # int32, how many steps so far made the pass at the perturbed parameters
     schedule: PyTree
     perturbation: PyTree
-
-    @property
-    def count(self) -> jax.Array:
-        """The number of updates so far."""
-        return self.perturbation.count
 
 
 def sharpness_aware(
@@ -138,6 +134,7 @@ def sharpness_aware(
         clean = make_clean_pass(grad_fn, params, clean)
         clean_gradient, clean_aux = clean
         makes_pass, schedule_state = schedule.decide(state.schedule, clean_gradient)
+        count = optax.safe_increment(state.count)
 
         def with_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
             result, new = make_perturbed_pass(
@@ -151,7 +148,7 @@ def sharpness_aware(
                 )
             )
             kept = schedule.remember(schedule_state, clean_gradient, result.gradient)
-            return result, ScheduledState(optax.safe_increment(state.passes), kept, new)
+            return result, ScheduledState(count, optax.safe_increment(state.passes), kept, new)
 
         def without_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
             # Of the perturbation's update only the new state is used; jit drops the rest. Where it
@@ -166,15 +163,16 @@ def sharpness_aware(
             substitute = schedule.substitute(schedule_state, clean_gradient)
             epsilon = jax.tree.map(jnp.zeros_like, unused)
             result = SharpnessAwareGradient(substitute, clean_aux, clean_aux, epsilon)
-            return result, ScheduledState(state.passes, schedule_state, new)
+            return result, ScheduledState(count, state.passes, schedule_state, new)
 
         if not isinstance(makes_pass, jax.core.Tracer):  # outside jit: no need to compile both
             return with_pass() if makes_pass else without_pass()
         return jax.lax.cond(makes_pass, with_pass, without_pass)
 
     def init(params: Params) -> ScheduledState:
-        passes = jnp.zeros((), jnp.int32)
-        return ScheduledState(passes, schedule.init(params), perturbation.init(params))
+        # Arrays of their own: a step that donates its state cannot donate one array twice.
+        count, passes = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return ScheduledState(count, passes, schedule.init(params), perturbation.init(params))
 
     if schedule is None:
         return SharpnessAwareTransformation(perturbation.init, gradient, memory)
