@@ -22,6 +22,7 @@ from sam_jax.optim import gsam_rho as gsam_rho
 from sam_jax.optim import interval_sam as interval_sam
 from sam_jax.optim import late_phase_sam as late_phase_sam
 from sam_jax.optim import layer_sam as layer_sam
+from sam_jax.optim import leaves_where as leaves_where
 from sam_jax.optim import looksam as looksam
 from sam_jax.optim import m_sam as m_sam
 from sam_jax.optim import mesa as mesa

@@ -13,6 +13,7 @@ from sam_jax.optim import methods
 PARTS = {
     "averaged_params",  # reads a state
     "gsam_rho",  # a schedule
+    "leaves_where",  # a mask
     "norm_layers",  # a mask
     "sharpness_aware",  # the assembly of all of them
     "m_sam",  # runs in CASES and in test_m_sam.py
