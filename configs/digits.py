@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # entropy_sgd, extrap_sgd.
     config.method.name = "sam"
     config.method.rho = 0.05  # radius of the perturbation; each method's scale is in its docstring
-    config.method.norm_order = 2.0  # sam, previous_batch_sam: p of the p-norm
+    config.method.norm_order = 2.0  # sam, asam, previous_batch_sam: p of the p-norm
     config.method.eta = 0.01  # asam: added to |w|
     config.method.m = 0  # examples that share a perturbation; 0: the batch of one device
     config.method.strategy = "scan"  # how sub-batches run: scan (less memory) or vmap
@@ -142,7 +142,8 @@ def method_options(config: ml_collections.ConfigDict) -> None:
         "unified_sam": {"lmbda": 0.5},  # 0: unnormalised, 1: normalised
         "average_sam": {"distribution": "sphere"},  # or gaussian: rho is then per weight
         "multi_step_sam": {"steps": 2},
-        "asam": {"rescaling": "element"},  # or filter
+        # or filter, layer; or all
+        "asam": {"rescaling": "element", "rescaled": "not_biases"},
         # rho falls with the learning rate, from method.rho to rho_min
         "gsam": {"alpha": 0.4, "rho_min": 0.0},
         "fisher_sam": {"eta": 1.0},

@@ -1,6 +1,8 @@
 """Sharpness-aware minimisation in JAX: optimisers, instruments and experiments."""
 
 from sam_jax import metrics as metrics
+from sam_jax.optim import Schedule as Schedule
+from sam_jax.optim import ScheduledState as ScheduledState
 from sam_jax.optim import SharpnessAwareGradient as SharpnessAwareGradient
 from sam_jax.optim import SharpnessAwareTransformation as SharpnessAwareTransformation
 from sam_jax.optim import ae_sam as ae_sam
@@ -21,6 +23,7 @@ from sam_jax.optim import gsam_rho as gsam_rho
 from sam_jax.optim import interval_sam as interval_sam
 from sam_jax.optim import late_phase_sam as late_phase_sam
 from sam_jax.optim import layer_sam as layer_sam
+from sam_jax.optim import leaves_where as leaves_where
 from sam_jax.optim import looksam as looksam
 from sam_jax.optim import m_sam as m_sam
 from sam_jax.optim import mesa as mesa

@@ -36,16 +36,12 @@ class Schedule(NamedTuple):
 
 
 class ScheduledState(NamedTuple):
-    """The state of a schedule beside that of the perturbation."""
+    """The number of updates so far, and the states of the schedule and of the perturbation."""
 
+    count: jax.Array
     passes: jax.Array  # int32, how many steps so far made the pass at the perturbed parameters
     schedule: PyTree
     perturbation: PyTree
-
-    @property
-    def count(self) -> jax.Array:
-        """The number of updates so far."""
-        return self.perturbation.count
 
 
 def sharpness_aware(
@@ -67,7 +63,8 @@ def sharpness_aware(
       combination: from the clean and the perturbed gradient to the gradient that is descended
         along; None takes the perturbed one.
       schedule: the steps that make the pass at w + epsilon; None for all. On the others that pass
-        is not computed, also under jit, and the perturbation's state advances as on every step.
+        is not computed, nor any that the perturbation asks for: its state advances with the clean
+        gradient in place of them, and epsilon is zero.
       needs_clean_gradient: whether the perturbation, the combination or the schedule reads the
         gradient at w; where none does, the pass at w is never made. A schedule always does.
       memory: what the parts keep of past gradients, in words; see SharpnessAwareTransformation.
@@ -109,7 +106,7 @@ def sharpness_aware(
         gradient, perturbed_aux = grad_fn(pytree.add(params, epsilon))
         if combination is not None:
             gradient = combination(clean_gradient, gradient)
-        return SharpnessAwareGradient(gradient, clean_aux, perturbed_aux), state
+        return SharpnessAwareGradient(gradient, clean_aux, perturbed_aux, epsilon), state
 
     def gradient(
         grad_fn: AuxiliaryGradFn,
@@ -133,6 +130,7 @@ def sharpness_aware(
         clean = make_clean_pass(grad_fn, params, clean)
         clean_gradient, clean_aux = clean
         makes_pass, schedule_state = schedule.decide(state.schedule, clean_gradient)
+        count = optax.safe_increment(state.count)
 
         def with_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
             result, new = make_perturbed_pass(
@@ -146,28 +144,31 @@ def sharpness_aware(
                 )
             )
             kept = schedule.remember(schedule_state, clean_gradient, result.gradient)
-            return result, ScheduledState(optax.safe_increment(state.passes), kept, new)
+            return result, ScheduledState(count, optax.safe_increment(state.passes), kept, new)
 
         def without_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
-            # Of the perturbation's update only the new state is used; jit drops the rest.
-            _, new = perturbation.update(
+            # Of the perturbation's update only the new state is used; jit drops the rest. Where it
+            # asks for more gradients it gets the clean one, for this step makes no other pass.
+            unused, new = perturbation.update(
                 clean_gradient,
                 state.perturbation,
                 params,
-                grad_fn=_without_aux(grad_fn),
+                grad_fn=lambda *_, **__: clean_gradient,
                 **extra_args,
             )
             substitute = schedule.substitute(schedule_state, clean_gradient)
-            result = SharpnessAwareGradient(substitute, clean_aux, clean_aux)
-            return result, ScheduledState(state.passes, schedule_state, new)
+            epsilon = jax.tree.map(jnp.zeros_like, unused)
+            result = SharpnessAwareGradient(substitute, clean_aux, clean_aux, epsilon)
+            return result, ScheduledState(count, state.passes, schedule_state, new)
 
         if not isinstance(makes_pass, jax.core.Tracer):  # outside jit: no need to compile both
             return with_pass() if makes_pass else without_pass()
         return jax.lax.cond(makes_pass, with_pass, without_pass)
 
     def init(params: Params) -> ScheduledState:
-        passes = jnp.zeros((), jnp.int32)
-        return ScheduledState(passes, schedule.init(params), perturbation.init(params))
+        # Arrays of their own: a step that donates its state cannot donate one array twice.
+        count, passes = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return ScheduledState(count, passes, schedule.init(params), perturbation.init(params))
 
     if schedule is None:
         return SharpnessAwareTransformation(perturbation.init, gradient, memory)

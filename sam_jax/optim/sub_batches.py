@@ -123,13 +123,14 @@ def m_sam(
                 for name in BATCH_FUNCTIONS
                 if name in extra_args
             }
-            return inner.gradient(
+            result, new_state = inner.gradient(
                 _with_default_batch(grad_fn, sub_batch),
                 local_params,
                 local_state,
                 sub_batch=first + index,
                 **(extra_args | functions | parts),
             )
+            return result._replace(epsilon=None), new_state  # there is no one epsilon
 
         parts = {name: extra_args[name] for name in BATCH_ARGUMENTS if name in extra_args}
         result, new_state = _RUN[strategy](one, parts | {"batch": batch}, count, local_state)

@@ -24,6 +24,9 @@ class SharpnessAwareGradient(NamedTuple):
     gradient: Gradients
     clean_aux: Any  # from the pass at w; None where the method makes no such pass
     perturbed_aux: Any  # from the pass at w + epsilon; where a step makes none, from that at w
+    # Float32 or wider, zero on a step without a perturbation. None where no one point is perturbed
+    # to: several noisy copies or inner steps, a term of the loss, the sub-batches of m_sam.
+    epsilon: Any = None
 
 
 class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):

@@ -112,7 +112,7 @@ METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] =
     "average_sam": lambda a: optim.average_sam(a.rho, a.key, **a.options),
     "multi_step_sam": lambda a: optim.multi_step_sam(a.rho, **a.options),
     "previous_batch_sam": lambda a: optim.previous_batch_sam(a.rho, a.norm_order),
-    "asam": lambda a: optim.asam(a.rho, a.eta, **a.options),
+    "asam": lambda a: optim.asam(a.rho, a.eta, norm_order=a.norm_order, **a.options),
     "gsam": _gsam,
     "fisher_sam": lambda a: optim.fisher_sam(a.rho, **a.options),
     "esam": _esam,

@@ -195,5 +195,13 @@ def trees_close(a, b, tolerance=1e-5):
     )
 
 
+def moved(points, params):
+    """Whether each leaf differs from that of params."""
+    return [
+        bool(jnp.any(p != w))
+        for p, w in zip(jax.tree.leaves(points), jax.tree.leaves(params), strict=True)
+    ]
+
+
 def all_finite(tree):
     return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(tree))

@@ -39,6 +39,7 @@ class Method(NamedTuple):
     evaluates: bool = True  # whether it calls grad_fn
     loops: bool = False  # whether its passes are rounds of a loop
     parts: bool = False  # whether it descends on a part of the batch
+    epsilon: bool = True  # whether its perturbed point is one, so that there is an epsilon
     m: int | None = None  # examples in a sub-batch; None outside m_sam
 
 
@@ -93,7 +94,8 @@ def entropy_sgd(gamma):
 
 UNUSED = {"needs_clean": False, "follows_gradient": False}  # the gradient at w
 ONE_PASS = {"cost": 1, **UNUSED}
-TERM = {"coefficient": "lmbda", "masks": False}  # no perturbation but a term of the loss
+# No perturbation but a term of the loss.
+TERM = {"coefficient": "lmbda", "masks": False, "epsilon": False}
 NO_PASS = {"cost": 1, "evaluates": False, "coefficient": None, "masks": False}
 L2 = p_norm(2)
 
@@ -147,6 +149,7 @@ METHODS = [
         drawing(optim.smooth_out, copies=2, adaptive=True),
         coefficient="radius",
         loops=True,
+        epsilon=False,
         **UNUSED,
     ),
     Method("awp", optim.awp, coefficient="gamma", length=layer_norm),
@@ -158,6 +161,7 @@ METHODS = [
         plain_at_zero=False,
         masks=False,
         loops=True,
+        epsilon=False,
         **UNUSED,
     ),
     Method(
@@ -200,6 +204,7 @@ APPLIES = {
     "zero at a zero gradient": lambda case: case.evaluates and case.follows_gradient,
     "a mask": lambda case: case.masks,
     "passes": lambda case: case.evaluates,
+    "an epsilon": lambda case: case.evaluates and case.epsilon and case.m is None,
     "countable operations": lambda case: not case.loops,
     "skipped passes": lambda case: case.skips is not None,
     "a skip that a constant state tells": lambda case: (

@@ -13,6 +13,7 @@ from numpy_problem import NAMES, flat, length, nested, numpy_gradient, perturbed
 from sam_jax import draws
 
 RHO, SEED = 0.2, 3
+KERNELS = [name for name in NAMES if name.startswith("kernel")]
 SECOND = [name for name in NAMES if name.endswith("2")]
 
 
@@ -54,18 +55,29 @@ def layer(w, g, step, sub_batch):
     return {n: RHO * norm(w[n]) * g[n] / norm(g[n]) for n in NAMES}
 
 
-def filter_asam(w, g, step, sub_batch, eta=0.05):
-    t = {n: np.ones_like(w[n]) if "bias" in n else np.abs(w[n]) + eta for n in NAMES}
-    columns = [np.sum(w["kernel1"][:, j] ** 2) ** 0.5 + eta for j in range(4)]
-    t["kernel1"] = np.tile(columns, (3, 1))
-    norm = length({n: t[n] * g[n] for n in NAMES})
-    return {n: RHO * t[n] ** 2 * g[n] / norm for n in NAMES}
+def weight_size(kind, w, eta=0.05):
+    """What T holds for one leaf."""
+    if kind == "element":
+        return np.abs(w) + eta
+    if kind == "layer":
+        return np.full_like(w, sum(entry**2 for entry in w.ravel()) ** 0.5 + eta)
+    if w.ndim < 2:  # of the kernels tests take the first for a convolution
+        return np.abs(w) + eta
+    return np.tile([np.sum(w[:, j] ** 2) ** 0.5 + eta for j in range(w.shape[1])], (len(w), 1))
 
 
-def element_asam(w, g, step, sub_batch, eta=0.05):
-    t = {n: np.ones_like(w[n]) if "bias" in n else np.abs(w[n]) + eta for n in NAMES}
-    norm = length({n: t[n] * g[n] for n in NAMES})
-    return {n: RHO * t[n] ** 2 * g[n] / norm for n in NAMES}
+def adaptive(w, g, step, sub_batch, rescaled=KERNELS, kind="element", eta=0.05, p=2.0):
+    """ASAM: T_w = 1 in the leaves that are not rescaled."""
+    kinds = {n: kind if kind != "filter" or n == "kernel1" else "element" for n in NAMES}
+    t = {
+        n: weight_size(kinds[n], w[n], eta) if n in rescaled else np.ones_like(w[n]) for n in NAMES
+    }
+    slopes = {n: t[n] * g[n] for n in NAMES}
+    q = 1 / (1 - 1 / p)
+    total = sum(np.sum(np.abs(slopes[n]) ** q) for n in NAMES) ** (1 / p)
+    return {
+        n: RHO * t[n] * np.sign(slopes[n]) * np.abs(slopes[n]) ** (q - 1) / total for n in NAMES
+    }
 
 
 def norm_layer_sam(w, g, step, sub_batch):

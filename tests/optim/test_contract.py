@@ -10,11 +10,13 @@ import pytest
 from contract_runs import (
     RHO,
     all_finite,
+    arguments,
     assert_trees_close,
     assert_trees_equal,
     compiled,
     counts,
     epsilon_length,
+    moved,
     other_batch,
     perturbed,
     plain_results,
@@ -22,9 +24,9 @@ from contract_runs import (
     trees_close,
     update,
 )
-from contract_table import CASES, METHODS, over
+from contract_table import APPLIES, CASES, METHODS, over
 
-from sam_jax import optim
+from sam_jax import optim, pytree
 
 
 class Constant(problems.Problem):
@@ -76,6 +78,32 @@ def test_epsilon_has_length_rho(case):
     # float32: w + epsilon is rounded at 6e-8 |w| per entry, and |w| is below 3.
     length = epsilon_length(case, case.make(RHO), problems.dense_net())
     assert length == pytest.approx(RHO, rel=3e-6)
+
+
+def result_of(tx, problem, state):
+    return tx.gradient(problem.aux_grad_fn, problem.params, state, **arguments(problem))[0]
+
+
+@jax.disable_jit()
+@over("an epsilon")
+def test_epsilon_is_what_was_added_to_the_parameters(case):
+    problem, tx = problems.dense_net(), case.make(RHO)
+    result = result_of(tx, problem, state_at(tx, problem, case.perturbs))
+    assert_trees_equal(pytree.add(problem.params, result.epsilon), result.perturbed_aux)
+    assert any(moved(result.perturbed_aux, problem.params))
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(result.epsilon))
+    if case.skips is not None:  # the same on a step without a pass, where nothing is added
+        result = result_of(tx, problem, state_at(tx, problem, case.skips))
+        assert_trees_equal(result.epsilon, jax.tree.map(jnp.zeros_like, result.epsilon))
+        assert_trees_equal(result.perturbed_aux, problem.params)
+
+
+@jax.disable_jit()
+@over("passes")
+def test_there_is_no_epsilon_where_there_is_no_one_point(case):
+    problem, tx = problems.dense_net(), case.make(RHO)
+    epsilon = result_of(tx, problem, tx.init(problem.params)).epsilon
+    assert (epsilon is not None) == APPLIES["an epsilon"](case)
 
 
 @jax.disable_jit()

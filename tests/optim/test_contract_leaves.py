@@ -9,6 +9,7 @@ from contract_runs import (
     all_finite,
     assert_trees_equal,
     measured,
+    moved,
     perturbed_and_length,
     state_at,
     update,
@@ -79,13 +80,6 @@ MASKS = {
     ),
     "function": (kernels_only, kernels_only),
 }
-
-
-def moved(points, params):
-    return [
-        bool(jnp.any(p != w))
-        for p, w in zip(jax.tree.leaves(points), jax.tree.leaves(params), strict=True)
-    ]
 
 
 @jax.disable_jit()

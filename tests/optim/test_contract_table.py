@@ -13,6 +13,7 @@ from sam_jax.optim import methods
 PARTS = {
     "averaged_params",  # reads a state
     "gsam_rho",  # a schedule
+    "leaves_where",  # a mask
     "norm_layers",  # a mask
     "sharpness_aware",  # the assembly of all of them
     "m_sam",  # runs in CASES and in test_m_sam.py
@@ -47,6 +48,7 @@ LEFT_OUT = {
     },
     "a mask": {*AVERAGES, *TERMS, "entropy_sgd"},
     "passes": AVERAGES,
+    "an epsilon": {*AVERAGES, *TERMS, "smooth_out_copies", "entropy_sgd"},  # several points, or w
     "countable operations": {"smooth_out_copies", "entropy_sgd"},  # counts one round of a loop
     "the whole batch": {"esam"},  # every device would choose among its own examples
     "m_sam": {*AVERAGES, *MEMORY},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sam_jax import norm_layers, optim
+from sam_jax import leaves_where, norm_layers, optim
 
 RHO = 0.4
 
@@ -27,12 +27,15 @@ class LinenNet(nn.Module):
         x = nn.BatchNorm(use_running_average=False, name="bn1")(x)
         x = nn.LayerNorm(name="post_norm")(x)
         x = nn.WeightNorm(nn.Dense(4, name="normal"))(x)
-        return nn.Dense(1, name="pre_norm_block")(x)[:, 0]
+        x = nn.LayerNorm(reduction_axes=(-2, -1), feature_axes=(-2, -1), name="two_axes_norm")(
+            x.reshape(-1, 2, 2)
+        )
+        return nn.Dense(1, name="pre_norm_block")(x.reshape(-1, 4))[:, 0]
 
 
 LINEN_NORMS = {
     *("BatchNorm_0", "LayerNorm_0", "GroupNorm_0", "RMSNorm_0", "InstanceNorm_0"),
-    *("ln_f", "bn1", "post_norm"),
+    *("ln_f", "bn1", "post_norm", "two_axes_norm"),
 }
 
 
@@ -50,9 +53,10 @@ def chosen(mask):
 
 def test_linen_layers():
     params = linen_params()
-    # "pre_norm_block" is a dense layer under a name that misleads: the rule goes by names.
-    assert chosen(norm_layers(params)) == LINEN_NORMS | {"pre_norm_block"}
-    assert {"Dense_0", "normal", "WeightNorm_0"} < params.keys()
+    assert chosen(norm_layers(params)) == LINEN_NORMS
+    # "pre_norm_block" is a dense layer under a name that misleads, which its kernel tells.
+    assert {"Dense_0", "normal", "WeightNorm_0", "pre_norm_block"} < params.keys()
+    assert params["two_axes_norm"]["scale"].ndim == params["pre_norm_block"]["kernel"].ndim
     nested = {"block": params, "head_norm": {"Dense_0": params["Dense_0"]}}
     mask = norm_layers(nested)
     assert mask["block"] == norm_layers(params)
@@ -81,13 +85,45 @@ def test_equinox_layers():
     eqx = pytest.importorskip("equinox")
     keys = jax.random.split(jax.random.key(0), 2)
     layers = [eqx.nn.Linear(3, 4, key=keys[0]), eqx.nn.LayerNorm(4), eqx.nn.GroupNorm(2, 4)]
-    # In a list no name tells, but the class does; a dictionary names its member.
+    # In a list no name tells, but the class does; a linear layer is none whatever its name.
     model = {"body": layers, "norm": eqx.nn.Linear(4, 1, key=keys[1]), "last": eqx.nn.RMSNorm(4)}
     mask = norm_layers(eqx.filter(model, eqx.is_inexact_array))
     assert jax.tree.leaves(mask["body"][0]) == [False, False]
     assert jax.tree.leaves(mask["body"][1:]) == [True] * 4
-    assert jax.tree.leaves(mask["norm"]) == [True, True]
+    assert jax.tree.leaves(mask["norm"]) == [False, False]
     assert jax.tree.leaves(mask["last"]) == [True, True]
+
+
+# Layers under a name with "norm" in it, by what they hold.
+HOLDINGS = {
+    "vectors": ({"scale": (4,), "offset": (4,)}, True),
+    "a vector under any name": ({"w": (4,)}, True),
+    "layers of a scan": ({"scale": (12, 4), "bias": (12, 4)}, True),
+    "a dense layer": ({"kernel": (4, 2), "bias": (2,)}, False),
+    "without a bias": ({"w": (4, 2)}, False),
+    "a convolution": ({"weight": (3, 3, 4, 2), "bias": (2,)}, False),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDINGS)
+def test_what_a_layer_holds_tells_where_its_name_misleads(kind):
+    shapes, is_norm = HOLDINGS[kind]
+    layer = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    params = {"pre_norm_block": layer, "LayerNorm_1": {"kernel": jnp.ones((2, 2))}}
+    mask = norm_layers(params)
+    assert mask["pre_norm_block"] == dict.fromkeys(shapes, is_norm)
+    assert mask["LayerNorm_1"] == {"kernel": True}  # the class in a name of Flax is certain
+
+
+def test_a_predicate_takes_the_place_of_the_names():
+    params = {"ada": {"scale": jnp.ones(2)}, "Dense_0": {"kernel": jnp.ones((2, 2))}}
+    with pytest.raises(ValueError, match="leaves_where"):
+        norm_layers(params)
+    gradients = jax.tree.map(jnp.ones_like, params)
+    tx = optim.sam_on(RHO, mask=leaves_where(lambda path, leaf: path.startswith("ada/")))
+    result, _ = tx.gradient(lambda w: (gradients, None), params, tx.init(params))
+    np.testing.assert_allclose(jnp.linalg.norm(result.epsilon["ada"]["scale"]), RHO, rtol=1e-6)
+    assert not np.any(result.epsilon["Dense_0"]["kernel"])
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,8 @@ from numpy_problem import flat, jax_trajectory, largest_difference, numpy_trajec
 from perturbation_formulas import (
     RHO,
     SEED,
+    adaptive,
     at,
-    element_asam,
-    filter_asam,
     fisher,
     friendly,
     gaussian,
@@ -129,8 +128,8 @@ CASES = {
     "layer_sam": Case(lambda: optim.layer_sam(RHO), at(layer), [at(sam), at(layer, -1.0)]),
     "asam, filter": Case(
         lambda: optim.asam(RHO, 0.05, rescaling="filter"),
-        at(filter_asam),
-        [at(element_asam), at(sam)],
+        at(functools.partial(adaptive, kind="filter")),
+        [at(adaptive), at(sam)],
         view=as_convolution,
     ),
     "sam_on": Case(

@@ -264,7 +264,9 @@ REFUSALS = {
     "steps must be a positive int, got 0": lambda: optim.multi_step_sam(steps=0),
     "steps must be a positive int, got 1.5": lambda: optim.multi_step_sam(steps=1.5),
     "step_size": lambda: optim.multi_step_sam(step_size=-1.0),
-    "rescaling must be": lambda: optim.asam(rescaling="layer"),
+    "rescaling must be": lambda: optim.asam(rescaling="leaf"),
+    "rescaled must be": lambda: optim.asam(rescaled="biases"),
+    "norm_order must lie": lambda: optim.asam(norm_order=1.0),
     "distribution must be": lambda: optim.average_sam(0.1, KEY, distribution="uniform"),
 }
 

@@ -7,7 +7,9 @@ import problems
 import pytest
 from contract_runs import assert_trees_close, update
 
+import sam_jax
 from sam_jax import optim
+from sam_jax.optim import perturbations, schedules
 
 SEED = 5
 
@@ -107,3 +109,62 @@ def test_a_method_with_a_memory_takes_the_whole_batch_or_refuses(name):
             assert_trees_close(result, wanted)
     with pytest.raises(ValueError, match="m makes 4 sub-batches.*without memory"):
         update(optim.m_sam(make(), m=2), problem)
+
+
+def test_the_count_of_a_scheduled_chain_of_perturbations():
+    # The state of a chain is a plain tuple, whose `count` is a method.
+    perturbation = optax.chain(perturbations.ascent(0.1), optax.scale(2.0))
+    tx = optim.sharpness_aware(perturbation, schedule=schedules.every(2))
+    problem = problems.tanh_net()
+    for state, run in ((tx.init(problem.params), update), (tx.init(problem.params), jitted)):
+        for count in range(3):
+            assert int(state.count) == count
+            assert int(state.passes) == (count + 1) // 2
+            _, state = run(tx, problem, state)
+
+
+def jitted(tx, problem, state):
+    return jax.jit(lambda state: update(tx, problem, state))(state)
+
+
+MANY_PASSES = {
+    "multi_step": lambda: perturbations.multi_step_ascent(0.1, steps=3),
+    "per_tensor": lambda: perturbations.projected_ascent(0.1, steps=3),
+}
+
+
+@pytest.mark.parametrize("name", MANY_PASSES)
+@pytest.mark.parametrize("jit", [False, True])
+def test_idle_steps_take_no_inner_gradients(name, jit):
+    tx = optim.sharpness_aware(MANY_PASSES[name](), schedule=schedules.every(2))
+    problem, calls = problems.tanh_net(), []
+
+    def counted_grad_fn(params):
+        jax.debug.callback(lambda: calls.append(None))
+        return problem.grad_fn(params)
+
+    def step(state):
+        clean = problem.grad_fn(problem.params)
+        return tx.update(clean, state, problem.params, grad_fn=counted_grad_fn)
+
+    step, state = jax.jit(step) if jit else step, tx.init(problem.params)
+    for passes in (3, 0, 3, 0):
+        calls.clear()
+        gradient, state = step(state)
+        jax.block_until_ready(gradient)
+        jax.effects_barrier()
+        assert len(calls) == passes
+
+
+def test_what_a_schedule_is_made_of_is_public():
+    assert sam_jax.Schedule is optim.Schedule
+    every_other = sam_jax.Schedule(
+        init=lambda params: jax.numpy.zeros((), bool), decide=lambda state, clean: (state, ~state)
+    )
+    tx = optim.sharpness_aware(perturbations.ascent(0.1), schedule=every_other)
+    problem = problems.tanh_net()
+    state = tx.init(problem.params)
+    assert isinstance(state, sam_jax.ScheduledState)
+    plain, state = update(tx, problem, state)
+    assert_trees_close(plain, problem.grad_fn(problem.params))
+    assert_trees_close(update(tx, problem, state)[0], update(optim.sam(0.1), problem)[0])

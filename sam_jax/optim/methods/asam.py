@@ -12,6 +12,8 @@ def asam(
     eta: Scalar = 0.01,
     mask: Mask = None,
     rescaling: perturbations.Rescaling = "element",
+    rescaled: perturbations.Rescaled = "not_biases",
+    norm_order: Scalar = 2.0,
 ) -> SharpnessAwareTransformation:
     r"""Adaptive SAM: the ball scales with the size of each parameter.
 
@@ -20,23 +22,29 @@ def asam(
       \epsilon = \rho \, \frac{T_w^2 g}{\|T_w g\|_2}, \quad T_w = \mathrm{diag}(|w| + \eta)
 
     For eta = 0 the perturbed point represents the same function however the weights are rescaled
-    without changing the function. Leaves whose last path name is "bias" are not rescaled. The cost
-    is two gradients.
+    without changing the function. T_w = 1 in the leaves that are not rescaled. The cost is two
+    gradients.
 
     Args:
       rho: radius in the rescaled coordinates, about ten times that of SAM, or a schedule of it; the
         paper uses 0.5 on CIFAR-10 and 1.0 on CIFAR-100.
       eta: added to |w|; the paper uses 0.01.
-      mask: as in `sam`.
+      mask: which leaves are perturbed, as in `sam`.
       rescaling: "element" as above. "filter" puts the norm of its filter in place of |w| for every
         weight of a convolution, and leaves the others elementwise; convolutions are the leaves of
-        more than two axes, the last of which counts the filters, as in Flax.
+        more than two axes, the last of which counts the filters, as in Flax. "layer" puts the norm
+        of the leaf in place of |w| for every weight.
+      rescaled: which leaves are rescaled. "not_biases": all but those whose last path name is
+        "bias"; "all"; or a mask as in `sam`. The biases of other libraries have other names, such
+        as b and offset in Haiku: `leaves_where` makes a mask of a predicate of path and leaf.
+      norm_order: p of the ball's norm, in (1, inf], as in `sam`; inf gives rho * T_w * sign(g).
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is.
 
     Raises:
-      ValueError: rho or eta is negative, rescaling is unknown, or grad_fn is missing.
+      ValueError: rho or eta is negative, norm_order is not in (1, inf], rescaling or the word in
+        rescaled is unknown, or grad_fn is missing.
 
     Example:
       >>> import jax, jax.numpy as jnp, sam_jax
@@ -49,5 +57,15 @@ def asam(
 
     Source: Kwon et al. 2021, "ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant
     Learning of Deep Neural Networks", algorithm 1.
+
+    The released code rescales what has "weight" in its name and nothing else, so no position
+    embedding or class token: `rescaled=leaves_where(lambda path, leaf: "weight" in path)`, with
+    "kernel" in Flax. davda54/sam with `adaptive=True` is `eta=0, rescaled="all"`. GSAM and F-SAM
+    with their `adaptive` put `perturbations.adaptive_ascent(rho, 0.0, rescaled="all")` into
+    `sharpness_aware`, F-SAM after `perturbations.friendly_ascent(1.0)` in an `optax.chain`.
+    mueller-mp/SAM-ON with `normalize_bias` is `rescaled="all"`; its `layerwise` is
+    `rescaling="layer"` but for eta, which multiplies the norm by 1 + eta there.
     """
-    return sharpness_aware(perturbations.adaptive_ascent(rho, eta, mask, rescaling))
+    return sharpness_aware(
+        perturbations.adaptive_ascent(rho, eta, mask, rescaling, rescaled, norm_order)
+    )

@@ -120,7 +120,7 @@ def esam(
         new_gradient = jax.tree.map(
             lambda new, g: jnp.where(moves, new, g.astype(new.dtype)), new_gradient, clean_gradient
         )
-        return SharpnessAwareGradient(new_gradient, clean_aux, perturbed_aux), state
+        return SharpnessAwareGradient(new_gradient, clean_aux, perturbed_aux, epsilon), state
 
     return SharpnessAwareTransformation(perturbation.init, gradient, splits_batch=True)
 

@@ -96,14 +96,14 @@ def momentum_sam(
     ) -> tuple[SharpnessAwareGradient, MomentumSamState]:
         del clean  # nothing reads the gradient at w
         descent = pytree.normalise(select(_momentum(state.optimiser, params), params, mask))
-        perturbed = pytree.add(params, descent, -value_at(rho, state.count))
-        perturbed_gradient, perturbed_aux = grad_fn(perturbed)
+        epsilon = pytree.scale(descent, -value_at(rho, state.count))
+        perturbed_gradient, perturbed_aux = grad_fn(pytree.add(params, epsilon))
         checks.gradients_of_parameters(perturbed_gradient, params)
         updates, optimiser_state = optimiser.update(
             perturbed_gradient, state.optimiser, params, **extra_args
         )
         new_state = MomentumSamState(optax.safe_increment(state.count), optimiser_state)
-        return SharpnessAwareGradient(updates, None, perturbed_aux), new_state
+        return SharpnessAwareGradient(updates, None, perturbed_aux, epsilon), new_state
 
     return SharpnessAwareTransformation(
         init, gradient, memory="the optimiser's momentum", sees_all_leaves=True

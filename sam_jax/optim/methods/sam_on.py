@@ -17,8 +17,9 @@ def sam_on(
       \epsilon = \rho \, \frac{g_N}{\|g_N\|_2}, \quad g = \nabla L(w)
 
     with g_N the gradient of the scales and shifts of the normalisation layers, zero elsewhere. The
-    adaptive kind of the paper is `asam(rho, eta, mask=norm_layers)`. The cost is two gradients,
-    less the weight gradients of all other layers in the pass at w, which jit leaves out.
+    adaptive kind of the paper is `asam(rho, eta, mask=norm_layers)`, with `rescaled="all"` where
+    shifts are rescaled too. The cost is two gradients, less the weight gradients of all other
+    layers in the pass at w, which jit leaves out.
 
     Args:
       rho: radius of the ball over these parameters, or a schedule of it; larger than that of SAM.
@@ -26,7 +27,7 @@ def sam_on(
         rescaled.
       norm_order: p of the ball's norm, in (1, inf], as in `sam`.
       mask: which leaves belong to normalisation layers, booleans or a function of params as in
-        `sam`; None for `norm_layers`, which goes by the names.
+        `sam`, such as `leaves_where` makes of a predicate; None for `norm_layers`.
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is.

@@ -6,6 +6,7 @@ is in its state. Of the extra arguments `grad_fn: params -> gradients` is the gr
 and `sub_batch` tells apart the sub-batches of one step.
 """
 
+from sam_jax.optim.perturbations.adaptive import Rescaled as Rescaled
 from sam_jax.optim.perturbations.adaptive import Rescaling as Rescaling
 from sam_jax.optim.perturbations.adaptive import adaptive_ascent as adaptive_ascent
 from sam_jax.optim.perturbations.ascent import ascent as ascent
@@ -14,7 +15,9 @@ from sam_jax.optim.perturbations.common import RandomState as RandomState
 from sam_jax.optim.perturbations.common import ScheduleState as ScheduleState
 from sam_jax.optim.perturbations.fisher import fisher_ascent as fisher_ascent
 from sam_jax.optim.perturbations.layers import layerwise_ascent as layerwise_ascent
-from sam_jax.optim.perturbations.layers import norm_layers as norm_layers
+from sam_jax.optim.perturbations.masks import leaves_where as leaves_where
+from sam_jax.optim.perturbations.masks import norm_layers as norm_layers
+from sam_jax.optim.perturbations.masks import not_biases as not_biases
 from sam_jax.optim.perturbations.memory import MOVING_AVERAGE as MOVING_AVERAGE
 from sam_jax.optim.perturbations.memory import MemoryState as MemoryState
 from sam_jax.optim.perturbations.memory import Order as Order

@@ -49,13 +49,13 @@ def ascent(
     def update(
         gradient: Gradients, state: ScheduleState, params: Params = None, **_: Any
     ) -> tuple[PyTree, ScheduleState]:
-        direction = _steepest_ascent(select(gradient, params, mask), norm_order)
+        direction = steepest_ascent(select(gradient, params, mask), norm_order)
         return pytree.scale(direction, value_at(rho, state.count)), advance(state)
 
     return optax.GradientTransformationExtraArgs(init_schedule, update)
 
 
-def _steepest_ascent(gradient: Gradients, norm_order: Scalar) -> PyTree:
+def steepest_ascent(gradient: Gradients, norm_order: Scalar) -> PyTree:
     """Return the unit vector of the p-norm that has the largest product with the gradient."""
     if known(norm_order) == 2:
         return pytree.normalise(gradient)
