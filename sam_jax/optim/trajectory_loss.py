@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_jax import pytree
+from sam_jax import pytree, shardings
 from sam_jax.optim import checks
 from sam_jax.optim.transformation import AuxiliaryGradFn
 from sam_jax.typing import Gradients, Params, Scalar
@@ -59,9 +59,11 @@ def _weighted_divergence(
             f"classes, but grad_fn gave it the shape {logits.shape}. grad_fn, logits_fn and "
             "indices must be those of one batch."
         )
+    target = shardings.placed_as(target, logits)
     log_target = jax.nn.log_softmax(pytree.widen(target) / tau)
     log_prediction = jax.nn.log_softmax(pytree.widen(logits) / tau)
     divergence = optax.losses.kl_divergence_with_log_targets(log_prediction, log_target)
+    is_on = shardings.placed_as(jnp.broadcast_to(is_on, divergence.shape), divergence)
     return weight * tau**2 * jnp.mean(jnp.where(is_on, divergence, 0))
 
 

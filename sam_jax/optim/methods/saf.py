@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax import pytree
+from sam_jax import pytree, shardings
 from sam_jax.optim import checks, devices, trajectory_loss
 from sam_jax.optim.perturbations.common import advance, value_at
 from sam_jax.optim.transformation import (
@@ -127,7 +127,7 @@ def saf(
         **_: Any,
     ) -> tuple[SharpnessAwareGradient, SafState]:
         indices = _checked_indices(indices)
-        visits, past = _recalled(state, indices)
+        visits, past = _recalled(state, shardings.gathered(indices))
         is_on = visits >= max(start_epoch, epochs_back)
         term = trajectory_loss.trajectory_term(past, value_at(lmbda, state.count), tau, is_on)
         result, aux = trajectory_loss.gradient_with_term("saf", grad_fn, params, term)
@@ -136,6 +136,7 @@ def saf(
         else:
             logits = trajectory_loss.logits_at("saf", logits_fn, params)
         _check_logits(logits, len(indices), classes)
+        indices, logits = shardings.gathered(indices), shardings.gathered(logits)
         if axis_name is not None:
             indices, logits = (_of_all_devices(x, axis_name) for x in (indices, logits))
         return SharpnessAwareGradient(result, aux, aux), advance(_stored(state, indices, logits))
