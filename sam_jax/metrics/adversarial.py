@@ -189,6 +189,9 @@ def adversarial_sharpness(
 def halved_by_quarters(step_size: Scalar, steps: int) -> Callable[[jax.Array], jax.Array]:
     """Return the schedule step_size * {1, 1/2, 1/4, 1/8} over the four quarters of an ascent.
 
+    Step k has the length `step_size` while k / steps <= 1/4, half of it up to 1/2, a quarter up to
+    3/4, and then an eighth: a step on the border belongs to the quarter before it.
+
     Args:
       step_size: length of the first steps.
       steps: number of steps of the whole ascent.
@@ -199,15 +202,15 @@ def halved_by_quarters(step_size: Scalar, steps: int) -> Callable[[jax.Array], j
     Raises:
       ValueError: for `steps` below one or a `step_size` that is not positive.
 
-    Source: tml-epfl/understanding-sam, the step sizes of its sharpness evaluation.
+    Source: tml-epfl/understanding-sam, `step_size_schedule` of its sharpness evaluation.
 
-    >>> schedule = halved_by_quarters(0.8, steps=6)
-    >>> print(jnp.stack([schedule(k) for k in range(6)]))
-    [0.8 0.8 0.4 0.2 0.2 0.1]
+    >>> schedule = halved_by_quarters(0.8, steps=8)
+    >>> print(jnp.stack([schedule(k) for k in range(8)]))
+    [0.8 0.8 0.8 0.4 0.4 0.2 0.2 0.1]
     """
     check_positive("step_size", step_size)
     check_count("steps", steps)
-    return lambda k: step_size * 0.5 ** (4 * jnp.asarray(k) // steps)
+    return lambda k: step_size * 0.5 ** jnp.maximum((4 * jnp.asarray(k) - 1) // steps, 0)
 
 
 def _check_restarts(restarts: int, key: Key | None) -> None:
