@@ -29,7 +29,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
-    # Applied in this order: autoaugment_cifar10, autoaugment_svhn, flip, crop_zero, crop_reflect,
+    # Applied in this order: autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
+    # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision, flip, crop_zero, crop_reflect,
     # cutout.
     config.data.augmentation = ("crop_zero",)
     config.data.pad = 1  # pixels on each side before the random crop

@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from sam_jax.data import autoaugment as aa
 from sam_jax.data import image_operations as ops
+from sam_jax.data.autoaugment_levels import strengths_of
 
 FILL = (125, 123, 114)
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -25,28 +26,86 @@ ENHANCERS = {
 OPERATIONS = (*GEOMETRIC, *ENHANCERS, "AutoContrast", "Equalize", "Invert", "Solarize", "Posterize")
 
 
-def pillow(name, level, image, sign=1):
-    """What the released CIFAR code asks of Pillow, with the fill colour given at once."""
+# What torchvision's levels 0 ... 9 mean, as torch.linspace gives them in float32.
+TORCHVISION = {
+    "enhance": (
+        0.0,
+        0.09999999403953552,
+        0.19999998807907104,
+        0.29999998211860657,
+        0.3999999761581421,
+        0.5,
+        0.6000000238418579,
+        0.699999988079071,
+        0.7999999523162842,
+        0.8999999761581421,
+    ),
+    "shear": (0.0, 1 / 30, 2 / 30, 0.1, 4 / 30, 5 / 30, 0.2, 7 / 30, 8 / 30, 0.3),
+    "degrees": (0.0, 10 / 3, 20 / 3, 10.0, 40 / 3, 50 / 3, 20.0, 70 / 3, 80 / 3, 30.0),
+    "bits": (8, 8, 7, 7, 6, 6, 5, 5, 4, 4),
+    "threshold": (
+        255,
+        226.66667,
+        198.33333,
+        170,
+        141.66666,
+        113.333336,
+        85,
+        56.666668,
+        28.333334,
+        0,
+    ),
+}
+HIGHEST = {"authors": 10, "torchvision": 9}
+
+
+def strengths(levels, name, level, size):
+    """The strength that a code asks of Pillow with the sign +, and the one with the sign -."""
+    if levels == "torchvision":
+        if name in ENHANCERS:
+            change = TORCHVISION["enhance"][level]
+            return 1.0 + change, 1.0 - change
+        if name.startswith("Translate"):
+            pixels = int(150 / 331 * size[name == "TranslateY"] * level / 9)
+            return pixels, -pixels
+        column = {"S": "shear", "R": "degrees", "P": "bits"}.get(name[0])
+        column = "threshold" if name == "Solarize" else column
+        value = TORCHVISION[column][level] if column else 0
+    elif name in ENHANCERS:
+        return (float(level) * 1.8 / 10 + 0.1,) * 2
+    else:
+        value = {
+            "Shear": float(level) * 0.3 / 10,
+            "Trans": int(level * 10 / 10),
+            "Rotat": int(level * 30 / 10),
+            "Solar": 256 - int(level * 256 / 10),
+            "Poste": 4 - int(level * 4 / 10),
+        }.get(name[:5], 0)
+    return (value, -value) if name in GEOMETRIC else (value, value)
+
+
+def pillow(name, level, image, sign=1, levels="authors"):
+    """What the released code asks of Pillow, with the fill colour given at once."""
     picture = Image.fromarray(np.asarray(image))
+    value = strengths(levels, name, level, picture.size)[0 if sign == 1 else 1]
 
     def transform(*matrix):
         return picture.transform(picture.size, Image.AFFINE, matrix, fillcolor=FILL)
 
-    shear, pixels = sign * float(level) * 0.3 / 10, sign * int(level * 10 / 10)
     if name in ENHANCERS:
-        result = ENHANCERS[name](picture).enhance(float(level) * 1.8 / 10 + 0.1)
+        result = ENHANCERS[name](picture).enhance(value)
     else:
         result = {
-            "ShearX": lambda: transform(1, shear, 0, 0, 1, 0),
-            "ShearY": lambda: transform(1, 0, 0, shear, 1, 0),
-            "TranslateX": lambda: transform(1, 0, pixels, 0, 1, 0),
-            "TranslateY": lambda: transform(1, 0, 0, 0, 1, pixels),
-            "Rotate": lambda: picture.rotate(sign * int(level * 30 / 10), fillcolor=FILL),
+            "ShearX": lambda: transform(1, value, 0, 0, 1, 0),
+            "ShearY": lambda: transform(1, 0, 0, value, 1, 0),
+            "TranslateX": lambda: transform(1, 0, value, 0, 1, 0),
+            "TranslateY": lambda: transform(1, 0, 0, 0, 1, value),
+            "Rotate": lambda: picture.rotate(value, fillcolor=FILL),
             "AutoContrast": lambda: ImageOps.autocontrast(picture),
             "Equalize": lambda: ImageOps.equalize(picture),
             "Invert": lambda: ImageOps.invert(picture),
-            "Solarize": lambda: ImageOps.solarize(picture, 256 - int(level * 256 / 10)),
-            "Posterize": lambda: ImageOps.posterize(picture, 4 - int(level * 4 / 10)),
+            "Solarize": lambda: ImageOps.solarize(picture, value),
+            "Posterize": lambda: ImageOps.posterize(picture, value),
         }[name]()
     return np.array(result)
 
@@ -57,14 +116,16 @@ def run_branch(branch, image, strength, coefficients):
     return function(image, strength, coefficients, jnp.array(FILL, jnp.uint8))
 
 
-def ours(name, level, image, sign=1):
+def ours(name, level, image, sign=1, levels="authors"):
     """The same through the compiled tables; the operation first, a neutral one second."""
     compiled = aa.compile_policy(
-        (((name, 1.0, level), ("Invert", 1.0, 0)),), image.shape[0], image.shape[1]
+        (((name, 1.0, level), ("Invert", 1.0, 0)),), image.shape[0], image.shape[1], levels
     )
-    coefficients = compiled.coefficients[0, 0, 0 if sign == 1 else 1]
+    signed = (0, 0, 0 if sign == 1 else 1)
     branch = int(compiled.branch[0, 0])
-    return np.array(run_branch(branch, image, compiled.strength[0, 0], coefficients))
+    return np.array(
+        run_branch(branch, image, compiled.strength[signed], compiled.coefficients[signed])
+    )
 
 
 def noise(shape, seed=0, low=0, high=256):
@@ -91,16 +152,48 @@ def images():
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("kind", ["noise", "oblong", "smooth"])
-def test_operations_equal_pillow_bit_for_bit_at_every_level(name, kind):
+@pytest.mark.parametrize("levels", HIGHEST)
+def test_operations_equal_pillow_bit_for_bit_at_every_level(name, kind, levels):
     image = images()[kind]
     if name == "AutoContrast":  # elsewhere to a grey level, see below; here also bit for bit
         image = image.copy()
         image[0, 0], image[0, 1] = 0, 255
-    for level in range(10 if name == "Posterize" else 11):  # Pillow refuses to keep 0 bits
-        for sign in (1, -1) if name in GEOMETRIC else (1,):
+    # Pillow refuses to keep 0 bits, which is the authors' level 10.
+    for level in range(10 if name == "Posterize" else HIGHEST[levels] + 1):
+        for sign in (1, -1):
             np.testing.assert_array_equal(
-                ours(name, level, image, sign), pillow(name, level, image, sign), f"level {level}"
+                ours(name, level, image, sign, levels),
+                pillow(name, level, image, sign, levels),
+                f"level {level}",
             )
+
+
+def test_the_levels_of_both_codes_are_told_apart():
+    image = images()["noise"]
+    for name in OPERATIONS:
+        same = np.array_equal(
+            ours(name, 7, image, -1, "authors"), ours(name, 7, image, -1, "torchvision")
+        )
+        assert same == (name in ("AutoContrast", "Equalize", "Invert")), name
+    # The values at which the two are most often confused.
+    assert strengths_of("authors", "Posterize", 7, 32, 32) == (2, 2)
+    assert strengths_of("torchvision", "Posterize", 7, 32, 32) == (5, 5)
+    assert strengths_of("authors", "TranslateX", 9, 32, 32) == (9, -9)
+    assert strengths_of("torchvision", "TranslateX", 9, 32, 32) == (14, -14)
+
+
+def test_translation_in_torchvision_goes_by_the_side_it_runs_along():
+    assert strengths_of("torchvision", "TranslateX", 9, 20, 331)[0] == 150
+    assert strengths_of("torchvision", "TranslateY", 9, 331, 20)[0] == 150
+
+
+def test_levels_that_do_not_exist():
+    with pytest.raises(ValueError, match="must be one of.*authors.*torchvision"):
+        strengths_of("paper", "Rotate", 3, 32, 32)
+    for levels, highest in HIGHEST.items():
+        strengths_of(levels, "Rotate", highest, 32, 32)
+        with pytest.raises(ValueError, match=f"0 .. {highest}, got {highest + 1} for Rotate"):
+            strengths_of(levels, "Rotate", highest + 1, 32, 32)
 
 
 @pytest.mark.parametrize("kind", images())
@@ -118,10 +211,15 @@ def test_equalise_equals_pillow_on_random_histograms(seed, low, width):
     np.testing.assert_array_equal(ours("Equalize", 0, image), pillow("Equalize", 0, image))
 
 
-@pytest.mark.parametrize("level", range(11))
-def test_blend_equals_pillow_on_all_pairs_of_values(level):
+@pytest.mark.parametrize(
+    "factor",
+    sorted(
+        {level * 1.8 / 10 + 0.1 for level in range(11)}
+        | {1 + sign * change for change in TORCHVISION["enhance"] for sign in (1, -1)}
+    ),
+)
+def test_blend_equals_pillow_on_all_pairs_of_values(factor):
     # The one operation in floating point: every pair of grey levels, and every factor in use.
-    factor = level * 1.8 / 10 + 0.1
     degenerate, image = (x.astype(np.uint8) for x in np.mgrid[:256, :256])
     expected = Image.blend(Image.fromarray(degenerate), Image.fromarray(image), factor)
     np.testing.assert_array_equal(
@@ -223,19 +321,22 @@ def apply_compiled(key, image, compiled):
 
 
 @pytest.mark.parametrize("policy", ["CIFAR10_POLICY", "SVHN_POLICY"])
-def test_sub_policies_equal_pillow_from_end_to_end(policy):
+@pytest.mark.parametrize("levels", HIGHEST)
+def test_sub_policies_equal_pillow_from_end_to_end(policy, levels):
     image = noise((32, 32, 3), 7)
     image[noise((32, 32, 3), 8) < 13] = 0  # both extremes often, so that AutoContrast is exact
     image[noise((32, 32, 3), 9) < 13] = 255
     for i, sub_policy in enumerate(getattr(aa, policy)):
         certain = tuple((name, 1.0, level) for name, _, level in sub_policy)
-        compiled = aa.compile_policy((certain,), 32, 32)
+        compiled = aa.compile_policy((certain,), 32, 32, levels)
         result, draw = apply_compiled(jax.random.key(i), image, compiled)
         expected = image
         for position, (name, _, level) in enumerate(certain):
-            signed = compiled.coefficients[0, position]
-            sign = 1 if np.array_equal(draw.coefficients[position], signed[0]) else -1
-            expected = pillow(name, level, expected, sign)
+            plus = (
+                np.array_equal(draw.coefficients[position], compiled.coefficients[0, position, 0])
+                and draw.strength[position] == compiled.strength[0, position, 0]
+            )
+            expected = pillow(name, level, expected, 1 if plus else -1, levels)
         np.testing.assert_array_equal(result, expected, str(sub_policy))
 
 
@@ -246,7 +347,8 @@ def draws(compiled, count):
 
 def test_sub_policies_are_chosen_uniformly():
     compiled = aa.compile_policy(aa.SVHN_POLICY, 32, 32)
-    numbered = compiled._replace(strength=np.arange(50, dtype=np.float32).reshape(25, 2))
+    numbers = np.arange(50, dtype=np.float32).reshape(25, 2)
+    numbered = compiled._replace(strength=np.stack([numbers, numbers], axis=-1))
     count = 25 * 400
     chosen = np.array(draws(numbered, count).strength[:, 0]).astype(int) // 2
     observed = np.bincount(chosen, minlength=25)
@@ -272,6 +374,19 @@ def test_probabilities_and_signs():
     assert abs(share - 0.5) < 5 * np.sqrt(0.25 / applied[:, 0].sum())
     never = draws(aa.compile_policy(((("Invert", 0.0, 0), ("Invert", 0.0, 0)),), 32, 32), 1000)
     assert not np.any(never.branch)
+
+
+def test_the_sign_of_a_colour_is_drawn_in_torchvision_only():
+    policy = ((("Color", 1.0, 3), ("Rotate", 1.0, 3)),)
+    count = 4000
+    drawn = draws(aa.compile_policy(policy, 32, 32, "torchvision"), count)
+    brighter = np.array(drawn.strength[:, 0]) > 1
+    np.testing.assert_allclose(np.abs(drawn.strength[:, 0] - 1), 0.3, rtol=1e-6)
+    assert abs(brighter.mean() - 0.5) < 5 * np.sqrt(0.25 / count)
+    left = np.array(drawn.strength[:, 1]) > 0  # independent of the other operation's sign
+    assert abs(np.mean(brighter == left) - 0.5) < 5 * np.sqrt(0.25 / count)
+    authors = draws(aa.compile_policy(policy, 32, 32), 100)
+    np.testing.assert_allclose(authors.strength[:, 0], 0.64, rtol=1e-6)
 
 
 def test_loop_and_vectorised_forms_agree():
