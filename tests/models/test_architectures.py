@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ from jax import lax
 
 from sam_jax import models
 from sam_jax.models import mobilenet_v2, resnet, wide_resnet
+from sam_jax.models.layers import batch_norm
+from sam_jax.training.build import full_precision
 
 IMAGES = [(32, 32, 3), (28, 28, 1), (8, 8, 1)]
 NARROW = {
@@ -182,6 +186,34 @@ def test_bfloat16_gradient_is_finite_and_close(name):
     assert cosine > 0.95
 
 
+NORMED = {name: {} for name in models.MODELS} | {"resnet, group norm": {"norm": "group"}}
+
+
+def variances_of_norms(model):
+    """Whether each norm of a model takes the fast variance, by the norm's path."""
+    found = {}
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, nn.BatchNorm | nn.GroupNorm):
+            found[context.module.path] = context.module.use_fast_variance
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    return found
+
+
+@pytest.mark.parametrize("kind", NORMED)
+def test_every_norm_takes_the_variance_that_is_asked_for(kind):
+    name = kind.partition(",")[0]
+    fast = variances_of_norms(narrow(name, **NORMED[kind]))
+    assert len(fast) > 1 and all(fast.values())  # Flax's default, in training
+    exact = variances_of_norms(narrow(name, use_fast_variance=False, **NORMED[kind]))
+    assert exact == dict.fromkeys(fast, False)
+    # What is measured, however it was trained.
+    assert variances_of_norms(full_precision(narrow(name, **NORMED[kind]))) == exact
+
+
 def test_float64_reaches_the_logits():
     with jax.enable_x64(True):
         model = narrow("small_conv_net", dtype=jnp.float64)
@@ -332,12 +364,12 @@ def test_resnet_has_half_as_many_groups_as_stem_channels():
 
 def test_wide_resnet_shortcut_convolves_the_normalised_input():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    block = wide_resnet.WideBlock(features=5, stride=2)
-    variables = block.init(jax.random.key(1), x, train=False)
+    block = wide_resnet.WideBlock(5, functools.partial(batch_norm, False, jnp.float32), stride=2)
+    variables = block.init(jax.random.key(1), x)
     # Without the two 3x3 convolutions the block is its shortcut: fresh running statistics make
     # the norm a division by sqrt(1 + 1e-5), and a strided 1x1 convolution takes every other pixel.
     params = dict(variables["params"], conv2={"kernel": jnp.zeros((3, 3, 5, 5))})
-    y = block.apply({**variables, "params": params}, x, train=False)
+    y = block.apply({**variables, "params": params}, x)
     kernel = params["shortcut"]["kernel"][0, 0]
     expected = jnp.maximum(x, 0)[:, ::2, ::2] / jnp.sqrt(1 + 1e-5) @ kernel
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
