@@ -11,7 +11,6 @@ from jax import lax
 from sam_jax import models
 from sam_jax.models import mobilenet_v2, resnet, wide_resnet
 from sam_jax.models.layers import batch_norm
-from sam_jax.training.build import full_precision
 
 IMAGES = [(32, 32, 3), (28, 28, 1), (8, 8, 1)]
 NARROW = {
@@ -184,34 +183,6 @@ def test_bfloat16_gradient_is_finite_and_close(name):
     # Relative rounding 2^-8 a layer through about ten layers of batch norm on few examples.
     cosine = exact @ rounded / np.linalg.norm(exact) / np.linalg.norm(rounded)
     assert cosine > 0.95
-
-
-NORMED = {name: {} for name in models.MODELS} | {"resnet, group norm": {"norm": "group"}}
-
-
-def variances_of_norms(model):
-    """Whether each norm of a model takes the fast variance, by the norm's path."""
-    found = {}
-
-    def note(call, args, kwargs, context):
-        if isinstance(context.module, nn.BatchNorm | nn.GroupNorm):
-            found[context.module.path] = context.module.use_fast_variance
-        return call(*args, **kwargs)
-
-    with nn.intercept_methods(note):
-        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
-    return found
-
-
-@pytest.mark.parametrize("kind", NORMED)
-def test_every_norm_takes_the_variance_that_is_asked_for(kind):
-    name = kind.partition(",")[0]
-    fast = variances_of_norms(narrow(name, **NORMED[kind]))
-    assert len(fast) > 1 and all(fast.values())  # Flax's default, in training
-    exact = variances_of_norms(narrow(name, use_fast_variance=False, **NORMED[kind]))
-    assert exact == dict.fromkeys(fast, False)
-    # What is measured, however it was trained.
-    assert variances_of_norms(full_precision(narrow(name, **NORMED[kind]))) == exact
 
 
 def test_float64_reaches_the_logits():
