@@ -1,15 +1,31 @@
 """Data augmentation of uint8 image batches, jitted and on the device."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, autoaugment
+from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, Policy, autoaugment
+from sam_jax.data.autoaugment_levels import Levels
 from sam_jax.typing import Key
 
-_POLICIES = {"autoaugment_cifar10": CIFAR10_POLICY, "autoaugment_svhn": SVHN_POLICY}
+
+class _NamedPolicy(NamedTuple):
+    """An AutoAugment policy as one code has it."""
+
+    policy: Policy
+    levels: Levels
+    black: bool  # whether what comes from outside the image is black, whatever `fill` is
+
+
+_POLICIES = {
+    "autoaugment_cifar10": _NamedPolicy(CIFAR10_POLICY, "authors", black=False),
+    "autoaugment_svhn": _NamedPolicy(SVHN_POLICY, "authors", black=False),
+    "autoaugment_cifar10_torchvision": _NamedPolicy(CIFAR10_POLICY, "torchvision", black=True),
+    "autoaugment_svhn_torchvision": _NamedPolicy(SVHN_POLICY, "torchvision", black=True),
+}
 AUGMENTATIONS = ("flip", "crop_zero", "crop_reflect", "cutout", *_POLICIES)
 
 
@@ -70,13 +86,15 @@ def augment(
       images: uint8 `[n, H, W, C]`.
       names: any of `AUGMENTATIONS`: "flip" (horizontal, probability 1/2); "crop_zero" and
         "crop_reflect" (pad by `pad`, crop to size); "cutout" (a square of `cutout_size`);
-        "autoaugment_cifar10" and "autoaugment_svhn" (RGB only). AutoAugment's authors apply
-        their policy first, then flip, crop and cutout.
+        "autoaugment_cifar10" and "autoaugment_svhn" (RGB only), with the levels of the authors'
+        CIFAR code; "autoaugment_cifar10_torchvision" and "autoaugment_svhn_torchvision", with
+        the levels of torchvision and, as by its default, black where pixels come from outside
+        the image. AutoAugment's authors apply their policy first, then flip, crop and cutout.
       pad: pixels of padding on each side for the crops; the padding of "crop_zero" is black.
       cutout_size: side of the cutout square in pixels.
       fill: grey level, or one value a channel (0 .. 255), for cutout and for what AutoAugment's
-        geometric operations move in. The usual choice is the data set's channel mean, which
-        normalisation turns into zero.
+        geometric operations move in, torchvision's policies excepted. The usual choice is the
+        data set's channel mean, which normalisation turns into zero.
 
     Returns:
       uint8 `[n, H, W, C]`.
@@ -103,7 +121,10 @@ def augment(
     for position, name in enumerate(names):
         keys = jax.vmap(jax.random.fold_in, (0, None))(example_keys, position)
         if name in _POLICIES:
-            images = autoaugment(keys, images, _POLICIES[name], fill)
+            policy, levels, black = _POLICIES[name]
+            images = autoaugment(
+                keys, images, policy, jnp.zeros_like(fill) if black else fill, levels
+            )
         else:
             images = jax.vmap(one[name])(keys, images)
     return images

@@ -1,19 +1,17 @@
 """AutoAugment for CIFAR-10 and SVHN: the published policies on uint8 images, on the device.
 
-Cubuk et al., 2019, arXiv:1805.09501: the 25 sub-policies of the appendix for each data set.
-Levels mean what they do in the authors' released CIFAR code (tensorflow/models,
-research/autoaugment), with Pillow's semantics. Where other codes differ:
+Cubuk et al., 2019, arXiv:1805.09501: the 25 sub-policies of the appendix for each data set, with
+Pillow's semantics. What the levels of a policy mean is a choice, for codes differ in it: see
+`autoaugment_levels` for those of the authors' CIFAR code and of torchvision. Further differences:
 
 - The authors' code and google-research/sam draw from 95 sub-policies on CIFAR-10, of several
   searches, with 20 of these 25 among them; torchvision has the 25 of the paper.
 - google-research/sam reads levels as the ImageNet code does: translation by 25 pixels a level
   (10 levels leave a 32-pixel image empty), solarisation from 25.6 * level upwards, where the
-  authors' code starts at 256 - 25.6 * level; it rotates by fractions of a degree.
-- torchvision spreads 10 levels over the same ranges (posterising to 8 - 4 * level / 9 bits), and
-  translates by up to 150 / 331 of the image, in place of 10 pixels.
+  authors' CIFAR code starts at 256 - 25.6 * level; it rotates by fractions of a degree.
 - The authors carry an alpha channel and paint what came from outside the image in the data set's
   mean at the very end, except where a later operation dropped it (then it is black). Here, as in
-  the other two, it takes the colour `fill` at once.
+  the other two, it takes the colour `fill` at once; torchvision's default is black.
 """
 
 import functools
@@ -26,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from sam_jax.data import image_operations as ops
+from sam_jax.data.autoaugment_levels import Levels, strengths_of
 from sam_jax.typing import Key
 
 Operation: TypeAlias = tuple[str, float, int]  # name, probability, level in 0 .. 10
@@ -103,31 +102,6 @@ _BRANCHES: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def strength_of(name: str, level: int) -> float:
-    """Return what a level (0 .. 10) means for an operation; geometric ones also take a sign.
-
-    Shear: slope 0.03 * level. Translation: `level` pixels. Rotation: 3 * level degrees.
-    Posterize: 4 - int(0.4 * level) bits kept. Solarize: threshold 256 - int(25.6 * level).
-    Brightness, Color, Contrast, Sharpness: factor 0.1 + 0.18 * level. Others: no strength, 0.
-
-    >>> strength_of("Posterize", 7), strength_of("Solarize", 5), strength_of("Rotate", 2)
-    (2.0, 128.0, 6.0)
-    """
-    if name.startswith("Shear"):
-        return level * 0.3 / 10
-    if name.startswith("Translate"):
-        return float(level)
-    if name == "Rotate":
-        return float(3 * level)
-    if name == "Posterize":
-        return float(4 - level * 4 // 10)
-    if name == "Solarize":
-        return float(256 - level * 256 // 10)
-    if name in ("Brightness", "Color", "Contrast", "Sharpness"):
-        return level * 1.8 / 10 + 0.1
-    return 0.0
-
-
 def matrix_of(name: str, strength: float, height: int, width: int) -> tuple[float, ...] | None:
     """Return the affine matrix of a geometric operation, None for any other."""
     match name:
@@ -149,20 +123,23 @@ class CompiledPolicy(NamedTuple):
 
     branch: np.ndarray  # int32 [n, 2]
     probability: np.ndarray  # float32 [n, 2]
-    strength: np.ndarray  # float32 [n, 2]
+    strength: np.ndarray  # float32 [n, 2, 2], the sign last
     coefficients: np.ndarray  # int32 [n, 2, 2, 6], the sign before the last axis
 
 
-def compile_policy(policy: Policy, height: int, width: int) -> CompiledPolicy:
+def compile_policy(
+    policy: Policy, height: int, width: int, levels: Levels = "authors"
+) -> CompiledPolicy:
     """Return a policy as arrays for images of one size.
 
     Args:
       policy: sub-policies of two operations each.
       height: image height in pixels.
       width: image width in pixels.
+      levels: whose meaning the levels have.
 
     Raises:
-      ValueError: an operation is unknown.
+      ValueError: an operation, a level or `levels` is unknown.
 
     >>> compile_policy(CIFAR10_POLICY, 32, 32).coefficients.shape
     (25, 2, 2, 6)
@@ -171,18 +148,18 @@ def compile_policy(policy: Policy, height: int, width: int) -> CompiledPolicy:
     entries = [operation for sub_policy in policy for operation in sub_policy]
     branch, strength, coefficients = [], [], []
     for name, _, level in entries:
-        value = strength_of(name, level)
-        matrices = [matrix_of(name, sign * value, height, width) for sign in (1, -1)]
+        signed = strengths_of(levels, name, level, height, width)
+        matrices = [matrix_of(name, value, height, width) for value in signed]
         geometric = matrices[0] is not None
         if not geometric and name not in _BRANCHES:
             raise ValueError(f"Unknown AutoAugment operation {name!r} in the policy.")
         branch.append(names.index("affine" if geometric else name))
-        strength.append(value)
+        strength.append(signed)
         coefficients.append([ops.affine_coefficients(m or (1, 0, 0, 0, 1, 0)) for m in matrices])
     return CompiledPolicy(
         np.array(branch, np.int32).reshape(-1, 2),
         np.array([probability for _, probability, _ in entries], np.float32).reshape(-1, 2),
-        np.array(strength, np.float32).reshape(-1, 2),
+        np.array(strength, np.float32).reshape(-1, 2, 2),
         np.array(coefficients, np.int32).reshape(-1, 2, 2, 6),
     )
 
@@ -196,17 +173,14 @@ class Draw(NamedTuple):
 
 
 def draw_operations(key: Key, policy: CompiledPolicy) -> Draw:
-    """Draw a sub-policy uniformly, whether each operation applies, and the geometric signs."""
+    """Draw a sub-policy uniformly, whether each operation applies, and the signs."""
     choice_key, apply_key, sign_key = jax.random.split(key, 3)
     branch, probability, strength, coefficients = map(jnp.asarray, policy)
     i = jax.random.randint(choice_key, (), 0, branch.shape[0])
     applies = jax.random.uniform(apply_key, (2,)) < probability[i]
     negative = jax.random.bernoulli(sign_key, shape=(2,)).astype(jnp.int32)
-    return Draw(
-        jnp.where(applies, branch[i], 0),
-        strength[i],
-        coefficients[i][jnp.arange(2), negative],
-    )
+    signed = (jnp.arange(2), negative)
+    return Draw(jnp.where(applies, branch[i], 0), strength[i][signed], coefficients[i][signed])
 
 
 def apply_operations(image: jax.Array, draw: Draw, fill: jax.Array) -> jax.Array:
@@ -220,8 +194,10 @@ def apply_operations(image: jax.Array, draw: Draw, fill: jax.Array) -> jax.Array
     return image
 
 
-@functools.partial(jax.jit, static_argnames="policy")
-def autoaugment(keys: Key, images: jax.Array, policy: Policy, fill: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("policy", "levels"))
+def autoaugment(
+    keys: Key, images: jax.Array, policy: Policy, fill: jax.Array, levels: Levels = "authors"
+) -> jax.Array:
     """Return a batch of images, each after one randomly drawn sub-policy.
 
     Args:
@@ -229,6 +205,7 @@ def autoaugment(keys: Key, images: jax.Array, policy: Policy, fill: jax.Array) -
       images: uint8 `[n, H, W, 3]` with H and W at least 3.
       policy: `CIFAR10_POLICY`, `SVHN_POLICY` or another table of the same form.
       fill: uint8 `[3]`, the colour of pixels that come from outside the image.
+      levels: whose meaning the levels of the policy have, "authors" or "torchvision".
 
     Returns:
       uint8 `[n, H, W, 3]`.
@@ -238,7 +215,7 @@ def autoaugment(keys: Key, images: jax.Array, policy: Policy, fill: jax.Array) -
     >>> autoaugment(keys, images, SVHN_POLICY, jnp.zeros(3, jnp.uint8)).shape
     (2, 32, 32, 3)
     """
-    compiled = compile_policy(policy, *images.shape[1:3])
+    compiled = compile_policy(policy, *images.shape[1:3], levels)
     draws = jax.vmap(lambda key: draw_operations(key, compiled))(keys)
 
     def one(image: jax.Array, draw: Draw) -> jax.Array:

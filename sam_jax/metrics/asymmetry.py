@@ -56,9 +56,10 @@ def asymmetry_factor(
 
     With the defaults this is the definition behind the asymmetry column of Table 1 and
     Figure 5 of the study of asymmetry (its notation: Omega, mu = 5, m = 30; the loss is that
-    of the whole training set). Its law "uniform" draws nearly the same direction each time,
-    a shift of all parameters by about the same amount, so the standard error over directions
-    says little about other directions; "gaussian" is isotropic.
+    of the whole training set). Its law "uniform", normalised U(0, 1) draws, is also that of
+    He et al.'s code, which draws it for a net of two parameters. For many parameters it draws
+    nearly the same direction each time, a shift of all of them by about the same amount, so the
+    standard error over directions says little about other directions; "gaussian" is isotropic.
 
     A distance along directions of unit norm means less to a model with larger weights, even
     where their scale changes nothing in what it computes. To compare models whose weights differ
@@ -100,7 +101,8 @@ def asymmetry_factor(
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
       Minimisation, 2023, https://github.com/Kausta/R252_SAM.
       He, Huang and Yuan, Asymmetric Valleys: Beyond Sharp and Flat Local Minima, 2019,
-      https://arxiv.org/abs/1902.00744 (asymmetric directions).
+      https://arxiv.org/abs/1902.00744 (asymmetric directions), and its code,
+      https://github.com/962086838/code-for-Asymmetric-Valley, logistic_regression_2params.py.
 
     >>> loss_fn = lambda w: jnp.sum(jnp.where(w > 0, 1.0, 4.0) * w**2)
     >>> result = asymmetry_factor(loss_fn, jnp.zeros(3), distance=2.0, key=jax.random.key(0))

@@ -69,9 +69,11 @@ def random_directions(
     * "gaussian": z ~ N(0, I), hence u is uniform on the sphere (isotropic).
     * "rademacher": every entry -1 or 1 with equal chance. All entries of u are 1 / sqrt(d) in
       magnitude, and the curvature u'Hu varies less than for "gaussian".
-    * "uniform": z ~ U(0, 1)^d, the law of the study of asymmetry. These directions are all
-      nearly the same one: for large d the cosine of u with the vector of ones is
-      sqrt(3) / 2 = 0.866 and that of two of them is 3 / 4.
+    * "uniform": z ~ U(0, 1)^d, the law of the study of asymmetry, after He et al.: their code
+      draws it for a logistic regression of two parameters, and takes the line between two
+      solutions, no random direction, for networks. These directions are all nearly the same
+      one: for large d the cosine of u with the vector of ones is sqrt(3) / 2 = 0.866 and that
+      of two of them is 3 / 4.
 
     Args:
       key: a typed key; every law and every direction draws from a key of its own.
@@ -93,6 +95,9 @@ def random_directions(
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
       Minimisation, 2023, https://github.com/Kausta/R252_SAM
       ("uniform").
+      He, Huang and Yuan, Asymmetric Valleys: Beyond Sharp and Flat Local Minima, 2019,
+      https://github.com/962086838/code-for-Asymmetric-Valley,
+      logistic_regression_2params.py ("uniform").
 
     >>> params = {"kernel": jnp.zeros((200, 300)), "bias": jnp.zeros(300)}
     >>> directions = random_directions(jax.random.key(0), params, 2, "uniform")

@@ -30,7 +30,9 @@ def uniform(bound: float) -> Initializer:
     return initialise
 
 
-def batch_norm(train: bool, dtype: DTypeLike, name: str | None = None) -> nn.BatchNorm:
+def batch_norm(
+    train: bool, dtype: DTypeLike, *, use_fast_variance: bool = True, name: str | None = None
+) -> nn.BatchNorm:
     """Return the batch normalisation of every model of this room.
 
     Statistics are taken in float32 or wider whatever `dtype` is. The running variance follows the
@@ -40,10 +42,18 @@ def batch_norm(train: bool, dtype: DTypeLike, name: str | None = None) -> nn.Bat
     Args:
       train: normalise with the statistics of the batch, and update the running ones.
       dtype: the type of the output.
+      use_fast_variance: take the variance as mean(x^2) - mean(x)^2, in one pass over x. In float32
+        it is off by about (mean / std)^2 * 6e-8 of itself: a tenth at mean / std = 1000, and at
+        4000 it is lost. False takes mean((x - mean(x))^2), which no mean drowns.
       name: the name of the module.
     """
     return nn.BatchNorm(
-        use_running_average=not train, momentum=MOMENTUM, epsilon=EPSILON, dtype=dtype, name=name
+        use_running_average=not train,
+        momentum=MOMENTUM,
+        epsilon=EPSILON,
+        dtype=dtype,
+        use_fast_variance=use_fast_variance,
+        name=name,
     )
 
 

@@ -1,5 +1,8 @@
 """MobileNetV2 for small images (Sandler et al., 2018, arXiv:1801.04381)."""
 
+import functools
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,31 +40,33 @@ class InvertedResidual(nn.Module):
       features: output channels.
       expansion: channels between the 1x1 convolutions, over the input's.
       stride: stride of the depthwise convolution.
+      norm: called with `name=`, returns a normalisation layer.
       dtype: the type of the computation.
     """
 
     features: int
     expansion: int
     stride: int
+    norm: Callable[..., nn.Module]
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """Map images [n, H, W, C] to [n, ceil(H / stride), ceil(W / stride), features]."""
         channels = self.expansion * x.shape[-1]
         y = Conv(channels, size=1, dtype=self.dtype, name="expand")(x)
-        y = nn.relu(batch_norm(train, self.dtype, "expand_norm")(y))
+        y = nn.relu(self.norm(name="expand_norm")(y))
         y = Conv(channels, stride=self.stride, depthwise=True, dtype=self.dtype, name="depthwise")(
             y
         )
-        y = nn.relu(batch_norm(train, self.dtype, "depthwise_norm")(y))
+        y = nn.relu(self.norm(name="depthwise_norm")(y))
         y = Conv(self.features, size=1, dtype=self.dtype, name="project")(y)
-        y = batch_norm(train, self.dtype, "project_norm")(y)
+        y = self.norm(name="project_norm")(y)
         if self.stride != 1:
             return y
         if x.shape[-1] != self.features:
             x = Conv(self.features, size=1, dtype=self.dtype, name="shortcut")(x)
-            x = batch_norm(train, self.dtype, "shortcut_norm")(x)
+            x = self.norm(name="shortcut_norm")(x)
         return x + y
 
 
@@ -80,6 +85,7 @@ class MobileNetV2(nn.Module):
       width: multiplier of all channels, the head's included.
       stages: (expansion, channels, blocks, stride) of each stage.
       dtype: the type of the computation; parameters are kept in float32.
+      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
 
     >>> import jax, jax.numpy as jnp
     >>> model = MobileNetV2(num_classes=10)
@@ -93,6 +99,7 @@ class MobileNetV2(nn.Module):
     width: float = 1.0
     stages: tuple[tuple[int, int, int, int], ...] = STAGES
     dtype: DTypeLike = jnp.float32
+    use_fast_variance: bool = True
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -105,19 +112,23 @@ class MobileNetV2(nn.Module):
         Returns:
           Logits [n, num_classes], float32 or wider.
         """
+        norm = functools.partial(
+            batch_norm, train, self.dtype, use_fast_variance=self.use_fast_variance
+        )
         x = Conv(scaled(STEM_CHANNELS, self.width), dtype=self.dtype, name="stem")(images)
-        x = nn.relu(batch_norm(train, self.dtype, "stem_norm")(x))
+        x = nn.relu(norm(name="stem_norm")(x))
         for i, (expansion, channels, blocks, first_stride) in enumerate(self.stages):
             for j in range(blocks):
                 x = InvertedResidual(
                     scaled(channels, self.width),
                     expansion,
                     stride=first_stride if j == 0 else 1,
+                    norm=norm,
                     dtype=self.dtype,
                     name=f"stage{i}_block{j}",
-                )(x, train)
+                )(x)
         x = Conv(scaled(HEAD_CHANNELS, self.width), size=1, dtype=self.dtype, name="head")(x)
-        x = nn.relu(batch_norm(train, self.dtype, "head_norm")(x))
+        x = nn.relu(norm(name="head_norm")(x))
         return Classifier(
             self.num_classes,
             bias_init=uniform(x.shape[-1] ** -0.5),

@@ -58,6 +58,7 @@ class ResNet(nn.Module):
         example by itself and keeps no running statistics, with `width` / 2 groups in every layer,
         their 32 at the default width.
       dtype: the type of the computation; parameters are kept in float32.
+      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
 
     Raises:
       ValueError: if the norm is unknown, or group norm is asked for with an odd width.
@@ -75,6 +76,7 @@ class ResNet(nn.Module):
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     norm: str = "batch"
     dtype: DTypeLike = jnp.float32
+    use_fast_variance: bool = True
 
     def __post_init__(self) -> None:
         """Validate the norm."""
@@ -102,6 +104,7 @@ class ResNet(nn.Module):
             norm = functools.partial(
                 nn.GroupNorm, self.width // 2, epsilon=EPSILON, dtype=self.dtype
             )
+        norm = functools.partial(norm, use_fast_variance=self.use_fast_variance)
         x = Conv(self.width, dtype=self.dtype, name="stem")(images)
         x = nn.relu(norm(name="stem_norm")(x))
         for i, blocks in enumerate(self.blocks):

@@ -1,5 +1,7 @@
 """A small convolutional network for 8x8 digits: a training in seconds on a laptop's CPU."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,7 @@ class SmallConvNet(nn.Module):
       features: output channels of the convolutions.
       strides: their strides.
       dtype: the type of the computation; parameters are kept in float32.
+      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
 
     Raises:
       ValueError: if `features` and `strides` differ in length, or are empty.
@@ -34,6 +37,7 @@ class SmallConvNet(nn.Module):
     features: tuple[int, ...] = (16, 32, 32)
     strides: tuple[int, ...] = (1, 2, 2)
     dtype: DTypeLike = jnp.float32
+    use_fast_variance: bool = True
 
     def __post_init__(self) -> None:
         """Validate the convolutions."""
@@ -55,10 +59,13 @@ class SmallConvNet(nn.Module):
         Returns:
           Logits [n, num_classes], float32 or wider.
         """
+        norm = functools.partial(
+            batch_norm, train, self.dtype, use_fast_variance=self.use_fast_variance
+        )
         x = images
         for i, (features, stride) in enumerate(zip(self.features, self.strides, strict=True)):
             x = Conv(features, stride=stride, dtype=self.dtype, name=f"conv{i}")(x)
-            x = nn.relu(batch_norm(train, self.dtype, f"norm{i}")(x))
+            x = nn.relu(norm(name=f"norm{i}")(x))
         return Classifier(
             self.num_classes,
             bias_init=uniform(x.shape[-1] ** -0.5),

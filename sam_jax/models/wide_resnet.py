@@ -1,5 +1,8 @@
 """Wide ResNets (Zagoruyko and Komodakis, 2016, arXiv:1605.07146)."""
 
+import functools
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,6 +36,7 @@ class WideBlock(nn.Module):
 
     Attributes:
       features: output channels.
+      norm: called with `name=`, returns a normalisation layer.
       stride: stride of the first convolution.
       shortcut: "convolution" or "padding", as in `WideResNet`.
       normalise_shortcut: start a padded shortcut after the first batch norm and ReLU, not before.
@@ -40,15 +44,16 @@ class WideBlock(nn.Module):
     """
 
     features: int
+    norm: Callable[..., nn.Module]
     stride: int = 1
     shortcut: str = "convolution"
     normalise_shortcut: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """Map images [n, H, W, C] to [n, ceil(H / stride), ceil(W / stride), features]."""
-        y = nn.relu(batch_norm(train, self.dtype, "norm1")(x))
+        y = nn.relu(self.norm(name="norm1")(x))
         if self.shortcut == "padding":
             start = y if self.normalise_shortcut else x
             residual = padded_shortcut(start, self.features, self.stride)
@@ -57,7 +62,7 @@ class WideBlock(nn.Module):
         else:
             residual = self.convolution("shortcut", self.stride, size=1)(y)
         y = self.convolution("conv1", self.stride)(y)
-        y = nn.relu(batch_norm(train, self.dtype, "norm2")(y))
+        y = nn.relu(self.norm(name="norm2")(y))
         y = self.convolution("conv2", 1)(y)
         return y + residual
 
@@ -91,6 +96,7 @@ class WideResNet(nn.Module):
         pooling and zero channels, 258,560 parameters fewer in 28-10; the shortcut of the very
         first block then starts after its batch norm and ReLU.
       dtype: the type of the computation; parameters are kept in float32.
+      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
 
     Raises:
       ValueError: if depth is not 6 b + 4 for some b >= 1, or the shortcut is unknown.
@@ -108,6 +114,7 @@ class WideResNet(nn.Module):
     width: int = 10
     shortcut: str = "convolution"
     dtype: DTypeLike = jnp.float32
+    use_fast_variance: bool = True
 
     def __post_init__(self) -> None:
         """Validate the depth and the shortcut."""
@@ -130,18 +137,22 @@ class WideResNet(nn.Module):
         Returns:
           Logits [n, num_classes], float32 or wider.
         """
+        norm = functools.partial(
+            batch_norm, train, self.dtype, use_fast_variance=self.use_fast_variance
+        )
         x = Conv(STEM_CHANNELS, dtype=self.dtype, kernel_init=fan_out_normal, name="stem")(images)
         for i, (channels, first_stride) in enumerate(GROUPS):
             for j in range((self.depth - 4) // 6):
                 x = WideBlock(
                     self.width * channels,
+                    norm,
                     stride=first_stride if j == 0 else 1,
                     shortcut=self.shortcut,
                     normalise_shortcut=i == j == 0,
                     dtype=self.dtype,
                     name=f"group{i}_block{j}",
-                )(x, train)
-        x = nn.relu(batch_norm(train, self.dtype, "head_norm")(x))
+                )(x)
+        x = nn.relu(norm(name="head_norm")(x))
         return Classifier(
             self.num_classes,
             kernel_init=uniform(self.num_classes**-0.5),

@@ -9,6 +9,7 @@ import ml_collections
 from absl import logging
 
 from sam_jax.training import build, checkpoints, records, workdirs
+from sam_jax.training.machine import check_same_m, this_machine
 from sam_jax.training.progress import Progress
 from sam_jax.training.randomness import stream
 from sam_jax.training.step import TrainState, order_after_previous
@@ -34,6 +35,8 @@ def train_and_evaluate(
 
     Writes to workdir: config.json, metrics.jsonl (a record an epoch), tensorboard/ and
     checkpoints/. On CPU a run that was cut and resumed equals an uninterrupted one bit for bit.
+    Every record has m, the examples that share a perturbation, and the numbers of devices and
+    processes; on another number of devices a run goes on only where m stays the same.
 
     Args:
       config: all fields of configs/digits.py.
@@ -42,14 +45,17 @@ def train_and_evaluate(
       accept_config_changes: go on in a folder that was made with another config.
 
     Returns:
-      The last record of metrics.jsonl: epoch, step, learning progress and evaluation.
+      The last record of metrics.jsonl: epoch, step, learning progress, evaluation and machine.
 
     Raises:
-      ValueError: a field of the config cannot be run, or the folder belongs to another config.
+      ValueError: a field of the config cannot be run, the folder belongs to another config, or the
+        run was begun with another m; the message names the field to set.
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
     done = _finished_record(workdir, config.epochs)
+    if done is None:
+        check_same_m(workdir, config, _resumed_record(workdir))
     if done is None or not accept_config_changes:  # a finished run keeps the config it had
         workdirs.claim(workdir, config, accept_config_changes)
     if done is not None:
@@ -85,6 +91,7 @@ def train_and_evaluate(
                 "batch_loss": batch_loss,
                 "batch_accuracy": batch_accuracy,
                 **_evaluate(program, data, state, names),
+                **this_machine(config)._asdict(),
             }
             # The record goes first: a run cut between the two repeats the epoch and the record.
             log.write(record)
@@ -139,6 +146,12 @@ def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | Non
     history = records.read(workdir / "metrics.jsonl")
     complete = history and history[-1]["epoch"] >= epochs and checkpoints.exists(workdir, epochs)
     return history[-1] if complete else None
+
+
+def _resumed_record(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Return the record of the newest checkpoint, None where a run would begin anew."""
+    history = reversed(records.read(workdir / "metrics.jsonl"))
+    return next((r for r in history if checkpoints.exists(workdir, r["epoch"])), None)
 
 
 def _init_or_restore(program: build.Program, key: Any, manager: Any) -> tuple[TrainState, int]:

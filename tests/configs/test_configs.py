@@ -131,6 +131,12 @@ def test_configs_need_only_ml_collections():
     assert result.stdout.strip() == "[]"
 
 
+def test_the_study_on_cifar10_augments_as_it_was_trained():
+    config = load(ROOT / "configs" / "even_better" / "cifar10.py").get_config()
+    names = ("autoaugment_cifar10_torchvision", "flip", "crop_reflect", "cutout")
+    assert tuple(config.training.data.augmentation) == names
+
+
 @pytest.mark.parametrize("path", TRAININGS, ids=identify)
 def test_the_smoke_variant_of_a_training_runs(path, tmp_path):
     config = load(path).get_config("smoke")

@@ -77,6 +77,19 @@ def test_cutout_is_a_clipped_square_about_a_uniform_centre(size):
     assert np.sum((cells[width:] - mean) ** 2 / mean) + mean * width > bound
 
 
+@pytest.mark.parametrize("data_set", ["cifar10", "svhn"])
+def test_torchvisions_autoaugment_moves_black_in_and_the_authors_the_fill(data_set):
+    # No other operation, nor any pair of them, takes a white image to this grey level.
+    images = np.full((400, 32, 32, 3), 255, np.uint8)
+    names = (f"autoaugment_{data_set}", f"autoaugment_{data_set}_torchvision")
+    authors, torchvision = (np.array(jitted(KEY, images, (name,), fill=128)) for name in names)
+    filled = (authors != torchvision).any(axis=(1, 2, 3))
+    assert filled.mean() > 0.2  # a geometric operation was drawn
+    assert np.any(authors == 128) and not np.any(torchvision == 128)
+    other = np.array(jitted(KEY, images, (names[1],), fill=7))
+    np.testing.assert_array_equal(other, torchvision)  # whatever the fill is
+
+
 def test_greyscale_images_take_everything_but_autoaugment():
     images = noise((3, 8, 8, 1))
     result = jitted(KEY, images, ("flip", "crop_reflect", "crop_zero", "cutout"), cutout_size=4)

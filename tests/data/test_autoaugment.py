@@ -1,105 +1,45 @@
 """The operations and policies of AutoAugment against Pillow."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from autoaugment_reference import (
+    FILL,
+    GEOMETRIC,
+    HIGHEST,
+    OPERATIONS,
+    TORCHVISION,
+    draws,
+    images,
+    noise,
+    ours,
+    pillow,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
 from sam_jax.data import autoaugment as aa
 from sam_jax.data import image_operations as ops
 
-FILL = (125, 123, 114)
-GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-ENHANCERS = {
-    "Brightness": ImageEnhance.Brightness,
-    "Color": ImageEnhance.Color,
-    "Contrast": ImageEnhance.Contrast,
-    "Sharpness": ImageEnhance.Sharpness,
-}
-OPERATIONS = (*GEOMETRIC, *ENHANCERS, "AutoContrast", "Equalize", "Invert", "Solarize", "Posterize")
-
-
-def pillow(name, level, image, sign=1):
-    """What the released CIFAR code asks of Pillow, with the fill colour given at once."""
-    picture = Image.fromarray(np.asarray(image))
-
-    def transform(*matrix):
-        return picture.transform(picture.size, Image.AFFINE, matrix, fillcolor=FILL)
-
-    shear, pixels = sign * float(level) * 0.3 / 10, sign * int(level * 10 / 10)
-    if name in ENHANCERS:
-        result = ENHANCERS[name](picture).enhance(float(level) * 1.8 / 10 + 0.1)
-    else:
-        result = {
-            "ShearX": lambda: transform(1, shear, 0, 0, 1, 0),
-            "ShearY": lambda: transform(1, 0, 0, shear, 1, 0),
-            "TranslateX": lambda: transform(1, 0, pixels, 0, 1, 0),
-            "TranslateY": lambda: transform(1, 0, 0, 0, 1, pixels),
-            "Rotate": lambda: picture.rotate(sign * int(level * 30 / 10), fillcolor=FILL),
-            "AutoContrast": lambda: ImageOps.autocontrast(picture),
-            "Equalize": lambda: ImageOps.equalize(picture),
-            "Invert": lambda: ImageOps.invert(picture),
-            "Solarize": lambda: ImageOps.solarize(picture, 256 - int(level * 256 / 10)),
-            "Posterize": lambda: ImageOps.posterize(picture, 4 - int(level * 4 / 10)),
-        }[name]()
-    return np.array(result)
-
-
-@functools.partial(jax.jit, static_argnames="branch")
-def run_branch(branch, image, strength, coefficients):
-    function = list(aa._BRANCHES.values())[branch]
-    return function(image, strength, coefficients, jnp.array(FILL, jnp.uint8))
-
-
-def ours(name, level, image, sign=1):
-    """The same through the compiled tables; the operation first, a neutral one second."""
-    compiled = aa.compile_policy(
-        (((name, 1.0, level), ("Invert", 1.0, 0)),), image.shape[0], image.shape[1]
-    )
-    coefficients = compiled.coefficients[0, 0, 0 if sign == 1 else 1]
-    branch = int(compiled.branch[0, 0])
-    return np.array(run_branch(branch, image, compiled.strength[0, 0], coefficients))
-
-
-def noise(shape, seed=0, low=0, high=256):
-    return np.random.default_rng(seed).integers(low, high, shape, dtype=np.uint8)
-
-
-def images():
-    """Noise over all values and over few, smooth, constant and two-valued; square and not."""
-    y, x = np.mgrid[:32, :32]
-    two = np.where(noise((32, 32, 3), 5) < 80, 40, 200).astype(np.uint8)
-    return {
-        "noise": noise((32, 32, 3)),
-        "oblong": noise((19, 26, 3), 1),
-        "low_contrast": noise((32, 32, 3), 2, 100, 117),
-        "dark": noise((32, 32, 3), 3, 0, 3),
-        "smooth": np.stack([4 * x + 3 * y, 8 * y, 255 - 5 * x], -1).astype(np.uint8),
-        "constant": np.full((32, 32, 3), (0, 77, 255), np.uint8),
-        "two_valued": two,
-        # 384 pixels of nearly equal counts: the step is 1 and the table overshoots 255.
-        "small": np.arange(384 * 3, dtype=np.int64).reshape(16, 24, 3).astype(np.uint8),
-        "tiny": noise((5, 7, 3), 4),
-    }
-
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("kind", ["noise", "oblong", "smooth"])
-def test_operations_equal_pillow_bit_for_bit_at_every_level(name, kind):
+@pytest.mark.parametrize("levels", HIGHEST)
+def test_operations_equal_pillow_bit_for_bit_at_every_level(name, kind, levels):
     image = images()[kind]
     if name == "AutoContrast":  # elsewhere to a grey level, see below; here also bit for bit
         image = image.copy()
         image[0, 0], image[0, 1] = 0, 255
-    for level in range(10 if name == "Posterize" else 11):  # Pillow refuses to keep 0 bits
-        for sign in (1, -1) if name in GEOMETRIC else (1,):
+    # Pillow refuses to keep 0 bits, which is the authors' level 10.
+    for level in range(10 if name == "Posterize" else HIGHEST[levels] + 1):
+        for sign in (1, -1):
             np.testing.assert_array_equal(
-                ours(name, level, image, sign), pillow(name, level, image, sign), f"level {level}"
+                ours(name, level, image, sign, levels),
+                pillow(name, level, image, sign, levels),
+                f"level {level}",
             )
 
 
@@ -118,10 +58,15 @@ def test_equalise_equals_pillow_on_random_histograms(seed, low, width):
     np.testing.assert_array_equal(ours("Equalize", 0, image), pillow("Equalize", 0, image))
 
 
-@pytest.mark.parametrize("level", range(11))
-def test_blend_equals_pillow_on_all_pairs_of_values(level):
+@pytest.mark.parametrize(
+    "factor",
+    sorted(
+        {level * 1.8 / 10 + 0.1 for level in range(11)}
+        | {1 + sign * change for change in TORCHVISION["enhance"] for sign in (1, -1)}
+    ),
+)
+def test_blend_equals_pillow_on_all_pairs_of_values(factor):
     # The one operation in floating point: every pair of grey levels, and every factor in use.
-    factor = level * 1.8 / 10 + 0.1
     degenerate, image = (x.astype(np.uint8) for x in np.mgrid[:256, :256])
     expected = Image.blend(Image.fromarray(degenerate), Image.fromarray(image), factor)
     np.testing.assert_array_equal(
@@ -223,30 +168,29 @@ def apply_compiled(key, image, compiled):
 
 
 @pytest.mark.parametrize("policy", ["CIFAR10_POLICY", "SVHN_POLICY"])
-def test_sub_policies_equal_pillow_from_end_to_end(policy):
+@pytest.mark.parametrize("levels", HIGHEST)
+def test_sub_policies_equal_pillow_from_end_to_end(policy, levels):
     image = noise((32, 32, 3), 7)
     image[noise((32, 32, 3), 8) < 13] = 0  # both extremes often, so that AutoContrast is exact
     image[noise((32, 32, 3), 9) < 13] = 255
     for i, sub_policy in enumerate(getattr(aa, policy)):
         certain = tuple((name, 1.0, level) for name, _, level in sub_policy)
-        compiled = aa.compile_policy((certain,), 32, 32)
+        compiled = aa.compile_policy((certain,), 32, 32, levels)
         result, draw = apply_compiled(jax.random.key(i), image, compiled)
         expected = image
         for position, (name, _, level) in enumerate(certain):
-            signed = compiled.coefficients[0, position]
-            sign = 1 if np.array_equal(draw.coefficients[position], signed[0]) else -1
-            expected = pillow(name, level, expected, sign)
+            plus = (
+                np.array_equal(draw.coefficients[position], compiled.coefficients[0, position, 0])
+                and draw.strength[position] == compiled.strength[0, position, 0]
+            )
+            expected = pillow(name, level, expected, 1 if plus else -1, levels)
         np.testing.assert_array_equal(result, expected, str(sub_policy))
-
-
-def draws(compiled, count):
-    keys = jax.random.split(jax.random.key(3), count)
-    return jax.jit(jax.vmap(lambda key: aa.draw_operations(key, compiled)))(keys)
 
 
 def test_sub_policies_are_chosen_uniformly():
     compiled = aa.compile_policy(aa.SVHN_POLICY, 32, 32)
-    numbered = compiled._replace(strength=np.arange(50, dtype=np.float32).reshape(25, 2))
+    numbers = np.arange(50, dtype=np.float32).reshape(25, 2)
+    numbered = compiled._replace(strength=np.stack([numbers, numbers], axis=-1))
     count = 25 * 400
     chosen = np.array(draws(numbered, count).strength[:, 0]).astype(int) // 2
     observed = np.bincount(chosen, minlength=25)

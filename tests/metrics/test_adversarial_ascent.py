@@ -40,12 +40,23 @@ def test_step_sizes_follow_a_schedule():
     )
     np.testing.assert_allclose(taken(lambda k: 0.1 * (k + 1), 4), 0.1 + 0.2 + 0.3 + 0.4, rtol=1e-12)
     quarters = halved_by_quarters(0.8, 6)  # the quarters begin at steps 0, 1.5, 3, 4.5
-    np.testing.assert_allclose(taken(quarters, 6), 0.8 + 0.8 + 0.4 + 0.2 + 0.2 + 0.1, rtol=1e-12)
+    np.testing.assert_allclose(taken(quarters, 6), 0.8 + 0.8 + 0.4 + 0.4 + 0.2 + 0.1, rtol=1e-12)
     np.testing.assert_allclose(taken(lambda k: 0.2, 5), taken(0.2, 5), rtol=1e-14)
     with pytest.raises(ValueError, match="step_size must be a positive number"):
         halved_by_quarters(-1.0, 6)
     with pytest.raises(ValueError, match="steps must be an integer"):
         halved_by_quarters(1.0, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 8, 10, 20, 100])
+def test_quarters_hold_the_step_on_their_border(steps):
+    # The released code compares k / n with the quarters by <=, in floating point.
+    taken = jax.vmap(halved_by_quarters(1.0, steps))(jnp.arange(steps))
+    shares = np.arange(steps) / steps
+    released = np.select([shares <= 0.25, shares <= 0.5, shares <= 0.75], [1, 1 / 2, 1 / 4], 1 / 8)
+    np.testing.assert_array_equal(taken, released)
+    if steps % 4 == 0:  # elsewhere no step lies on a border
+        assert np.any(taken != 0.5 ** np.floor(4 * shares))
 
 
 def test_shrinking_steps_find_a_maximum_that_equal_steps_jump_over():

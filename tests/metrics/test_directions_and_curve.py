@@ -45,6 +45,26 @@ def test_directions_depend_on_key_and_index_only():
     assert np.abs(five[0] - five[1]).max() > 0.1
 
 
+def test_the_studys_law_names_where_it_comes_from():
+    for function in (metrics.random_directions, metrics.asymmetry_factor):
+        described = " ".join(function.__doc__.split())
+        assert "R252_SAM" in described
+        assert "code-for-Asymmetric-Valley, logistic_regression_2params.py" in described
+
+
+@pytest.mark.parametrize("law", ["uniform", "gaussian"])
+def test_only_the_uniform_law_draws_two_parameters_from_one_quadrant(law):
+    # Of two parameters, as in the code that the law comes from: u = z / ||z||, z ~ U(0, 1)^2.
+    u = flat_directions(KEY, {"w": (2,)}, 2000, law)
+    angle = np.arctan2(u[:, 1], u[:, 0])
+    # tan of the angle is the quotient of two U(0, 1): below t with probability t / 2 for t <= 1.
+    below = np.mean((angle > 0) & (angle < np.arctan(0.5)))
+    inside = np.all((angle >= 0) & (angle <= np.pi / 2))
+    assert inside == (law == "uniform")
+    if law == "uniform":
+        assert abs(below - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2000)
+
+
 def test_direction_errors():
     with pytest.raises(ValueError, match=r"\['gaussian', 'uniform', 'rademacher'\], got 'normal'"):
         metrics.random_directions(KEY, jnp.ones(3), 2, "normal")

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from jax import lax
 
 from sam_jax import models
 from sam_jax.models import mobilenet_v2, resnet, wide_resnet
+from sam_jax.models.layers import batch_norm
 
 IMAGES = [(32, 32, 3), (28, 28, 1), (8, 8, 1)]
 NARROW = {
@@ -332,12 +335,12 @@ def test_resnet_has_half_as_many_groups_as_stem_channels():
 
 def test_wide_resnet_shortcut_convolves_the_normalised_input():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    block = wide_resnet.WideBlock(features=5, stride=2)
-    variables = block.init(jax.random.key(1), x, train=False)
+    block = wide_resnet.WideBlock(5, functools.partial(batch_norm, False, jnp.float32), stride=2)
+    variables = block.init(jax.random.key(1), x)
     # Without the two 3x3 convolutions the block is its shortcut: fresh running statistics make
     # the norm a division by sqrt(1 + 1e-5), and a strided 1x1 convolution takes every other pixel.
     params = dict(variables["params"], conv2={"kernel": jnp.zeros((3, 3, 5, 5))})
-    y = block.apply({**variables, "params": params}, x, train=False)
+    y = block.apply({**variables, "params": params}, x)
     kernel = params["shortcut"]["kernel"][0, 0]
     expected = jnp.maximum(x, 0)[:, ::2, ::2] / jnp.sqrt(1 + 1e-5) @ kernel
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)

@@ -8,6 +8,22 @@ from hypothesis import strategies as st
 from sam_jax.models import layers
 
 
+@pytest.mark.parametrize("use_fast_variance", [False, True])
+def test_batch_norm_with_a_large_mean_against_float64(use_fast_variance):
+    random = np.random.default_rng(0)
+    x = (1000 + random.normal(size=(64, 8, 8, 3))).astype(np.float32)  # mean / std = 1000
+    norm = layers.batch_norm(True, jnp.float32, use_fast_variance=use_fast_variance)
+    apply = jax.jit(lambda x: norm.init_with_output(jax.random.key(0), x))
+    normalised, variables = apply(x)
+    exact = x.astype(np.float64)
+    mean, variance = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
+    expected = (exact - mean) / np.sqrt(variance + layers.EPSILON)
+    assert variables["params"]["scale"].tolist() == [1, 1, 1]
+    error = np.abs(normalised - expected).max()
+    # The mean alone is rounded to 1000 * 2^-24 = 6e-5 standard deviations.
+    assert error < 2e-4 if not use_fast_variance else error > 0.02
+
+
 def direct_convolution(x, kernel, stride, depthwise):
     """The definition, window by window, in float64."""
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)

@@ -8,6 +8,7 @@ import pytest
 from training_problems import Linear
 
 from sam_jax import models
+from sam_jax.training.build import full_precision
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.recalibration import recalibrated_batch_stats
 
@@ -104,6 +105,25 @@ def numpy_statistics(params, images, weights_of_batches):
         "norm1": {"mean": t["mean1"], "var": t["var1"]},
         "head": {"norm2": {"mean": t["mean2"], "var": t["var2"]}},
     }
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_variance_of_a_measured_model_survives_a_large_mean(measured):
+    # A convolution that passes its input on, whose mean is 1000 standard deviations.
+    model = models.create("small_conv_net", 3, features=(1,), strides=(1,))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1)
+    params = variables["params"] | {"conv0": {"kernel": kernel}}
+    images = np.random.default_rng(0).integers(0, 256, (64, 4, 4, 1)).astype(np.uint8)
+    inputs = Inputs(mean=(0.5 - 1000 * float(np.std(images / 255)),), std=(1.0,))
+    x = np.asarray(inputs(jnp.asarray(images)), np.float64).reshape(4, -1)
+    assert 900 < x.mean() / x.std() < 1100
+    found = recalibrated_batch_stats(
+        full_precision(model) if measured else model,
+        *(params, variables["batch_stats"], jnp.asarray(images), inputs, 16),
+    )["norm0"]["var"]
+    error = abs(float(found[0]) / x.var(axis=1).mean() - 1)
+    assert error < 1e-4 if measured else error > 0.01
 
 
 def differences(a, b):

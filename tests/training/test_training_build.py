@@ -137,3 +137,19 @@ def test_a_batch_larger_than_the_set_is_refused():
     source, data = build.load_data(config)
     with pytest.raises(ValueError, match="batch_size = 128 is larger than the training set, 64"):
         build.make_program(config, source, len(data.train_labels))
+
+
+def test_the_variance_of_the_norms_in_training_and_in_measurements():
+    source, data = build.load_data(tiny_config())
+
+    def model_of(config):
+        return build.make_program(config, source, len(data.train_labels)).model
+
+    assert model_of(tiny_config()).use_fast_variance
+    exact = model_of(tiny_config(model__use_fast_variance=False))
+    assert not exact.use_fast_variance
+    old = tiny_config()
+    with old.unlocked():
+        del old.model["use_fast_variance"]  # as workdirs of before have it
+    assert model_of(old) == model_of(tiny_config())
+    assert build.full_precision(model_of(old)) == build.full_precision(exact) == exact

@@ -1,7 +1,11 @@
 """Whole runs in one process: what an epoch reports, and runs that were cut."""
 
 import math
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,7 +13,7 @@ import optax
 import pytest
 from training_problems import assert_same_bits, count_compilations, tiny_config
 
-from sam_jax.training import build, loop, records
+from sam_jax.training import build, loop, machine, records
 from sam_jax.training.randomness import stream
 from sam_jax.training.step import epoch_order
 
@@ -80,6 +84,82 @@ def test_a_run_that_lost_its_last_epochs_equals_an_uninterrupted_one(tmp_path, m
     assert [b for b in before if b[0].name != "config.json"] == [
         a for a in after if a[0].name != "config.json"
     ]
+
+
+def train_on(devices, workdir, *flags):
+    """The command in a process of its own, on so many devices."""
+    return subprocess.run(
+        [sys.executable, "-m", "sam_jax.train", "--config=configs/digits.py:smoke"]
+        + [f"--workdir={workdir}", "--config.checkpoint.every_epochs=1"]
+        + ["--config.checkpoint.keep=2", *flags],
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_run_goes_on_with_its_m_on_another_number_of_devices(tmp_path):
+    # Processes of their own, for a process cannot change its devices.
+    result = train_on(2, tmp_path)
+    assert result.returncode == 0, result.stderr
+    machine = {"m": 16, "device_count": 2, "process_count": 1}
+    history = records.read(tmp_path / "metrics.jsonl")
+    assert all(machine.items() <= record.items() for record in history)
+    assert train_on(1, tmp_path).returncode == 0  # nothing is left to do
+    shutil.rmtree(tmp_path / "checkpoints" / "2")  # cut after the first epoch
+    config = (tmp_path / "config.json").read_bytes()
+    for flags in ((), ("--accept_config_changes",)):
+        refused = train_on(1, tmp_path, *flags)
+        assert refused.returncode != 0
+        message = " ".join(refused.stderr.split())
+        assert "m = 16 on 2 devices" in message and "on the 1 device here that is 32" in message
+        assert "set --config.method.m=16 and" in message and "--accept_config_changes" in message
+        assert (tmp_path / "config.json").read_bytes() == config
+        assert records.read(tmp_path / "metrics.jsonl") == history
+    accepted = train_on(1, tmp_path, "--config.method.m=16", "--accept_config_changes")
+    assert accepted.returncode == 0, accepted.stderr
+    first, second = records.read(tmp_path / "metrics.jsonl")
+    assert first == history[0]
+    assert machine | {"device_count": 1} == {name: second[name] for name in machine}
+
+
+def test_a_run_without_m_in_its_records_goes_on(tmp_path):
+    # As runs were written before their records named the machine.
+    config = tiny_config(epochs=2, checkpoint__every_epochs=1, checkpoint__keep=2)
+    whole = loop.train_and_evaluate(config, tmp_path)
+    fields = set(machine.Machine._fields)
+    path = tmp_path / "metrics.jsonl"
+    old = [
+        {name: value for name, value in record.items() if name not in fields}
+        for record in records.read(path)
+    ]
+    records.rewrite(path, old)
+    assert loop.train_and_evaluate(config, tmp_path) == old[1]  # done, and read as it is
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    assert loop.load_trained(tmp_path)[1].epoch == 1
+    assert loop.train_and_evaluate(config, tmp_path) == whole
+    assert records.read(path) == [old[0], whole]
+
+
+def test_which_machines_are_told_apart(tmp_path):
+    here = machine.this_machine(tiny_config(batch_size=32))
+    assert here == (32 // jax.device_count(), jax.device_count(), jax.process_count())
+    assert machine.this_machine(tiny_config(method__m=4)).m == 4
+    more = here._replace(device_count=2 * here.device_count, m=here.m // 2, process_count=2)
+    check = lambda record, **changes: machine.check_same_m(  # noqa: E731
+        tmp_path, tiny_config(batch_size=32, **changes), record
+    )
+    with pytest.raises(ValueError, match=f"m = {more.m} on {more.device_count} devices in 2 proc"):
+        check(more._asdict())
+    check(more._asdict(), method__m=more.m)
+    check(more._asdict(), method__m=1)  # chosen, and hence a change of the config
+    check(here._asdict())
+    check(here._replace(m=7)._asdict())  # the same devices: another batch size, which was accepted
+    check(more._replace(m=here.m)._asdict())  # other devices, the same m
+    check({"epoch": 1})
+    check(None)
 
 
 def test_calls_of_few_steps_equal_one_call_an_epoch(tmp_path):
