@@ -1,13 +1,13 @@
 """m-SAM: one perturbation for every sub-batch of m examples, and the mean over sub-batches."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from sam_jax import pytree
-from sam_jax.optim import devices
+from sam_jax.optim import combining, devices, meshes, sub_batch_gradient
+from sam_jax.optim.sub_batch_gradient import Common, Settings, Split
+from sam_jax.optim.sub_batch_runs import Strategy
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
     SharpnessAwareGradient,
@@ -15,10 +15,6 @@ from sam_jax.optim.transformation import (
 )
 from sam_jax.typing import Batch, Params, PyTree
 
-Strategy = Literal["vmap", "scan"]
-# Extra arguments that are functions of (params, batch), as grad_fn is; methods that need more than
-# gradients ask for them.
-BATCH_FUNCTIONS = ("losses_fn", "logits_fn")
 # Extra arguments that are cut into sub-batches as the batch is.
 BATCH_ARGUMENTS = ("previous_batch", "indices")
 
@@ -28,6 +24,10 @@ def m_sam(
     m: int,
     strategy: Strategy = "vmap",
     axis_name: devices.AxisName | None = None,
+    *,
+    combine: PyTree = None,
+    batch_axes: str | tuple[str, ...] | None = None,
+    mesh: meshes.AnyMesh | None = None,
 ) -> SharpnessAwareTransformation:
     r"""Give every sub-batch of m examples its own perturbation and average the gradients.
 
@@ -92,6 +92,10 @@ def m_sam(
         )
     if strategy not in ("vmap", "scan"):
         raise ValueError(f'strategy must be "vmap" or "scan", got {strategy!r}.')
+    combining.check_combine(combine)
+    batch_axes = (batch_axes,) if isinstance(batch_axes, str) else batch_axes
+
+    settings = Settings(inner, m, strategy, combine)
 
     def gradient(
         grad_fn: AuxiliaryGradFn,
@@ -99,140 +103,40 @@ def m_sam(
         state: PyTree,
         *,
         batch: Batch = None,
+        weights: jax.Array | None = None,
+        rngs: PyTree = None,
+        shared: PyTree = None,
         clean: Any = None,
         **extra_args: Any,
     ) -> tuple[SharpnessAwareGradient, PyTree]:
         del clean  # of the whole batch; every sub-batch needs its own
-        count, group = _split(m, _batch_size(batch), axis_name)
-        _check_memory(inner.memory, count, group, axis_name)
-        if inner.splits_batch and group > 1:
-            raise ValueError(
-                "This method divides its sub-batch, which has to lie on one device, but m = "
-                f"{m} is spread over {group} devices. Choose m up to the shard of a device, "
-                f"{m // group} examples."
-            )
-        grad_fn = devices.averaged_over_groups(grad_fn, group, axis_name)
-        local_params = devices.vary_over(params, axis_name)
-        local_state = devices.vary_numbers_over(state, axis_name) if inner.memory else state
-        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) // group * count
-
-        def one(index: jax.Array, parts: PyTree) -> tuple[SharpnessAwareGradient, PyTree]:
-            sub_batch = parts["batch"]
-            functions = {
-                name: _with_default_batch(extra_args[name], sub_batch)
-                for name in BATCH_FUNCTIONS
-                if name in extra_args
-            }
-            return inner.gradient(
-                _with_default_batch(grad_fn, sub_batch),
-                local_params,
-                local_state,
-                sub_batch=first + index,
-                **(extra_args | functions | parts),
-            )
-
-        parts = {name: extra_args[name] for name in BATCH_ARGUMENTS if name in extra_args}
-        result, new_state = _RUN[strategy](one, parts | {"batch": batch}, count, local_state)
-        return devices.mean_over_devices(result, axis_name), devices.agreed(new_state, axis_name)
+        examples = sub_batch_gradient.batch_size(batch)
+        _check_keys(rngs)
+        parts = {name: extra_args.pop(name) for name in BATCH_ARGUMENTS if name in extra_args}
+        common = Common(grad_fn, params, state, rngs, shared, extra_args)
+        split = Split(parts | {"batch": batch}, weights)
+        if axis_name is not None:
+            return sub_batch_gradient.gradient(settings, common, split, axis_name)
+        if examples == m:
+            return sub_batch_gradient.one_sub_batch(settings, common, split.parts)
+        place = meshes.place_of(batch, mesh, batch_axes, examples)
+        if place is None:
+            return sub_batch_gradient.gradient(settings, common, split)
+        result, new_state = meshes.run(
+            place,
+            lambda *share: sub_batch_gradient.gradient(settings, *share, place.axes),
+            lambda *share: sub_batch_gradient.rules(settings, *share, place.axes),
+            *(common, split),
+        )
+        result = result._replace(gradient=meshes.laid_like(result.gradient, params))
+        return result, meshes.laid_like(new_state, state)
 
     return SharpnessAwareTransformation(inner.init, gradient)
 
 
-def _run_vmap(
-    one: Callable[..., tuple[PyTree, PyTree]], batch: Batch, count: int, state: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Run all sub-batches at once; return the mean result and the state after any of them."""
-    del state
-    if count == 1:
-        return one(jnp.zeros((), jnp.int32), batch)
-    results, states = jax.vmap(one)(jnp.arange(count), _reshape(batch, count))
-    mean = jax.tree.map(
-        lambda x: jnp.mean(pytree.widen(x), axis=0).astype(devices.mean_dtype(x)), results
-    )
-    return mean, jax.tree.map(lambda x: x[0], states)
-
-
-def _run_scan(
-    one: Callable[..., tuple[PyTree, PyTree]], batch: Batch, count: int, state: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Run one sub-batch after the other; return the mean result and the state after the last."""
-    if count == 1:
-        return one(jnp.zeros((), jnp.int32), batch)
-    sub_batches = _reshape(batch, count)
-    shapes, _ = jax.eval_shape(one, jnp.zeros((), jnp.int32), _first(sub_batches))
-
-    def step(carry: tuple[PyTree, PyTree], inputs: tuple) -> tuple[tuple[PyTree, PyTree], None]:
-        total, _ = carry
-        result, new_state = one(*inputs)
-        return (jax.tree.map(lambda t, x: t + pytree.widen(x), total, result), new_state), None
-
-    carry = jax.tree.map(_zeros, shapes), state
-    (total, new_state), _ = jax.lax.scan(step, carry, (jnp.arange(count), sub_batches))
-    mean = jax.tree.map(lambda t, s: (t / count).astype(devices.mean_dtype(s)), total, shapes)
-    return mean, new_state
-
-
-_RUN = {"vmap": _run_vmap, "scan": _run_scan}
-
-
-def _batch_size(batch: Batch) -> int:
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
-    sizes = {shape[:1] for shape in shapes}
-    if len(sizes) != 1 or () in sizes:
+def _check_keys(rngs: PyTree) -> None:
+    if rngs is not None and not any(pytree.is_key(x) for x in jax.tree.leaves(rngs)):
         raise ValueError(
-            "m_sam needs batch, a pytree of arrays that share their leading (example) axis: call "
-            "tx.update(grads, state, params, grad_fn=grad_fn, batch=batch); the shapes given are "
-            f"{shapes}."
+            "rngs must hold typed keys, which m_sam folds with the index of the sub-batch: make "
+            f"them with jax.random.key(seed), not jax.random.PRNGKey(seed); got {rngs!r}."
         )
-    return shapes[0][0]
-
-
-def _split(m: int, examples: int, axis_name: devices.AxisName | None) -> tuple[int, int]:
-    """Return the sub-batches of this device and the devices that share one sub-batch."""
-    if examples % m == 0:
-        return examples // m, 1
-    device_count = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    group, remainder = divmod(m, examples)
-    if remainder == 0 and group > 1 and device_count % group == 0:
-        return 1, group
-    place = "the batch" if axis_name is None else f"the shard of each of the {device_count} devices"
-    raise ValueError(
-        f"m = {m} does not divide {place}, {examples} examples. Choose m among the divisors of "
-        f"{examples}"
-        + ("." if device_count == 1 else f", or {examples} times a divisor of {device_count}.")
-    )
-
-
-def _check_memory(memory: str, count: int, group: int, axis_name: devices.AxisName | None) -> None:
-    """Raise where each of several sub-batches would have to take the one step of a memory."""
-    device_count = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    sub_batches = count * device_count // group
-    if memory and sub_batches > 1:
-        raise ValueError(
-            f"This method keeps {memory} from step to step, which is one for the whole batch, but "
-            f"m makes {sub_batches} sub-batches, and each would need its own. Choose m equal to "
-            "the whole batch, or a method without memory."
-        )
-
-
-def _with_default_batch(function: Callable[..., Any], batch: Batch) -> Callable[..., Any]:
-    """Let a function of (params, batch) be called with params alone."""
-
-    def with_default(params: Params, batch: Batch = batch, **keywords: Any) -> Any:
-        return function(params, batch, **keywords)
-
-    return with_default
-
-
-def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
-    zeros = jnp.zeros(shape.shape, jnp.promote_types(shape.dtype, jnp.float32))
-    axes = tuple(devices.varying_axes(shape))
-    return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
-
-
-def _reshape(batch: Batch, count: int) -> Batch:
-    return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count) + x.shape[1:]), batch)
-
-
-def _first(batch: Batch) -> Batch:
-    return jax.tree.map(lambda x: x[0], batch)
