@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from sam_jax.optim import combining
 from sam_jax.typing import Batch, PyTree
 
 AnyMesh = Mesh | AbstractMesh
@@ -38,6 +37,7 @@ def place_of(
     shardings = [s for s in shardings if isinstance(s, NamedSharding) and not s.mesh.empty]
     mesh = mesh or (shardings[0].mesh if shardings else context)
     if batch_axes is not None:
+        _check_all_named(shardings, batch_axes)
         return _named_place(mesh, batch_axes, examples)
     known = next((axes for s in shardings if (axes := _leading_axes(s))), ())
     if known:
@@ -138,6 +138,18 @@ def _named_place(mesh: AnyMesh, batch_axes: tuple[str, ...], examples: int) -> P
             f"{batch_axes} cannot share equally; choose a multiple of {devices}."
         )
     return Place(mesh, tuple(batch_axes)) if devices > 1 else None
+
+
+def _check_all_named(shardings: list[NamedSharding], batch_axes: tuple[str, ...]) -> None:
+    """Raise where explicit axes split the batch that are not to be manual."""
+    axes = {
+        name for sharding in shardings if _is_explicit(sharding) for name in _leading_axes(sharding)
+    }
+    if missing := sorted(axes - set(batch_axes)):
+        raise ValueError(
+            f"The batch is split over the explicit axes {sorted(axes)}, and batch_axes leaves out "
+            f"{missing}: name all of them, or leave batch_axes out."
+        )
 
 
 def _sharding(x: Any) -> Any:
