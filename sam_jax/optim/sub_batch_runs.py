@@ -39,7 +39,7 @@ def run(
         result, new_state = one(jnp.zeros((), jnp.int32), parts)
         rules = rules_of(result)
         stacked = jax.tree.map(lambda x: x[None], result)
-        return _over_sub_batches(rules, stacked, weights), rules, new_state
+        return _over_sub_batches(rules, stacked, None), rules, new_state
     sub_batches = jax.tree.map(
         lambda x: x.reshape((count, x.shape[0] // count) + x.shape[1:]), parts
     )

@@ -40,10 +40,10 @@ def m_sam(
     receives is not used, because every sub-batch needs its own.
 
     **Weights.** Where L_U is a weighted mean, such as the mean over the tokens that are no padding,
-    give update `weights`: W_U for each sub-batch, [|B| / m], or for each example a number w_i, [|B|],
-    of which W_U is the sum over U. With L_U = sum_i w_i l_i / W_U, rho = 0 is then the gradient of
-    sum_i w_i l_i / sum_i w_i over the whole batch. A sub-batch of weight 0 does not count, even
-    where grad_fn gives NaN for it.
+    give update `weights`: W_U for each sub-batch, [|B| / m], or a number w_i for each example,
+    [|B|], of which W_U is the sum over U. With L_U = sum_i w_i l_i / W_U, rho = 0 is then the
+    gradient of sum_i w_i l_i / sum_i w_i over the whole batch. A sub-batch of weight 0 does not
+    count, even where grad_fn gives NaN for it.
 
     **Randomness.** Without more, all sub-batches draw one dropout mask. Give update `rngs`, a typed
     key or a pytree of them: grad_fn (and `losses_fn`, `logits_fn` where they are given) gets
@@ -58,12 +58,13 @@ def m_sam(
 
     **On a mesh**, under jit, every device computes the sub-batches whose examples lie on it, inside
     a `jax.shard_map` over the axes that the batch is split over; other axes of the mesh, those of
-    fsdp or of the model, stay as they are. Explicit axes tell how the batch is split. Automatic axes
-    do not under jit: a mesh of one axis is taken to split it, of more `batch_axes` names them.
+    fsdp or of the model, stay as they are. Explicit axes tell how the batch is split. Automatic
+    axes do not under jit: one alone is taken to split it, of several `batch_axes` names them.
     Inside, the model's own constraints must not name these axes, and on explicit axes grad_fn must
     not close over arrays of the mesh (`shared` and `rngs` take them). Parameters that are sharded
     over an axis that the batch is split over are gathered, for every device perturbs its own copy.
-    The result takes their sharding again. Outside jit this compiles anew in each step: jit the step.
+    The result takes their sharding again. Outside jit this compiles anew in each step: jit the
+    step.
 
     Inside pmap or shard_map, with `axis_name`, the batch is the device's own shard and the result
     is the mean over the axis; outputs for each example are those of the shard. There the mean
@@ -84,8 +85,8 @@ def m_sam(
         convolutions with perturbed weights, slow on CPU). Outside jit it is a loop in Python.
       axis_name: the axis of pmap or shard_map to average over.
       combine: words for the auxiliary output of grad_fn, in its structure or a prefix of it, such
-        as `{"correct": "sum", "finite": "min", "rest": "auto"}`: "auto" (by kind, as above), "mean",
-        "sum", "min", "max" (of booleans: all, any), "last" or "concatenate". None: "auto" for all.
+        as `{"correct": "sum", "finite": "min", "rest": "auto"}`: "auto" (by kind, as above),
+        "mean", "sum", "min", "max" (of booleans: all, any), "last" or "concatenate". None: "auto".
       batch_axes: the mesh axes that the batch's leading axis is split over, a name or a tuple; ()
         for none. None: as the batch or the mesh tells.
       mesh: where the batch lies; None for the batch's own, or that of `jax.set_mesh`.
