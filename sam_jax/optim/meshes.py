@@ -74,7 +74,8 @@ def run(
     axes, replicated = frozenset(place.axes), PartitionSpec()
     cut = PartitionSpec(place.axes)
     arrays, rebuild = _arrays_of(common)
-    arrays = [_without_axes(x, axes) for x in arrays]
+    arrays = [_laid_out(x, place, ()) for x in arrays]
+    split = jax.tree.map(lambda x: _laid_out(x, place, place.axes), split)
 
     def mapped(function: Callable[..., Any], out_specs: Any) -> Callable[..., Any]:
         return jax.shard_map(
@@ -99,8 +100,11 @@ def run(
         )
         # JAX offers no eager shard_map over a part of the axes.
         return jax.jit(mapped(function, (specs, replicated)))(arrays, split)
-    except ValueError as error:
-        raise _explained(error, place) from error
+    except (ValueError, NotImplementedError) as error:
+        recipe = _recipe(str(error), place)
+        if recipe is None:
+            raise
+        raise ValueError(f"{recipe} JAX says: {error}") from error
 
 
 def laid_like(tree: PyTree, reference: PyTree) -> PyTree:
@@ -177,15 +181,24 @@ def _is_explicit(sharding: NamedSharding) -> bool:
     return AxisType.Explicit in sharding.mesh.axis_types
 
 
-def _without_axes(x: Any, axes: frozenset[str]) -> Any:
-    """Return an array, gathered over the axes that become manual."""
+def _laid_out(x: Any, place: Place, leading: tuple[str, ...]) -> Any:
+    """Return an array whose leading axis alone is split over the axes that become manual.
+
+    shard_map brings arrays there by itself, but not on explicit axes.
+    """
     sharding = _sharding(x)
-    if not isinstance(sharding, NamedSharding) or not _is_explicit(sharding):
+    on_mesh = isinstance(sharding, NamedSharding) and not sharding.mesh.empty
+    mesh = sharding.mesh if on_mesh else place.mesh
+    if AxisType.Explicit not in mesh.axis_types:
         return x
-    spec = [tuple(n for n in _names(entry) if n not in axes) or None for entry in sharding.spec]
-    if all(set(_names(entry)).isdisjoint(axes) for entry in sharding.spec):
+    old = [_names(entry) for entry in sharding.spec] if on_mesh else []
+    old += [()] * (x.ndim - len(old))
+    new = [tuple(name for name in entry if name not in place.axes) for entry in old]
+    new = [leading, *new[1:]] if leading else new
+    if old == new:
         return x
-    return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec(*spec)))
+    spec = PartitionSpec(*(entry or None for entry in new))
+    return jax.sharding.reshard(x, NamedSharding(mesh, spec))
 
 
 def _names(entry: Any) -> tuple[str, ...]:
@@ -207,22 +220,19 @@ def _arrays_of(tree: PyTree) -> tuple[list, Callable[[list], PyTree]]:
     return [x for x, taken in zip(leaves, is_array, strict=True) if taken], rebuild
 
 
-def _explained(error: ValueError, place: Place) -> ValueError:
-    """Return the error of shard_map with what to do, where the caller can do something."""
-    text = str(error)
-    if "context mesh" in text:
-        recipe = (
+def _recipe(text: str, place: Place) -> str | None:
+    """Return what to do about an error of shard_map, where the caller can do something."""
+    if "context mesh" in text or "Closing over inputs to shard_map" in text:
+        return (
             "On a mesh with explicit axes grad_fn cannot close over arrays of that mesh. Hand them "
             "to update: shared=tree reaches it as grad_fn(params, batch, shared=tree), and "
             "rngs=keys as rngs=keys of the sub-batch; or make the mesh with "
             "axis_types=(jax.sharding.AxisType.Auto,) for each axis."
         )
-    elif "anual" in text and "with_sharding_constraint" in text:
-        recipe = (
+    if "anual" in text and ("with_sharding_constraint" in text or "UNCONSTRAINED" in text):
+        return (
             f"Inside m_sam every device holds its examples, and the axes {place.axes} are manual: "
             "leave them out of the constraints of the model; or give m_sam batch_axes=(), and all "
             "devices work on every sub-batch, at many times the cost."
         )
-    else:
-        return error
-    return ValueError(f"{recipe} JAX says: {text}")
+    return None
