@@ -101,10 +101,14 @@ def run(
         # JAX offers no eager shard_map over a part of the axes.
         return jax.jit(mapped(function, (specs, replicated)))(arrays, split)
     except (ValueError, NotImplementedError) as error:
-        recipe = _recipe(str(error), place)
-        if recipe is None:
-            raise
-        raise ValueError(f"{recipe} JAX says: {error}") from error
+        if "context mesh" in str(error) or "Closing over inputs to shard_map" in str(error):
+            raise ValueError(
+                "On a mesh with explicit axes grad_fn cannot close over arrays of that mesh. Hand "
+                "them to update: shared=tree reaches it as grad_fn(params, batch, shared=tree), "
+                "and rngs=keys as rngs=keys of the sub-batch; or make the mesh with "
+                f"axis_types=(jax.sharding.AxisType.Auto,) for each axis. JAX says: {error}"
+            ) from error
+        raise
 
 
 def laid_like(tree: PyTree, reference: PyTree) -> PyTree:
@@ -218,21 +222,3 @@ def _arrays_of(tree: PyTree) -> tuple[list, Callable[[list], PyTree]]:
         )
 
     return [x for x, taken in zip(leaves, is_array, strict=True) if taken], rebuild
-
-
-def _recipe(text: str, place: Place) -> str | None:
-    """Return what to do about an error of shard_map, where the caller can do something."""
-    if "context mesh" in text or "Closing over inputs to shard_map" in text:
-        return (
-            "On a mesh with explicit axes grad_fn cannot close over arrays of that mesh. Hand them "
-            "to update: shared=tree reaches it as grad_fn(params, batch, shared=tree), and "
-            "rngs=keys as rngs=keys of the sub-batch; or make the mesh with "
-            "axis_types=(jax.sharding.AxisType.Auto,) for each axis."
-        )
-    if "anual" in text and ("with_sharding_constraint" in text or "UNCONSTRAINED" in text):
-        return (
-            f"Inside m_sam every device holds its examples, and the axes {place.axes} are manual: "
-            "leave them out of the constraints of the model; or give m_sam batch_axes=(), and all "
-            "devices work on every sub-batch, at many times the cost."
-        )
-    return None

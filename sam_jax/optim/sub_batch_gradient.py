@@ -63,13 +63,8 @@ def gradient(
     """
     work = _work(settings, common, split, axis_name)
     result, rules, new_state = sub_batch_runs.run(
-        settings.strategy,
-        work.one,
-        split.parts,
-        work.weights,
-        work.count,
-        common.state,
-        work.rules_of,
+        *(settings.strategy, work.one, split.parts, work.weights, work.count),
+        *(common.state, work.rules_of),
     )
     weight = None if work.weights is None else jnp.sum(work.weights)
 
@@ -90,9 +85,8 @@ def rules(
 ) -> SharpnessAwareGradient:
     """Return the rules by which `gradient` combines, a leaf each, without computing anything."""
     work = _work(settings, common, split, axis_name)
-    shapes, _ = jax.eval_shape(
-        work.one, jnp.zeros((), jnp.int32), _resized(split.parts, work.count, 1)
-    )
+    part = _resized(split.parts, work.count, 1)
+    shapes, _ = jax.eval_shape(work.one, jnp.zeros((), jnp.int32), part)
     return work.rules_of(shapes)
 
 
@@ -100,9 +94,8 @@ def one_sub_batch(
     settings: Settings, common: Common, parts: dict[str, Batch]
 ) -> tuple[SharpnessAwareGradient, PyTree]:
     """Return what the inner method returns for all examples, on one device or many."""
-    return _function_of_parts(settings.inner, common, common.params, common.rngs, set())(
-        jnp.zeros((), jnp.int32), parts
-    )
+    one = _function_of_parts(settings.inner, common, common.params, common.rngs, set())
+    return one(jnp.zeros((), jnp.int32), parts)
 
 
 def batch_size(batch: Batch) -> int:
@@ -123,7 +116,8 @@ def _work(
 ) -> Work:
     """Return the share of this device, with all checks made."""
     inner, m = settings.inner, settings.m
-    examples, device_count = batch_size(split.parts["batch"]), devices.axis_size(axis_name)
+    examples = batch_size(split.parts["batch"])
+    device_count = devices.axis_size(axis_name)
     count, group = _split(m, examples, axis_name)
     _check_memory(inner.memory, count * device_count // group)
     if inner.splits_batch and group > 1:
