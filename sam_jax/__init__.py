@@ -9,6 +9,7 @@ from sam_jax.optim import ae_sam as ae_sam
 from sam_jax.optim import amp as amp
 from sam_jax.optim import apply_gradients as apply_gradients
 from sam_jax.optim import asam as asam
+from sam_jax.optim import assert_replicas_agree as assert_replicas_agree
 from sam_jax.optim import average_sam as average_sam
 from sam_jax.optim import averaged_params as averaged_params
 from sam_jax.optim import awp as awp

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sam_jax.typing import PyTree
@@ -20,6 +21,11 @@ def known(value: Any) -> np.ndarray | None:
     of one that was made outside and is known.
     """
     return np.asarray(value) if _is_known(value) else None
+
+
+def is_compiling() -> bool:
+    """Say whether what runs now is traced by jit: then even a constant is."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _is_known(value: Any) -> bool:

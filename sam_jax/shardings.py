@@ -8,10 +8,10 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 
-def explicit_sharding(x: jax.Array) -> NamedSharding | None:
+def explicit_sharding(x: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding | None:
     """Return the sharding that a type names, which it does on meshes with explicit axes."""
-    sharding = jax.typeof(x).sharding
-    return sharding if any(sharding.spec) else None
+    sharding = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).sharding
+    return sharding if sharding is not None and any(sharding.spec) else None
 
 
 def placed_as(x: jax.Array, like: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sam_jax import draws, pytree
+from sam_jax import pytree
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
@@ -100,29 +100,6 @@ def test_adding_zero_changes_no_bit():
 
 def test_size_counts_scalars():
     assert pytree.size({"a": jnp.zeros((2, 3)), "b": [jnp.zeros(()), jnp.zeros((0, 4))]}) == 7
-
-
-@pytest.mark.parametrize(
-    "distribution, mean, variance", [("gaussian", 0, 1), ("uniform", 0.5, 1 / 12)]
-)
-def test_random_like_has_the_law_it_names(distribution, mean, variance):
-    count = 20_000
-    tree = {"a": jnp.zeros((count // 2, 2), jnp.bfloat16), "b": jnp.zeros(count)}
-    numbers = draws.random_like(jax.random.key(0), tree, distribution)
-    assert jax.tree.structure(numbers) == jax.tree.structure(tree)
-    assert numbers["a"].shape == (count // 2, 2) and numbers["a"].dtype == jnp.float32
-    x, y = np.asarray(numbers["a"]).ravel(), np.asarray(numbers["b"])
-    for z in (x, y):
-        assert abs(z.mean() - mean) < 5 * (variance / count) ** 0.5
-        # Var of the sample variance is below 2 variance^2 / count for both laws.
-        assert abs(z.var() - variance) < 5 * variance * (2 / count) ** 0.5
-    assert abs(np.corrcoef(x, y)[0, 1]) < 5 / count**0.5  # leaves are independent
-    assert x.min() >= 0 or distribution == "gaussian"
-
-
-def test_random_like_names_the_distributions_it_knows():
-    with pytest.raises(ValueError, match="gaussian.*uniform.*'cauchy'"):
-        draws.random_like(jax.random.key(0), jnp.zeros(3), "cauchy")
 
 
 @hypothesis.settings(deadline=None, max_examples=20)

@@ -2,10 +2,12 @@
 
 Run `python -m experiments.examples.equinox_model`. It prints
 
-    test accuracy 0.967
+    sam: test accuracy 0.967
+    m_sam: test accuracy 0.969
 
 eqx.partition puts None where the model holds anything but parameters, and sam_jax works on the
 pytree that is left. The key of dropout is fixed before the two passes, so both drop the same.
+m_sam hands grad_fn a key for each sub-batch, and averages what BatchNorm leaves of each.
 """
 
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from sam_jax.typing import Batch, Key, Params, PyTree
 
 EPOCHS = 10
 method = sam_jax.sam(rho=0.1)
+m_sam = sam_jax.m_sam(method, m=32)
 optimiser = optax.sgd(0.1, momentum=0.9)
 
 
@@ -60,17 +63,26 @@ def apply(
 
 @eqx.filter_jit
 def step(
-    model: Net, statistics: eqx.nn.State, states: PyTree, batch: Batch, key: Key
+    model: Net,
+    statistics: eqx.nn.State,
+    states: PyTree,
+    batch: Batch,
+    key: Key,
+    in_sub_batches: bool = False,
 ) -> tuple[Net, eqx.nn.State, PyTree]:
     """Take one step; the running statistics are those after the clean pass."""
     params, static = eqx.partition(model, eqx.is_inexact_array)
 
     @eqx.filter_grad(has_aux=True)
-    def grad_fn(params: Params) -> tuple[jax.Array, eqx.nn.State]:
-        logits, new = apply(eqx.combine(params, static), statistics, batch, key)
+    def grad_fn(
+        params: Params, batch: Batch = batch, rngs: Key = key
+    ) -> tuple[jax.Array, eqx.nn.State]:
+        logits, new = apply(eqx.combine(params, static), statistics, batch, rngs)
         return digits.cross_entropy(logits, batch), new
 
-    result, method_state = method.gradient(grad_fn, params, states[0])
+    # sam calls grad_fn(params); m_sam calls it with its sub-batch and the key of that.
+    chosen, extra = (m_sam, {"batch": batch, "rngs": key}) if in_sub_batches else (method, {})
+    result, method_state = chosen.gradient(grad_fn, params, states[0], **extra)
     updates, optimiser_state = optimiser.update(result.gradient, states[1], params)
     model = eqx.apply_updates(model, updates)
     return model, result.clean_aux, (method_state, optimiser_state)
@@ -86,12 +98,14 @@ def create() -> tuple[Net, eqx.nn.State, PyTree]:
 def main() -> None:
     """Train and test."""
     train_set, test_set = digits.load()
-    model, statistics, states = create()
-    for i, batch in enumerate(digits.batches(train_set, EPOCHS)):
-        key = jax.random.fold_in(jax.random.key(1), i)
-        model, statistics, states = step(model, statistics, states, batch, key)
-    logits, _ = apply(eqx.nn.inference_mode(model), statistics, test_set)
-    print(f"test accuracy {digits.accuracy(logits, test_set):.3f}")
+    for in_sub_batches in (False, True):
+        model, statistics, states = create()
+        for i, batch in enumerate(digits.batches(train_set, EPOCHS)):
+            key = jax.random.fold_in(jax.random.key(1), i)
+            model, statistics, states = step(model, statistics, states, batch, key, in_sub_batches)
+        logits, _ = apply(eqx.nn.inference_mode(model), statistics, test_set)
+        name = "m_sam" if in_sub_batches else "sam"
+        print(f"{name}: test accuracy {digits.accuracy(logits, test_set):.3f}")
 
 
 if __name__ == "__main__":

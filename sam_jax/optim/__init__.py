@@ -43,6 +43,7 @@ from sam_jax.optim.methods import vasso as vasso
 from sam_jax.optim.methods import wsam as wsam
 from sam_jax.optim.perturbations import leaves_where as leaves_where
 from sam_jax.optim.perturbations import norm_layers as norm_layers
+from sam_jax.optim.replicas import assert_replicas_agree as assert_replicas_agree
 from sam_jax.optim.sub_batches import m_sam as m_sam
 from sam_jax.optim.transformation import SharpnessAwareGradient as SharpnessAwareGradient
 from sam_jax.optim.transformation import (

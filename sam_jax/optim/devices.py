@@ -1,6 +1,6 @@
 """What the parts of a step do across the devices of pmap and shard_map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -12,41 +12,68 @@ from sam_jax.typing import Batch, Params, PyTree
 AxisName = str | tuple[str, ...]
 
 
-def averaged_over_groups(
-    grad_fn: Callable[..., PyTree], group: int, axis_name: AxisName | None
-) -> Callable[..., PyTree]:
-    """Average what grad_fn returns over groups of neighbouring devices."""
-    if group == 1:
-        return grad_fn
-    devices = jax.lax.axis_size(axis_name)
+def axis_size(axis_name: AxisName | None) -> int:
+    """Return the number of devices of an axis; one without an axis."""
+    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
-    def averaged(params: Params, batch: Batch, **keywords: Any) -> PyTree:
-        result = grad_fn(params, batch, **keywords)
-        if group == devices:
-            return vary_over(mean_over_devices(result, axis_name), axis_name)
-        if any(varying_axes(jax.typeof(x)) for x in jax.tree.leaves(result)):
+
+def averaged_over_groups(
+    grad_fn: Callable[..., tuple[PyTree, Any]],
+    group: int,
+    axis_name: AxisName | None,
+    weight: jax.Array | None = None,
+) -> Callable[..., tuple[PyTree, Any]]:
+    """Average the gradient that grad_fn returns over groups of neighbouring devices.
+
+    Its auxiliary output stays the device's own. Where the group is all devices, shard_map knows
+    the average to be the same on each.
+    """
+    devices = axis_size(axis_name)
+    if axis_name is None or group == 1 < devices:
+        return grad_fn
+    groups = None
+    if group < devices:
+        groups = [list(range(i, i + group)) for i in range(0, devices, group)]
+
+    def averaged(params: Params, batch: Batch, **keywords: Any) -> tuple[PyTree, Any]:
+        gradient, aux = grad_fn(vary_over(params, axis_name), batch, **keywords)
+        if groups and any(varying_axes(jax.typeof(x)) for x in jax.tree.leaves(gradient)):
             raise ValueError(
                 f"m averages over groups of {group} of the {devices} devices, which JAX offers "
                 "under pmap, or under shard_map with check_vma=False; here check_vma is True."
             )
-        groups = [list(range(i, i + group)) for i in range(0, devices, group)]
-        return mean_over_devices(result, axis_name, groups)
+
+        def mean(x: jax.Array) -> jax.Array:
+            wide = weighted_mean(pytree.widen(x), axis_name, weight, groups)
+            return wide.astype(x.dtype)
+
+        return jax.tree.map(mean, gradient), aux
 
     return averaged
 
 
-def mean_over_devices(
-    tree: PyTree, axis_name: AxisName | None, groups: list[list[int]] | None = None
-) -> PyTree:
-    """Average every leaf over the devices of the axis, or of each group, in float32 or wider."""
-    if axis_name is None:
-        return tree
-    return jax.tree.map(
-        lambda x: jax.lax.pmean(pytree.widen(x), axis_name, axis_index_groups=groups).astype(
-            mean_dtype(x)
-        ),
-        tree,
-    )
+def weighted_mean(
+    x: jax.Array,
+    axis_name: AxisName,
+    weight: jax.Array | None,
+    groups: list[list[int]] | None = None,
+) -> jax.Array:
+    """Average over the devices of the axis, or of each group; a weight a device, or none."""
+    if weight is None:
+        return jax.lax.pmean(x, axis_name, axis_index_groups=groups)
+    total = jax.lax.psum(weight, axis_name, axis_index_groups=groups)
+    part = jnp.where(weight == 0, 0, weight * x)
+    return pytree.safe_divide(jax.lax.psum(part, axis_name, axis_index_groups=groups), total)
+
+
+def of_last_device(x: jax.Array, axis_name: AxisName) -> jax.Array:
+    """Give every device the array of the last one."""
+    is_last = jax.lax.axis_index(axis_name) == axis_size(axis_name) - 1
+    if pytree.is_key(x):
+        numbers = of_last_device(jax.random.key_data(x), axis_name)
+        return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
+    as_number = x.astype(jnp.int32) if x.dtype == bool else x
+    return jax.lax.psum(jnp.where(is_last, as_number, 0), axis_name).astype(x.dtype)
 
 
 def vary_over(tree: PyTree, axis_name: AxisName | None) -> PyTree:
@@ -60,39 +87,44 @@ def vary_over(tree: PyTree, axis_name: AxisName | None) -> PyTree:
     names = (axis_name,) if isinstance(axis_name, str) else axis_name
 
     def vary(x: jax.Array) -> jax.Array:
-        missing = tuple(name for name in names if name not in varying_axes(jax.typeof(x)))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
+        missing = [name for name in names if name not in varying_axes(jax.typeof(x))]
+        return marked_varying(x, missing)
 
     return jax.tree.map(vary, tree)
 
 
-def vary_numbers_over(state: PyTree, axis_name: AxisName | None) -> PyTree:
-    """Mark the floating-point arrays of a state as different on every device."""
-    return jax.tree.map(
-        lambda x: vary_over(x, axis_name) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
-    )
+def agreed(tree: PyTree, axis_name: AxisName | None) -> PyTree:
+    """Mark what is the same on every device as such, for shard_map(check_vma=True).
 
-
-def agreed(state: PyTree, axis_name: AxisName | None) -> PyTree:
-    """Mark a state that is the same on every device as such, for shard_map(check_vma=True).
-
-    A memory of gradients that were averaged over all devices is the same on each, which shard_map
-    cannot know; their mean is each of them.
+    What was made of gradients that were averaged over all devices is the same on each, which
+    shard_map cannot always know; the mean is each of them.
     """
     if axis_name is None:
-        return state
-    return jax.tree.map(
-        lambda x: jax.lax.pmean(x, axis_name) if varying_axes(jax.typeof(x)) else x, state
-    )
+        return tree
+
+    def agree(x: jax.Array) -> jax.Array:
+        if not varying_axes(jax.typeof(x)):
+            return x
+        if jnp.issubdtype(x.dtype, jnp.inexact):
+            return jax.lax.pmean(x, axis_name)
+        return of_last_device(x, axis_name)
+
+    return jax.tree.map(agree, tree)
 
 
 def varying_axes(aval: Any) -> frozenset[str]:
     """Return the mesh axes over which shard_map (with check_vma=True) knows an array to differ."""
+    if hasattr(aval, "vma"):  # before jax 0.10
+        return aval.vma or frozenset()
     axis_type = aval.manual_axis_type
     return axis_type.varying if axis_type is not None else frozenset()
 
 
-def mean_dtype(x: Any) -> jnp.dtype:
-    """Return the dtype of a mean: that of the array, or float32 for integers and booleans."""
-    is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
-    return x.dtype if is_inexact else jnp.dtype(jnp.float32)
+def marked_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
+    """Mark an array as different on every device of some axes."""
+    axes = tuple(axes)
+    if not axes:
+        return x
+    if not hasattr(jax.lax, "pcast"):  # before jax 0.9
+        return jax.lax.pvary(x, axes)
+    return jax.lax.pcast(x, axes, to="varying")

@@ -1,13 +1,13 @@
 """m-SAM: one perturbation for every sub-batch of m examples, and the mean over sub-batches."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from sam_jax import pytree
-from sam_jax.optim import devices
+from sam_jax.optim import combining, devices, meshes, sub_batch_gradient
+from sam_jax.optim.sub_batch_gradient import Common, Settings, Split
+from sam_jax.optim.sub_batch_runs import Strategy
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
     SharpnessAwareGradient,
@@ -15,10 +15,6 @@ from sam_jax.optim.transformation import (
 )
 from sam_jax.typing import Batch, Params, PyTree
 
-Strategy = Literal["vmap", "scan"]
-# Extra arguments that are functions of (params, batch), as grad_fn is; methods that need more than
-# gradients ask for them.
-BATCH_FUNCTIONS = ("losses_fn", "logits_fn")
 # Extra arguments that are cut into sub-batches as the batch is.
 BATCH_ARGUMENTS = ("previous_batch", "indices")
 
@@ -28,40 +24,84 @@ def m_sam(
     m: int,
     strategy: Strategy = "vmap",
     axis_name: devices.AxisName | None = None,
+    *,
+    combine: PyTree = None,
+    batch_axes: str | tuple[str, ...] | None = None,
+    mesh: meshes.AnyMesh | None = None,
 ) -> SharpnessAwareTransformation:
     r"""Give every sub-batch of m examples its own perturbation and average the gradients.
 
     .. math::
-      G(w) = \frac{m}{|B|} \sum_{U \subset B,\, |U| = m} \nabla L_U(w + \epsilon_U)
+      G(w) = \frac{\sum_U W_U \nabla L_U(w + \epsilon_U)}{\sum_U W_U}, \qquad
+      B = \bigcup U, \quad |U| = m
 
-    with epsilon_U the perturbation of `inner` for the sub-batch U of the batch B. The cost in
-    gradients is that of `inner`; the clean gradient that update receives is not used, because
-    every sub-batch needs its own.
+    with epsilon_U the perturbation of `inner` for the sub-batch U of the batch B, and W_U = 1
+    without `weights`. The cost in gradients is that of `inner`; the clean gradient that update
+    receives is not used, because every sub-batch needs its own.
+
+    **Weights.** Where L_U is a weighted mean, such as the mean over the tokens that are no padding,
+    give update `weights`: W_U for each sub-batch, [|B| / m], or a number w_i for each example,
+    [|B|], of which W_U is the sum over U. With L_U = sum_i w_i l_i / W_U, rho = 0 is then the
+    gradient of sum_i w_i l_i / sum_i w_i over the whole batch. A sub-batch of weight 0 does not
+    count, even where grad_fn gives NaN for it.
+
+    **Randomness.** Without more, all sub-batches draw one dropout mask. Give update `rngs`, a typed
+    key or a pytree of them: grad_fn (and `losses_fn`, `logits_fn` where they are given) gets
+    `rngs=`, the same with the sub-batch's index folded in every key; both passes get the same. A
+    pytree that all of them shall get as it is goes to update as `shared`, and reaches them as
+    `shared=`.
+
+    **Auxiliary outputs** of the pure function `gradient` are combined by kind. Of inexact arrays
+    the mean is taken, weighted as the gradients, so also of running statistics; of keys, counts and
+    booleans the last is kept. What has an entry for each example (its leading axis grows with the
+    sub-batch) is concatenated in the batch's order. `combine` asks for another way.
+
+    **On a mesh**, under jit, every device computes the sub-batches whose examples lie on it, inside
+    a `jax.shard_map` over the axes that the batch is split over; other axes of the mesh, those of
+    fsdp or of the model, stay as they are. Explicit axes tell how the batch is split. Automatic
+    axes do not under jit: one alone is taken to split it, of several `batch_axes` names them.
+    Inside, the model's own constraints must not name these axes, and on explicit axes grad_fn must
+    not close over arrays of the mesh (`shared` and `rngs` take them). Parameters that are sharded
+    over an axis that the batch is split over are gathered, for every device perturbs its own copy.
+    The result takes their sharding again. Outside jit this compiles anew in each step: jit the
+    step.
 
     Inside pmap or shard_map, with `axis_name`, the batch is the device's own shard and the result
-    is the mean over the axis. An m up to the size of the shard splits the shard; a larger m
-    averages the gradient over groups of m / shard neighbouring devices (over all of them when m is
-    the global batch), so that m keeps its meaning on any number of devices. A method that divides
-    its batch further (`esam`) is refused there, and BatchNorm does not follow: it normalises over
-    the examples of one call of `grad_fn`, at most a device's shard.
+    is the mean over the axis; outputs for each example are those of the shard. There the mean
+    belongs here: other methods than m_sam need it in grad_fn, or the replicas drift apart, as
+    `assert_replicas_agree` shows.
+
+    An m up to the size of a device's shard splits the shard; a larger m averages the gradient over
+    groups of m / shard neighbouring devices, so that m keeps its meaning on any number of devices.
+    A method that divides its batch further (`esam`) is refused there, and BatchNorm does not
+    follow: it normalises over the examples of one call of `grad_fn`, at most a device's shard. Only
+    under jit with m = the whole batch is there one call for all.
 
     Args:
       inner: the transformation to apply to each sub-batch, for example `sam(0.05)`.
       m: examples in a sub-batch; it divides the batch, or is a multiple of a device's shard.
       strategy: "vmap" computes all sub-batches at once; "scan" one after the other, with the
         memory of one sub-batch (and without the grouped convolutions that vmap makes of
-        convolutions with perturbed weights, slow on CPU).
+        convolutions with perturbed weights, slow on CPU). Outside jit it is a loop in Python.
       axis_name: the axis of pmap or shard_map to average over.
+      combine: words for the auxiliary output of grad_fn, in its structure or a prefix of it, such
+        as `{"correct": "sum", "finite": "min", "rest": "auto"}`: "auto" (by kind, as above),
+        "mean", "sum", "min", "max" (of booleans: all, any), "last" or "concatenate". None: "auto".
+      batch_axes: the mesh axes that the batch's leading axis is split over, a name or a tuple; ()
+        for none. None: as the batch or the mesh tells.
+      mesh: where the batch lies; None for the batch's own, or that of `jax.set_mesh`.
 
     Returns:
       One link of an `optax.chain`, before the optimiser. Its update needs
       `grad_fn: (params, batch) -> gradients`, with a loss that is the mean over the batch it gets,
-      and `batch`, a pytree of arrays that share their leading axis.
+      and `batch`, a pytree of arrays that share their leading axis. It takes `weights`, `rngs` and
+      `shared`.
 
     Raises:
-      ValueError: batch is missing, m does not divide it, m is not a positive int, the strategy is
-        unknown, `inner` is not a sharpness-aware transformation, or it keeps a memory of past
-        gradients and m makes more than one sub-batch.
+      ValueError: batch is missing, m does not divide it, m is not a positive int, the strategy or
+        a word of combine is unknown, weights do not fit, rngs holds no typed key, `inner` is not a
+        sharpness-aware transformation, or it keeps a memory of past gradients and m makes more than
+        one sub-batch; or on a mesh it cannot be told how the batch is split.
 
     Example:
       >>> import jax, jax.numpy as jnp, sam_jax
@@ -92,6 +132,10 @@ def m_sam(
         )
     if strategy not in ("vmap", "scan"):
         raise ValueError(f'strategy must be "vmap" or "scan", got {strategy!r}.')
+    combining.check_combine(combine)
+    batch_axes = (batch_axes,) if isinstance(batch_axes, str) else batch_axes
+
+    settings = Settings(inner, m, strategy, combine)
 
     def gradient(
         grad_fn: AuxiliaryGradFn,
@@ -99,141 +143,40 @@ def m_sam(
         state: PyTree,
         *,
         batch: Batch = None,
+        weights: jax.Array | None = None,
+        rngs: PyTree = None,
+        shared: PyTree = None,
         clean: Any = None,
         **extra_args: Any,
     ) -> tuple[SharpnessAwareGradient, PyTree]:
         del clean  # of the whole batch; every sub-batch needs its own
-        count, group = _split(m, _batch_size(batch), axis_name)
-        _check_memory(inner.memory, count, group, axis_name)
-        if inner.splits_batch and group > 1:
-            raise ValueError(
-                "This method divides its sub-batch, which has to lie on one device, but m = "
-                f"{m} is spread over {group} devices. Choose m up to the shard of a device, "
-                f"{m // group} examples."
-            )
-        grad_fn = devices.averaged_over_groups(grad_fn, group, axis_name)
-        local_params = devices.vary_over(params, axis_name)
-        local_state = devices.vary_numbers_over(state, axis_name) if inner.memory else state
-        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) // group * count
-
-        def one(index: jax.Array, parts: PyTree) -> tuple[SharpnessAwareGradient, PyTree]:
-            sub_batch = parts["batch"]
-            functions = {
-                name: _with_default_batch(extra_args[name], sub_batch)
-                for name in BATCH_FUNCTIONS
-                if name in extra_args
-            }
-            result, new_state = inner.gradient(
-                _with_default_batch(grad_fn, sub_batch),
-                local_params,
-                local_state,
-                sub_batch=first + index,
-                **(extra_args | functions | parts),
-            )
-            return result._replace(epsilon=None), new_state  # there is no one epsilon
-
-        parts = {name: extra_args[name] for name in BATCH_ARGUMENTS if name in extra_args}
-        result, new_state = _RUN[strategy](one, parts | {"batch": batch}, count, local_state)
-        return devices.mean_over_devices(result, axis_name), devices.agreed(new_state, axis_name)
+        examples = sub_batch_gradient.batch_size(batch)
+        _check_keys(rngs)
+        parts = {name: extra_args.pop(name) for name in BATCH_ARGUMENTS if name in extra_args}
+        common = Common(grad_fn, params, state, rngs, shared, extra_args)
+        split = Split(parts | {"batch": batch}, weights)
+        if axis_name is not None:
+            return sub_batch_gradient.gradient(settings, common, split, axis_name)
+        if examples == m:
+            return sub_batch_gradient.one_sub_batch(settings, common, split.parts)
+        place = meshes.place_of(batch, mesh, batch_axes, examples)
+        if place is None:
+            return sub_batch_gradient.gradient(settings, common, split)
+        result, new_state = meshes.run(
+            place,
+            lambda *share: sub_batch_gradient.gradient(settings, *share, place.axes),
+            lambda *share: sub_batch_gradient.rules(settings, *share, place.axes),
+            *(common, split),
+        )
+        result = result._replace(gradient=meshes.laid_like(result.gradient, params))
+        return result, meshes.laid_like(new_state, state)
 
     return SharpnessAwareTransformation(inner.init, gradient, sees_all_leaves=inner.sees_all_leaves)
 
 
-def _run_vmap(
-    one: Callable[..., tuple[PyTree, PyTree]], batch: Batch, count: int, state: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Run all sub-batches at once; return the mean result and the state after any of them."""
-    del state
-    if count == 1:
-        return one(jnp.zeros((), jnp.int32), batch)
-    results, states = jax.vmap(one)(jnp.arange(count), _reshape(batch, count))
-    mean = jax.tree.map(
-        lambda x: jnp.mean(pytree.widen(x), axis=0).astype(devices.mean_dtype(x)), results
-    )
-    return mean, jax.tree.map(lambda x: x[0], states)
-
-
-def _run_scan(
-    one: Callable[..., tuple[PyTree, PyTree]], batch: Batch, count: int, state: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Run one sub-batch after the other; return the mean result and the state after the last."""
-    if count == 1:
-        return one(jnp.zeros((), jnp.int32), batch)
-    sub_batches = _reshape(batch, count)
-    shapes, _ = jax.eval_shape(one, jnp.zeros((), jnp.int32), _first(sub_batches))
-
-    def step(carry: tuple[PyTree, PyTree], inputs: tuple) -> tuple[tuple[PyTree, PyTree], None]:
-        total, _ = carry
-        result, new_state = one(*inputs)
-        return (jax.tree.map(lambda t, x: t + pytree.widen(x), total, result), new_state), None
-
-    carry = jax.tree.map(_zeros, shapes), state
-    (total, new_state), _ = jax.lax.scan(step, carry, (jnp.arange(count), sub_batches))
-    mean = jax.tree.map(lambda t, s: (t / count).astype(devices.mean_dtype(s)), total, shapes)
-    return mean, new_state
-
-
-_RUN = {"vmap": _run_vmap, "scan": _run_scan}
-
-
-def _batch_size(batch: Batch) -> int:
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
-    sizes = {shape[:1] for shape in shapes}
-    if len(sizes) != 1 or () in sizes:
+def _check_keys(rngs: PyTree) -> None:
+    if rngs is not None and not any(pytree.is_key(x) for x in jax.tree.leaves(rngs)):
         raise ValueError(
-            "m_sam needs batch, a pytree of arrays that share their leading (example) axis: call "
-            "tx.update(grads, state, params, grad_fn=grad_fn, batch=batch); the shapes given are "
-            f"{shapes}."
+            "rngs must hold typed keys, which m_sam folds with the index of the sub-batch: make "
+            f"them with jax.random.key(seed), not jax.random.PRNGKey(seed); got {rngs!r}."
         )
-    return shapes[0][0]
-
-
-def _split(m: int, examples: int, axis_name: devices.AxisName | None) -> tuple[int, int]:
-    """Return the sub-batches of this device and the devices that share one sub-batch."""
-    if examples % m == 0:
-        return examples // m, 1
-    device_count = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    group, remainder = divmod(m, examples)
-    if remainder == 0 and group > 1 and device_count % group == 0:
-        return 1, group
-    place = "the batch" if axis_name is None else f"the shard of each of the {device_count} devices"
-    raise ValueError(
-        f"m = {m} does not divide {place}, {examples} examples. Choose m among the divisors of "
-        f"{examples}"
-        + ("." if device_count == 1 else f", or {examples} times a divisor of {device_count}.")
-    )
-
-
-def _check_memory(memory: str, count: int, group: int, axis_name: devices.AxisName | None) -> None:
-    """Raise where each of several sub-batches would have to take the one step of a memory."""
-    device_count = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    sub_batches = count * device_count // group
-    if memory and sub_batches > 1:
-        raise ValueError(
-            f"This method keeps {memory} from step to step, which is one for the whole batch, but "
-            f"m makes {sub_batches} sub-batches, and each would need its own. Choose m equal to "
-            "the whole batch, or a method without memory."
-        )
-
-
-def _with_default_batch(function: Callable[..., Any], batch: Batch) -> Callable[..., Any]:
-    """Let a function of (params, batch) be called with params alone."""
-
-    def with_default(params: Params, batch: Batch = batch, **keywords: Any) -> Any:
-        return function(params, batch, **keywords)
-
-    return with_default
-
-
-def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
-    zeros = jnp.zeros(shape.shape, jnp.promote_types(shape.dtype, jnp.float32))
-    axes = tuple(devices.varying_axes(shape))
-    return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
-
-
-def _reshape(batch: Batch, count: int) -> Batch:
-    return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count) + x.shape[1:]), batch)
-
-
-def _first(batch: Batch) -> Batch:
-    return jax.tree.map(lambda x: x[0], batch)

@@ -118,6 +118,73 @@ def test_equinox_statistics_are_those_of_the_clean_pass(batch):
     assert digits.distance(new.conv.weight, model.conv.weight) > 1e-3
 
 
+def halves(batch):
+    """The two halves of a batch of 64: two sub-batches of the m = 32 that the examples take."""
+    batch = jax.tree.map(lambda x: x[:64], batch)
+    return batch, [jax.tree.map(lambda x, i=i: x[i : i + 32], batch) for i in (0, 32)]
+
+
+def test_linen_sub_batches_average_their_statistics_and_drop_their_own(batch):
+    batch, parts = halves(batch)
+    state, key = flax_batchnorm.create_states()[0], jax.random.key(3)
+    new = flax_batchnorm.step_with_sub_batches(state, batch, key)
+    kernel = state.params["Conv_0"]["kernel"]
+    mean = new.batch_stats["BatchNorm_0"]["mean"]
+    expected = 0.1 * mean_after_convolution(kernel, batch["image"])  # of halves, of the same size
+    np.testing.assert_allclose(mean, expected, atol=1e-6)
+    variance = new.batch_stats["BatchNorm_0"]["var"]
+    apart = [
+        flax_batchnorm.step_with_pure_function(state, part).batch_stats["BatchNorm_0"]["var"]
+        for part in parts
+    ]
+    np.testing.assert_allclose(variance, sum(apart) / 2, atol=1e-6)
+    # The same half twice would drop the same units without keys of its own.
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), parts[0])
+    one = flax_batchnorm.step_with_sub_batches(state, parts[0], key)
+    two = flax_batchnorm.step_with_sub_batches(state, twice, key)
+    again = flax_batchnorm.step_with_sub_batches(state, twice, key)
+    assert digits.distance(two.params, one.params) > 1e-4
+    assert digits.largest_difference(two.params, again.params) == 0
+
+
+def test_nnx_sub_batches_drop_their_own_and_count_once(batch):
+    batch, parts = halves(batch)
+    model, _ = nnx_model()
+    kernel = np.array(model.conv.kernel[...])
+    graph, params, keys, rest = nnx.split(model, nnx.Param, nnx.RngKey, ...)
+    states = flax_nnx.method.init(params), flax_nnx.optimiser.init(params)
+
+    def step(batch):
+        return flax_nnx.step_with_sub_batches(graph, params, keys, rest, states, batch)
+
+    new_params, new_rest, _ = step(batch)
+    check_nnx(nnx.merge(graph, new_params, keys, new_rest), kernel, batch["image"])
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), parts[0])
+    assert digits.distance(step(twice)[0], step(parts[0])[0]) > 1e-4
+    assert digits.largest_difference(step(twice)[0], step(twice)[0]) == 0
+
+
+def test_equinox_sub_batches_average_their_statistics_and_drop_their_own(batch):
+    batch, parts = halves(batch)
+    model, statistics, states = equinox_model.create()
+    key = jax.random.key(3)
+
+    def step(batch):
+        return equinox_model.step(model, statistics, states, batch, key, True)
+
+    new, after, _ = step(batch)
+    kernel = jnp.transpose(model.conv.weight, (2, 3, 1, 0))
+    expected = mean_after_convolution(kernel, batch["image"], first=0)
+    mean, _ = after.get(model.norm.batch_state_index)
+    before, _ = statistics.get(model.norm.batch_state_index)
+    np.testing.assert_allclose(mean, 0.9 * before + 0.1 * expected, atol=1e-6)
+    dtypes = [[x.dtype for x in jax.tree.leaves(tree)] for tree in (statistics, after)]
+    assert dtypes[0] == dtypes[1]
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), parts[0])
+    assert digits.distance(step(twice)[0].conv.weight, step(parts[0])[0].conv.weight) > 1e-6
+    assert digits.distance(new.conv.weight, model.conv.weight) > 1e-3
+
+
 # ---------------------------------------------------------------------------- accumulation
 
 
@@ -183,7 +250,7 @@ def test_an_overflow_of_the_second_pass_alone_is_skipped():
 
 
 @pytest.mark.parametrize("m", [None, 32])
-def test_plain_jit_with_a_sharded_batch_needs_nothing(batch, m):
+def test_plain_jit_with_a_sharded_batch_gives_the_numbers_of_one_device(batch, m):
     mesh = Mesh(jax.devices()[:2], ("devices",))
     sharded = jax.device_put(batch, NamedSharding(mesh, P("devices")))
     params = digits.init_mlp(jax.random.key(0))

@@ -80,11 +80,11 @@ def test_printed_equalities():
     assert last_numbers("loss_scaling")[-2:] == [0, 0]
     assert last_numbers("keras_model")[1:] == [0, 96]  # 8 epochs of 12 batches
     # Float32 rounding, which a training of 110 steps amplifies.
-    assert last_numbers("flax_batchnorm")[-1] < 1e-3
-    assert last_numbers("flax_nnx")[-1] < 1e-3
+    assert last_numbers("flax_batchnorm")[-2] < 1e-3
+    assert last_numbers("flax_nnx")[-2] < 1e-3
     assert last_numbers("migration")[-1] < 1e-4
-    _, each, _, whole, between = last_numbers("two_devices")
-    assert max(each, whole) < 1e-4 and between > 1e-2
+    *lines, between = last_numbers("two_devices")
+    assert len(lines) == 8 and max(lines[1::2]) < 1e-4 and between > 1e-2
     *_, scan, inside, accumulated, outside = [
         float(line.split()[-1]) for line in printed("gradient_accumulation") if line[-1].isdigit()
     ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from sam_jax import draws, pytree
 from sam_jax.optim import checks
-from sam_jax.optim.passes import mean_over_passes
+from sam_jax.optim.passes import mean_over_passes, run_rounds
 from sam_jax.optim.perturbations import RandomState
 from sam_jax.optim.perturbations.common import advance, draw_key, init_random, value_at
 from sam_jax.optim.transformation import (
@@ -120,7 +120,8 @@ def entropy_sgd(
             return (x, mean), aux
 
         start = pytree.zeros_like(params)
-        (_, mean), aux = jax.lax.scan(langevin_step, (start, start), (jnp.arange(steps), *parts))
+        inputs = jnp.arange(steps), *parts
+        (_, mean), aux = run_rounds(langevin_step, (start, start), inputs)
         result = jax.tree.map(lambda m, w: (-scope * m).astype(w.dtype), mean, params)
         clean_aux = None if clean is None else clean[1]
         return SharpnessAwareGradient(result, clean_aux, mean_over_passes(aux)), advance(state)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from sam_jax.optim import perturbations
 from sam_jax.optim.assembly import sharpness_aware
-from sam_jax.optim.passes import mean_over_passes
+from sam_jax.optim.passes import mean_over_passes, run_rounds
 from sam_jax.optim.perturbations import Mask
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
@@ -78,16 +78,16 @@ def smooth_out(
         sub_batch: Scalar = 0,
         **extra_args: Any,
     ) -> tuple[SharpnessAwareGradient, PyTree]:
-        def copy(index: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
+        def copy(_: PyTree, index: jax.Array) -> tuple[PyTree, tuple[PyTree, PyTree]]:
             result, new_state = single.gradient(
                 grad_fn, params, state, sub_batch=sub_batch * copies + index, **extra_args
             )
-            return result.gradient, result.perturbed_aux, new_state
+            return new_state, (result.gradient, result.perturbed_aux)
 
-        gradients, aux, states = jax.lax.map(copy, jnp.arange(copies))
+        new_state, (gradients, aux) = run_rounds(copy, state, jnp.arange(copies))
         result = SharpnessAwareGradient(
             mean_over_passes(gradients), None if clean is None else clean[1], mean_over_passes(aux)
         )
-        return result, jax.tree.map(lambda x: x[0], states)
+        return result, new_state
 
     return SharpnessAwareTransformation(single.init, gradient)
