@@ -45,7 +45,7 @@ def averaged_over_groups(
 
         def mean(x: jax.Array) -> jax.Array:
             wide = weighted_mean(pytree.widen(x), axis_name, weight, groups)
-            return wide.astype(mean_dtype(x))
+            return wide.astype(x.dtype)
 
         return jax.tree.map(mean, gradient), aux
 
@@ -116,9 +116,3 @@ def varying_axes(aval: Any) -> frozenset[str]:
     """Return the mesh axes over which shard_map (with check_vma=True) knows an array to differ."""
     axis_type = aval.manual_axis_type
     return axis_type.varying if axis_type is not None else frozenset()
-
-
-def mean_dtype(x: Any) -> jnp.dtype:
-    """Return the dtype of a mean: that of the array, or float32 for integers and booleans."""
-    is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
-    return x.dtype if is_inexact else jnp.dtype(jnp.float32)
