@@ -206,6 +206,28 @@ def test_a_method_on_a_part_of_its_sub_batch_concatenates_that():
     assert all(sum(x // M == i for x in chosen) == M // 2 for i in range(EXAMPLES // M))
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        optim.smooth_out(0.1, jax.random.key(0), copies=3),
+        optim.entropy_sgd(0.1, jax.random.key(0), steps=3),
+    ],
+)
+def test_methods_of_several_passes_keep_what_has_no_mean(method):
+    problem = numbered()
+    whole = functools.partial(grad_fn, batch=problem.batch, problem=problem)
+
+    def of_one_batch(params, batch=None):
+        return whole(params)
+
+    state = method.init(problem.params)
+    result, _ = method.gradient(of_one_batch, problem.params, state)
+    aux, wanted = result.perturbed_aux, whole(problem.params)[1]
+    dtypes = [[x.dtype for x in jax.tree.leaves(tree)] for tree in (aux, wanted)]
+    assert dtypes[0] == dtypes[1]
+    assert jnp.all(aux.labels == wanted.labels) and aux.logits.shape == wanted.logits.shape
+
+
 # ---------------------------------------------------------------------------- randomness
 
 
