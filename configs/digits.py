@@ -139,6 +139,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def method_options(config: ml_collections.ConfigDict) -> None:
     """Add what each method takes besides rho; only the fields of the chosen method are read."""
     options = {
+        "usam": {"project": False},  # whether epsilon is kept within a ball of radius rho
         "unified_sam": {"lmbda": 0.5},  # 0: unnormalised, 1: normalised
         "average_sam": {"distribution": "sphere"},  # or gaussian: rho is then per weight
         "multi_step_sam": {"steps": 2},

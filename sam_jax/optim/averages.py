@@ -101,7 +101,8 @@ def weight_ema(decay: ScalarOrSchedule = 0.999) -> optax.GradientTransformationE
       >>> print(sam_jax.averaged_params(state, params))
       5.0
 
-    Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run.
+    Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run; it
+    starts at the initial parameters, which weigh tau**t after t updates.
     """
     checks.check_not_negative("decay", decay)
     if not callable(decay) and not isinstance(decay, jax.core.Tracer) and decay > 1:

@@ -114,7 +114,7 @@ def _mesa(a: _Arguments) -> optim.SharpnessAwareTransformation:
 METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] = {
     "none": lambda a: no_perturbation(),
     "sam": lambda a: optim.sam(a.rho, a.norm_order),
-    "usam": lambda a: optim.usam(a.rho),
+    "usam": lambda a: optim.usam(a.rho, **a.options),
     "unified_sam": lambda a: optim.unified_sam(a.rho, **a.options),
     "average_sam": lambda a: optim.average_sam(a.rho, a.key, **a.options),
     "multi_step_sam": lambda a: optim.multi_step_sam(a.rho, **a.options),
