@@ -146,6 +146,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def method_options(config: ml_collections.ConfigDict) -> None:
     """Add what each method takes besides rho; only the fields of the chosen method are read."""
     options = {
+        "usam": {"project": False},  # whether epsilon is kept within a ball of radius rho
         "unified_sam": {"lmbda": 0.5},  # 0: unnormalised, 1: normalised
         "average_sam": {"distribution": "sphere"},  # or gaussian: rho is then per weight
         "multi_step_sam": {"steps": 2},
@@ -157,12 +158,12 @@ def method_options(config: ml_collections.ConfigDict) -> None:
         # the share of perturbed parameters, and of the examples that are descended on
         "esam": {"beta": 0.6, "gamma": 0.5, "granularity": "parameter"},
         "ss_sam": {"probability": 0.5},  # of the second pass
-        "looksam": {"k": 5, "alpha": 0.7},  # full steps every k
-        "saf": {"lmbda": 0.3, "tau": 5.0, "epochs_back": 3, "start_epoch": 5},
-        "mesa": {"lmbda": 0.8, "tau": 5.0, "decay": 0.9995, "start": 0},
+        "looksam": {"k": 5, "alpha": 0.2},  # full steps every k
+        "saf": {"lmbda": 0.3, "tau": 5.0, "epochs_back": 3, "start_epoch": 6},
+        "mesa": {"lmbda": 0.8, "tau": 5.0, "decay": 0.9995, "start_epoch": 6},
         "friendly_sam": {"sigma": 1.0, "lmbda": 0.9, "order": "paper"},  # or code
         "vasso": {"theta": 0.4},
-        "wsam": {"gamma": 0.9},
+        "wsam": {"gamma": 0.47},  # passes through the momentum, unlike decoupled_wsam
         "decoupled_wsam": {"gamma": 0.9},
         "interval_sam": {"k": 10},
         "late_phase_sam": {"tail": 0.3},  # the last share of the steps
@@ -172,11 +173,11 @@ def method_options(config: ml_collections.ConfigDict) -> None:
         "amp": {"epsilon": 0.5, "inner_learning_rate": 1.0, "inner_steps": 1},
         "entropy_sgd": {
             "gamma": 0.03,  # pull towards the parameters
-            "steps": 20,  # of the inner loop, one gradient each
+            "steps": 8,  # of the inner loop; a divisor of what one device has of the batch
             "step_size": 0.1,
             "noise": 1e-4,
             "alpha": 0.25,
-            "split_batch": False,  # whether each inner step has its own part of the batch
+            "split_batch": True,  # each inner step on its own part of the batch
         },
         "extrap_sgd": {"extrapolation": 0.1},  # learning rate of the look ahead
     }
@@ -188,6 +189,7 @@ def smoke(config: ml_collections.ConfigDict) -> None:
     """Shrink a config to seconds: artificial data of the same format, two epochs, few draws."""
     config.epochs = 2
     config.method.saf.start_epoch, config.method.saf.epochs_back = 0, 1
+    config.method.mesa.start_epoch = 0
     config.batch_size = 32
     config.data.synthetic_examples = 64
     config.data.train_examples = 0

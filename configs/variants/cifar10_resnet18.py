@@ -46,7 +46,7 @@ def large(config: ml_collections.ConfigDict) -> None:
         ("Fisher SAM", "fisher_sam", {"rho": 0.1, "fisher_sam.eta": 1.0}),
         ("Friendly SAM", "friendly_sam", {"rho": 0.2, "friendly_sam.lmbda": 0.6}),
         ("GSAM", "gsam", {"rho": 0.05, "gsam.alpha": 0.4, "gsam.rho_min": 0.0}),
-        ("LookSAM-5", "looksam", {"rho": 0.05, "looksam.k": 5, "looksam.alpha": 0.7}),
+        ("LookSAM-5", "looksam", {"rho": 0.05, "looksam.k": 5}),
         ("SS-SAM", "ss_sam", {"rho": 0.05, "ss_sam.probability": 0.5}),
         ("AE-SAM", "ae_sam", {"rho": 0.05}),
         # m = 0: the share of a device, on which ESAM chooses its examples.

@@ -38,7 +38,7 @@ class Schedule(NamedTuple):
 class ScheduledState(NamedTuple):
     """The number of updates so far, and the states of the schedule and of the perturbation."""
 
-    count: jax.Array
+    count: jax.Array  # int32
     passes: jax.Array  # int32, how many steps so far made the pass at the perturbed parameters
     schedule: PyTree
     perturbation: PyTree

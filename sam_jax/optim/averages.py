@@ -102,7 +102,8 @@ def weight_ema(decay: ScalarOrSchedule = 0.999) -> optax.GradientTransformationE
       >>> print(sam_jax.averaged_params(state, params))
       5.0
 
-    Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run.
+    Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run; it
+    starts at the initial parameters, which weigh tau**t after t updates.
     """
     checks.check_fraction("decay", decay)
     checks.warn_of_rounded_decay("decay", decay)

@@ -288,6 +288,7 @@ def make_run(
         learning_rate=learning_rate,
         highest_learning_rate=c.learning_rate,
         total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
         optimiser=make_optimiser(learning_rate, c.momentum, c.nesterov, c.clip_norm, weight_decay),
         examples=examples,
         classes=classes,

@@ -16,6 +16,7 @@ class Run(NamedTuple):
     learning_rate: Callable[[Any], Any]  # schedule by step
     highest_learning_rate: float
     total_steps: int
+    steps_per_epoch: int
     optimiser: optax.GradientTransformation
     examples: int  # of the training set
     classes: int
@@ -104,10 +105,16 @@ def _saf(a: _Arguments) -> optim.SharpnessAwareTransformation:
     )
 
 
+def _mesa(a: _Arguments) -> optim.SharpnessAwareTransformation:
+    options = dict(a.options)
+    start = options.pop("start_epoch") * a.run.steps_per_epoch
+    return optim.mesa(start=start, **options)
+
+
 METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] = {
     "none": lambda a: no_perturbation(),
     "sam": lambda a: optim.sam(a.rho, a.norm_order),
-    "usam": lambda a: optim.usam(a.rho),
+    "usam": lambda a: optim.usam(a.rho, **a.options),
     "unified_sam": lambda a: optim.unified_sam(a.rho, **a.options),
     "average_sam": lambda a: optim.average_sam(a.rho, a.key, **a.options),
     "multi_step_sam": lambda a: optim.multi_step_sam(a.rho, **a.options),
@@ -119,7 +126,7 @@ METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] =
     "ss_sam": lambda a: optim.ss_sam(a.rho, key=a.key, **a.options),
     "looksam": lambda a: optim.looksam(a.rho, **a.options),
     "saf": _saf,
-    "mesa": lambda a: optim.mesa(**a.options),
+    "mesa": _mesa,
     "friendly_sam": lambda a: optim.friendly_sam(a.rho, **a.options),
     "vasso": lambda a: optim.vasso(a.rho, **a.options),
     "wsam": lambda a: optim.wsam(a.rho, **a.options),

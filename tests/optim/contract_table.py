@@ -161,6 +161,7 @@ METHODS = [
         plain_at_zero=False,
         masks=False,
         loops=True,
+        parts=True,
         epsilon=False,
         **UNUSED,
     ),

@@ -40,6 +40,11 @@ def usam(w, g, step, sub_batch, factor=1.0):
     return scaled(RHO * factor, g)
 
 
+def projected_usam(w, g, step, sub_batch):
+    """understanding-sam: rho g, within the ball of radius rho."""
+    return scaled(RHO * min(1.0, 1.0 / length(g)), g)
+
+
 def unified(lmbda, w, g, step, sub_batch):
     return scaled(RHO * (1 - lmbda(step) + lmbda(step) / length(g)), g)
 

@@ -21,6 +21,7 @@ from numpy_vectors import both_gradients, dot, examples, plus
 from sam_jax import optim, pytree
 
 RHO, ALPHA, GAMMA, RATE, DECAY = 0.2, 0.6, 0.8, 0.1, 0.01
+PENALTY = 0.4  # a = lambda / r of GNP
 
 
 def falling_rate(step):
@@ -36,6 +37,11 @@ def gsam_rule(g, p, alpha=ALPHA):
 def wsam_rule(g, p, gamma=GAMMA):
     # The gradient of (1 - 2 gamma) / (1 - gamma) L + gamma / (1 - gamma) L_p.
     return {n: ((1 - 2 * gamma) * g[n] + gamma * p[n]) / (1 - gamma) for n in NAMES}
+
+
+def gradient_norm_penalty(g, p, a):
+    """GNP: the clean and the perturbed gradient, interpolated with a = lambda / r."""
+    return {n: (1 - a) * g[n] + a * p[n] for n in NAMES}
 
 
 def falling_rho(step):
@@ -54,6 +60,12 @@ LINKS = {
         lambda step: RHO,
         wsam_rule,
         functools.partial(wsam_rule, gamma=0.5),  # SAM
+    ),
+    "wsam as GNP": (
+        lambda: optim.wsam(RHO, gamma=PENALTY / (1 + PENALTY)),
+        lambda step: RHO,
+        functools.partial(gradient_norm_penalty, a=PENALTY),
+        functools.partial(gradient_norm_penalty, a=1.0),  # SAM
     ),
 }
 

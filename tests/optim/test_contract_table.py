@@ -50,7 +50,8 @@ LEFT_OUT = {
     "passes": AVERAGES,
     "an epsilon": {*AVERAGES, *TERMS, "smooth_out_copies", "entropy_sgd"},  # several points, or w
     "countable operations": {"smooth_out_copies", "entropy_sgd"},  # counts one round of a loop
-    "the whole batch": {"esam"},  # every device would choose among its own examples
+    # Every device would choose among its own examples, or has too few of them for all parts.
+    "the whole batch": {"esam", "entropy_sgd"},
     "m_sam": {*AVERAGES, *MEMORY},
 }
 # What some rules are about; they leave out all others.

@@ -127,7 +127,7 @@ def test_averages_of_several_runs_at_once():
     "make",
     [
         lambda: optim.esam(RHO, gamma=0.5),
-        lambda: optim.entropy_sgd(1.0, jax.random.key(0), steps=2, split_batch=True),
+        lambda: optim.entropy_sgd(1.0, jax.random.key(0), steps=2),
     ],
 )
 def test_a_method_that_divides_its_batch_wants_it_on_one_device(make):

@@ -28,6 +28,7 @@ from perturbation_formulas import (
     multi_step,
     norm_layer_sam,
     previous_batch,
+    projected_usam,
     remembering,
     sam,
     sphere,
@@ -109,6 +110,10 @@ CASES = {
     # The last control scales by 1 / (number of sub-batches), as a loss already divided would.
     "usam": Case(
         lambda: optim.usam(RHO), at(usam), [at(sam), at(functools.partial(usam, factor=0.25))]
+    ),
+    # On the way the gradient is at times longer than one and at times shorter.
+    "usam, project": Case(
+        lambda: optim.usam(RHO, project=True), at(projected_usam), [at(usam), at(sam)]
     ),
     "unified_sam": Case(
         lambda: optim.unified_sam(RHO, 0.3),

@@ -150,11 +150,15 @@ METHODS = {
         lambda: functools.partial(amp_gradient, steps=3),
         (8,),
     ),
-    "entropy_sgd": (entropy_sgd, lambda: entropy_gradient, (8, 2)),
-    "entropy_sgd_split": (
-        lambda: entropy_sgd(split_batch=True),
+    "entropy_sgd": (
+        entropy_sgd,
         lambda: functools.partial(entropy_gradient, split=True),
         (8, 4),
+    ),
+    "entropy_sgd_on_one_batch": (
+        lambda: entropy_sgd(split_batch=False),
+        lambda: entropy_gradient,
+        (8, 2),
     ),
     "extrap_sgd": (lambda: optim.extrap_sgd(AHEAD), extrapolated, (8,)),
 }
@@ -264,38 +268,6 @@ def test_amp_shrinks_with_the_gradient_and_stops_at_the_ball():
         np.testing.assert_allclose(result.perturbed_aux["large"], [0.3, 0.4], rtol=1e-6)
 
 
-def test_entropy_sgd_on_a_quadratic_is_the_gradient_of_the_moreau_envelope():
-    # Without noise x goes to the minimum of w'Hw / 2 + gamma / 2 ||x - w||^2.
-    with jax.enable_x64(True):
-        loss_fn, hessian, w = problems.quadratic()
-        gamma = 0.7
-        tx = optim.entropy_sgd(gamma, key(), steps=400, step_size=0.2, noise=0.0)
-        result, _ = tx.update(jnp.zeros_like(w), tx.init(w), w, grad_fn=jax.grad(loss_fn))
-        minimum = np.linalg.solve(hessian + gamma * np.eye(len(w)), gamma * w)
-        # The slowest factors are (1 - 0.2 * 1.7)^400 and 0.75^400.
-        np.testing.assert_allclose(result, gamma * (w - minimum), rtol=1e-12)
-        assert not np.allclose(result, jax.grad(loss_fn)(w), rtol=0.1)
-
-
-def test_entropy_sgd_hears_steps_below_the_rounding_of_the_parameters():
-    # In bfloat16 neighbours of 1 are 2^-8 or more apart, and each step is of 1e-4.
-    w = jnp.ones(4, jnp.bfloat16)
-    tx = optim.entropy_sgd(1.0, key(), steps=3, step_size=1e-4, noise=0.0, alpha=1.0)
-    result, _ = tx.update(w, tx.init(w), w, grad_fn=jnp.ones_like)
-    assert result.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.float32(result), 3e-4, rtol=2**-8)
-
-
-def test_entropy_sgd_returns_the_mean_of_what_the_inner_passes_return():
-    tx = optim.entropy_sgd(1.0, key(), steps=4, noise=0.0, split_batch=True)
-    w, batch = jnp.zeros(()), jnp.arange(8)
-    result, _ = tx.gradient(
-        lambda w, part: (w, {"sum": jnp.sum(part), "size": len(part)}), w, tx.init(w), batch=batch
-    )
-    assert result.clean_aux is None
-    assert float(result.perturbed_aux["sum"]) == 7.0 and float(result.perturbed_aux["size"]) == 2.0
-
-
 def test_extrapolation_looks_down_the_gradient_and_not_up():
     tx = optim.extrap_sgd(0.5)
     w = jnp.array([1.0, -2.0])
@@ -317,7 +289,7 @@ def test_extrapolation_looks_down_the_gradient_and_not_up():
         (lambda: optim.awp(), 1),  # and the clean gradient
         (lambda: optim.amp(), 1),
         (lambda: optim.amp(inner_steps=4), 4),
-        (lambda: optim.entropy_sgd(0.1, key(), steps=5), 5),
+        (lambda: optim.entropy_sgd(0.1, key(), steps=5, split_batch=False), 5),
         (lambda: optim.extrap_sgd(0.1), 1),
     ],
 )
@@ -379,10 +351,3 @@ def test_the_memory_is_wide_and_survives_donation():
 def test_wrong_arguments_are_named(make, error, match):
     with pytest.raises(error, match=match):
         make()
-
-
-@pytest.mark.parametrize("batch", [None, jnp.zeros(7), (jnp.zeros(8), jnp.zeros(4)), jnp.zeros(())])
-def test_a_batch_that_cannot_be_split_is_refused(batch):
-    tx, w = optim.entropy_sgd(0.1, key(), steps=4, split_batch=True), jnp.ones(2)
-    with pytest.raises(ValueError, match="4 equal parts"):
-        tx.update(w, tx.init(w), w, grad_fn=lambda w, part: w, batch=batch)

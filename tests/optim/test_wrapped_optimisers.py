@@ -116,6 +116,30 @@ def test_five_steps_of_decoupled_wsam_equal_numpy(optimiser):
     assert largest_difference(result, reference(GAMMA / (1 - GAMMA), coupled=True)) > 1e-3
 
 
+def test_weight_decay_of_the_authors_of_momentum_sam_is_an_l2_term_in_grad_fn():
+    # Their SGD adds the decay of the perturbed parameters; decay in the optimiser is that of w.
+    with jax.enable_x64(True):
+        problem = problems.tanh_net(dtype=jnp.float64)
+
+        class Decayed(problems.Problem):
+            def grad_fn(self, params, batch=None, term=None):
+                return pytree.add(problem.grad_fn(params, batch), params, DECAY)
+
+        tx = optim.momentum_sam(optax.sgd(RATE, momentum=0.9), RHO)
+        result = wrapped_trajectory(tx, Decayed(*problem))
+        in_optimiser = wrapped_trajectory(optim.momentum_sam(sgd(), RHO), problem)
+    x, y = examples(problem)
+    w, v, wanted = flat(problem.params), None, []
+    for _ in range(STEPS):
+        at = w if v is None else plus(w, v, -RHO / length(v))
+        g = plus(numpy_gradient(at, x, y), at, DECAY)
+        v = g if v is None else plus(g, v, 0.9)
+        w = plus(w, v, -RATE)
+        wanted.append(w)
+    assert largest_difference(result, wanted) < 1e-10
+    assert largest_difference(in_optimiser, wanted) > 1e-5
+
+
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_five_steps_of_momentum_sam_equal_numpy(optimiser):
     make, optimiser_class = OPTIMISERS[optimiser]

@@ -18,15 +18,20 @@ from sam_jax.training.step import epoch_order
 # Public functions of the methods' modules that are no methods.
 HELPERS = {"ae_sam_threshold", "gsam_rho", "norm_layers"}
 # What a config says in terms of the whole run, and the function in terms of steps.
-OF_THE_RUN = {"gsam": {"rho_min"}, "late_phase_sam": {"tail"}, "ae_sam": {"lambda1", "lambda2"}}
+OF_THE_RUN = {
+    "gsam": {"rho_min"},
+    "late_phase_sam": {"tail"},
+    "ae_sam": {"lambda1", "lambda2"},
+    "mesa": {"start_epoch"},
+}
 STEPS = 3
 
 
 def config_of(method, **changes):
     # Methods with a memory of past gradients take one step for the whole batch, on any number of
     # devices: m is the batch.
-    # ESAM chooses among the examples of a device.
-    m = 0 if method == "esam" else tiny_config().batch_size
+    # ESAM and Entropy-SGD divide the examples of a device.
+    m = 0 if method in ("esam", "entropy_sgd") else tiny_config().batch_size
     return tiny_config(method__name=method, method__m=m, **changes)
 
 
@@ -81,6 +86,7 @@ def test_every_method_trains_and_is_not_the_plain_optimiser(name):
         "ae_sam": {"method__ae_sam__lambda2": -10.0, "method__ae_sam__lambda1": -10.0},
         "ss_sam": {"method__ss_sam__probability": 1.0},
         "mesa": {"method__mesa__decay": 0.5},
+        "entropy_sgd": {"method__entropy_sgd__steps": 2},  # four examples a device
     }.get(name, {})
     params, metrics = take_steps(config_of(name, method__rho=0.3, **changes))
     plain, _ = take_steps(config_of("none"))
@@ -98,6 +104,20 @@ def test_a_memory_needs_one_sub_batch():
 def test_options_that_need_a_large_rho_reach_the_first_state():
     params, _ = take_steps(config_of("gsam", method__rho=0.4, method__gsam__rho_min=0.2), steps=1)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(("name", "before"), [("saf", 11), ("mesa", 12)])
+def test_the_term_starts_in_the_epoch_of_the_released_code(name, before):
+    # Of two steps each: all updates before epoch 6 are those of SGD. SAF counts the visits of an
+    # example, and the first batch of the order stands before the first step.
+    start = digits.get_config().method[name].start_epoch
+    own = {"saf": {"method__saf__epochs_back": 1}, "mesa": {"method__mesa__decay": 0.5}}[name]
+    config = config_of(name, epochs=8, **{f"method__{name}__start_epoch": start}, **own)
+    for steps, differs in ((before, False), (before + 1, True)):
+        params, _ = take_steps(config, steps)
+        plain, _ = take_steps(config_of("none", epochs=8), steps)
+        pairs = zip(jax.tree.leaves(params), jax.tree.leaves(plain), strict=True)
+        assert any(not np.allclose(a, b, rtol=0, atol=1e-6) for a, b in pairs) == differs
 
 
 def test_gsam_radius_falls_with_the_learning_rate():

@@ -57,7 +57,8 @@ def ae_sam(
       2
 
     Source: Jiang et al. 2023, "An Adaptive Policy to Employ Sharpness-Aware Minimization",
-    algorithm 1; there the averages start from zero.
+    algorithm 1. Where the averages start there is unverified; from zero, other steps would be SAM
+    steps.
     """
     return sharpness_aware(
         perturbations.ascent(rho, mask=mask),

@@ -21,11 +21,11 @@ from sam_jax.typing import Batch, Key, Params, PyTree, Scalar, ScalarOrSchedule
 def entropy_sgd(
     gamma: ScalarOrSchedule,
     key: Key,
-    steps: int = 20,
+    steps: int = 8,
     step_size: Scalar = 0.1,
     noise: Scalar = 1e-4,
     alpha: Scalar = 0.25,
-    split_batch: bool = False,
+    split_batch: bool = True,
 ) -> SharpnessAwareTransformation:
     r"""Entropy-SGD: the gradient of the local entropy, by an inner loop of Langevin steps.
 
@@ -41,24 +41,29 @@ def entropy_sgd(
     The result is a gradient of the local entropy at the scale gamma^-1/2, not of the loss: it is
     smaller than that by about gamma * step_size * steps, and wants a larger learning rate. The
     released code descends along w - mu, without gamma, at learning rates of 0.1 to 1: here that is
-    1 / gamma times as much. The cost is K gradients; the clean one that update receives is not
-    used, and under jit never computed.
+    1 / gamma times as much. L of inner step i is the loss of the i-th of K equal parts of the
+    batch, so that no step sees the examples of another, and the cost is one gradient of the batch.
+    The clean one that update receives is not used, and under jit never computed.
 
     Args:
       gamma: the scope, the pull back to w, or a schedule of it. The paper lets it grow, for
         CIFAR-10 as 0.03 * 1.001**t over updates t; 0 gives a zero gradient.
       key: a typed key; it is kept in the state.
-      steps: K, Langevin steps in one update.
+      steps: K, Langevin steps in one update, a divisor of the batch. The paper takes 20, on a batch
+        of its own each: that is `steps=20` and a batch 20 times as large.
       step_size: eta', of the Langevin steps.
       noise: epsilon, the thermal noise. That of the released code is larger by a factor sqrt(2).
       alpha: the weight of the newest point in the mean; 0.25 in the released code.
-      split_batch: False makes every inner step on the gradient of the whole step,
-        `grad_fn(params)`. True cuts `batch` into K equal parts, and inner step i calls
-        `grad_fn(params, part_i)`: the cost is then that of one gradient of the batch.
+      split_batch: True as above, which is the published algorithm. False makes every inner step on
+        the gradient of the whole step, `grad_fn(params)`: the local entropy of this batch's loss
+        alone, for K gradients, and with a training set in one batch that of the training loss.
 
     Returns:
-      One link of an `optax.chain`, before the optimiser, used as `sam` is. Of the pure function's
-      outputs `perturbed_aux` is the mean over the inner steps.
+      One link of an `optax.chain`, before the optimiser. Its update needs
+      `grad_fn: (params, batch) -> gradients`, with a loss that is the mean over the batch it gets,
+      and `batch`, a pytree of arrays that share their leading axis; without `split_batch` it is
+      used as `sam` is. Of the pure function's outputs `perturbed_aux` is the mean over the inner
+      steps.
 
     Raises:
       ValueError: a number is negative, alpha is above 1, steps is not a positive int or does not
@@ -67,17 +72,20 @@ def entropy_sgd(
 
     Example:
       >>> import jax, jax.numpy as jnp, sam_jax
-      >>> grad_fn = jax.grad(lambda w: w**2 / 2)
+      >>> grad_fn = jax.grad(lambda w, batch: jnp.mean(batch * w**2 / 2))
       >>> tx = sam_jax.entropy_sgd(
       ...     gamma=0.5, key=jax.random.key(0), steps=200, noise=0.0, step_size=0.1
       ... )
-      >>> params = jnp.array(3.0)
-      >>> gradient, _ = tx.update(grad_fn(params), tx.init(params), params, grad_fn=grad_fn)
+      >>> params, batch = jnp.array(3.0), jnp.ones(400)
+      >>> gradient, _ = tx.update(
+      ...     grad_fn(params, batch), tx.init(params), params, grad_fn=grad_fn, batch=batch
+      ... )
       >>> print(gradient.round(3))  # x settles where x = 0.5 * (3 - x): at 1, two away from w
       1.0
 
     Source: Chaudhari et al. 2017, "Entropy-SGD: Biasing Gradient Descent Into Wide Valleys",
-    algorithm 1; ucla-vision/entropy-sgd, which adds momentum to the inner steps.
+    algorithm 1; ucla-vision/entropy-sgd, which adds momentum and weight decay to the inner steps,
+    and whose Python version never advances t, so that gamma stays at its first value.
     """
     numbers = {"gamma": gamma, "step_size": step_size, "noise": noise, "alpha": alpha}
     for name, value in numbers.items():
@@ -135,8 +143,9 @@ def _split(batch: Batch, steps: int) -> Batch:
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or () in sizes or shapes[0][0] % steps:
         raise ValueError(
-            f"entropy_sgd with split_batch=True cuts batch into {steps} equal parts, one an inner "
-            "step: give update a batch, a pytree of arrays that share their leading (example) "
-            f"axis, and choose steps among the divisors of its size; the shapes given are {shapes}."
+            f"entropy_sgd cuts batch into {steps} equal parts, one an inner step: give update a "
+            "batch, a pytree of arrays that share their leading (example) axis, and choose steps "
+            f"among the divisors of its size; the shapes given are {shapes}. With "
+            "split_batch=False every inner step takes grad_fn(params), without a batch."
         )
     return jax.tree.map(lambda x: x.reshape((steps, -1, *x.shape[1:])), batch)

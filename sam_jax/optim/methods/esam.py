@@ -42,7 +42,8 @@ def esam(
     w + epsilon. The losses at w are those of the pass that gives g: `losses_from` takes them from
     there. `losses_fn` computes them, and whether XLA then shares the pass under jit depends on the
     network: it does for plain layers, but not through the BatchNorm of Flax on CPU, which costs
-    another third. beta saves nothing under jit: the gradient at w is computed in one piece.
+    another third. beta saves nothing under jit: the gradient at w is computed in one piece. The
+    draw for every weight takes time too, where a net is small and dense about half a gradient's.
 
     Args:
       rho: radius of the ball, or an optax schedule of it; the paper uses 0.05 to 0.2, as for SAM.
@@ -84,7 +85,9 @@ def esam(
       [0.       4.707629]
 
     Source: Du et al. 2022, "Efficient Sharpness-aware Minimization for Improved Training of Neural
-    Networks", algorithm 1; dydjw9/Efficient_SAM for the values and the granularity "tensor".
+    Networks", algorithm 1; dydjw9/Efficient_SAM for the values and the granularity "tensor". That
+    code keeps the examples that rise more than the k-th largest rise, hence k - 1 of them; here k
+    stay, as in the paper.
     """
     _check_gamma(gamma)
     key = jax.random.key(0) if key is None else key

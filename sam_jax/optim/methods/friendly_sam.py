@@ -51,7 +51,9 @@ def friendly_sam(
       >>> print(gradient)  # the first step has nothing of its own
       [ 4.  -0.5]
 
-    Source: Li et al. 2024, "Friendly Sharpness-Aware Minimization"; nblt/F-SAM.
+    Source: Li et al. 2024, "Friendly Sharpness-Aware Minimization"; nblt/F-SAM. The first step is a
+    SAM step in the released code and with order="code"; m_0 = g_0, with which order="paper" makes
+    it plain, is our reading of the paper's formula.
     """
     return sharpness_aware(
         perturbations.friendly_ascent(rho, sigma, lmbda, order, mask),

@@ -97,7 +97,10 @@ def gsam_rho(
       >>> print(*(round(float(rho(step)), 4) for step in (0, 5, 10)))
       0.04 0.03 0.02
 
-    Source: Zhuang et al. 2022, section 4.
+    Source: Zhuang et al. 2022, section 4, whose formula goes on beyond both ends, below zero for
+    its ViT-S/32 at the end of training; here rho stays between rho_min and rho_max. The schedulers
+    of juntang-zhuang/GSAM read the first learning rate twice, so that rho runs one update ahead of
+    the learning rate there; here both are read at the same update.
     """
     checks.check_not_negative("rho_min", rho_min)
     if checks.is_above(rho_min, rho_max):

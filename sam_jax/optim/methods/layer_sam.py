@@ -38,6 +38,7 @@ def layer_sam(rho: ScalarOrSchedule, mask: Mask = None) -> SharpnessAwareTransfo
       >>> print(gradient["a"], gradient["b"])  # each layer grew by half
       [ 9. 12.] [108.]
 
-    Source: Liu et al. 2022, "Towards Efficient and Scalable Sharpness-Aware Minimization".
+    Source: Liu et al. 2022, "Towards Efficient and Scalable Sharpness-Aware Minimization". The norm
+    of the weights is unverified: some code of others has it, and some leaves it out.
     """
     return sharpness_aware(perturbations.layerwise_ascent(rho, mask))

@@ -39,8 +39,9 @@ def mesa(
 
     with z_i the logits of example i and d = decay; no gradient flows through v. A sharp minimum is
     one that the loss falls into suddenly, and the term holds back sudden changes. The averaged
-    model is evaluated by `logits_fn`: where that normalises by batch statistics, so does it, and
-    running statistics are not averaged.
+    model is evaluated by `logits_fn`: where that normalises by batch statistics, so does it. The
+    released code averages the running statistics of batch norm with the parameters, and evaluates
+    the averaged model on those.
 
     The cost is one gradient and one more forward pass, 4/3 gradients; the clean gradient that
     update receives is not used, and under jit never computed.
@@ -51,7 +52,8 @@ def mesa(
       tau: temperature; 5 in the paper.
       decay: d, in [0, 1); the default of the released code is 0.9998.
       start: the update, counted from zero, from which on the term is added; the average begins at
-        the first update in any case. The released code waits for five epochs.
+        the first update in any case. The released code waits for six epochs, 0 to 5:
+        6 * updates_per_epoch.
 
     Returns:
       One link of an `optax.chain`, before the optimiser. Its update needs

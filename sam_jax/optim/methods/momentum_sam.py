@@ -50,8 +50,8 @@ def momentum_sam(
         `optax.sgd(0.1, momentum=0.9)`, `optax.adamw(1e-3)` or a chain that ends in one. Weight
         decay in it acts on the parameters that are not perturbed.
       rho: radius of the ball, or an optax schedule of it that advances by one per update. It is
-        larger than SAM's: the authors train a WRN-16-4 on CIFAR-100 with rho = 3, and start
-        vision transformers without perturbation.
+        larger than SAM's: the authors train a WRN-16-4 on CIFAR-100 with rho = 3, and vision
+        transformers with rho = 10 after eight epochs without perturbation.
       mask: as in `sam`.
 
     Returns:
@@ -76,7 +76,8 @@ def momentum_sam(
       [ 0.17330977 -0.37003633]
 
     Source: Becker et al. 2024, "Momentum-SAM: Sharpness Aware Minimization without Computational
-    Overhead", algorithm 1.
+    Overhead", algorithm 1. The authors' SGD adds the weight decay of the perturbed parameters, as
+    an L2 term in the loss of `grad_fn` does, and their AdamW decays after the step.
     """
     checks.check_not_negative("rho", rho)
     optimiser = optax.with_extra_args_support(optimiser)

@@ -31,7 +31,7 @@ def saf(
     lmbda: ScalarOrSchedule = 0.3,
     tau: Scalar = 5.0,
     epochs_back: int = 3,
-    start_epoch: int = 5,
+    start_epoch: int = 6,
     axis_name: devices.AxisName | None = None,
     logits_from: Callable[[Any], jax.Array] | None = None,
 ) -> SharpnessAwareTransformation:
@@ -60,7 +60,8 @@ def saf(
         Zero gives the plain gradient.
       tau: temperature; 5 in the paper.
       epochs_back: how old the predictions are that are compared with, in epochs, 2 or 3.
-      start_epoch: the epoch, counted from zero, from which on the term is added.
+      start_epoch: the epoch, counted from zero, from which on the term is added; the released code
+        adds it in epochs above 5.
       axis_name: the axis of pmap or shard_map over which the batch is split: every device then
         stores the predictions of all, so that the state stays the same everywhere.
       logits_from: from the auxiliary outputs of `grad_fn` to the logits, [n, classes], for the pure
@@ -100,7 +101,8 @@ def saf(
       0.420
 
     Source: Du et al. 2022, "Sharpness-Aware Training for Free"; AngusDujw/SAF, SAF_train.py, for
-    tau^2, the mean over the batch and the values.
+    tau^2, the mean over the batch and the values. Where its term starts before epochs_back epochs
+    have passed, that code compares with predictions of zero; here the term waits.
     """
     _check_int("examples", examples, lowest=1)
     _check_int("classes", classes, lowest=1)

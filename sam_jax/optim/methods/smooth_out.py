@@ -31,8 +31,8 @@ def smooth_out(
       \epsilon_j = a u_j, \quad u_{ji} \sim U(-1, 1)
 
     or, adaptive, with noise as long as a times the filter that it is added to:
-    epsilon_f = a ||w_f|| u_f / ||u_f||. The cost is k gradients, one by default: the clean
-    gradient that update receives is not used, and under jit never computed.
+    epsilon_f = a ||w_f|| u_f / ||u_f||. The cost is k gradients, one by default, and k draws for
+    every weight: the clean gradient that update receives is not used, and under jit never computed.
 
     Args:
       radius: a, or a schedule of it. Without `adaptive` it is in the units of the weights.
@@ -40,7 +40,7 @@ def smooth_out(
       copies: k. One copy is the paper's stochastic SmoothOut, an unbiased estimate of more.
       adaptive: whether the noise follows the norms of the filters, an entry of a kernel's last
         axis each (AdaSmoothOut); in leaves with fewer than two axes every weight is a filter.
-      mask: as in `sam`. The released code can leave batch norm without noise.
+      mask: as in `sam`.
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is.
@@ -59,7 +59,8 @@ def smooth_out(
       [0.5 1. ]
 
     Source: Wen et al. 2018, "SmoothOut: Smoothing Out Sharp Minima to Improve Generalization in
-    Deep Learning"; wenwei202/smoothout.
+    Deep Learning"; wenwei202/smoothout, which by default leaves batch norm without noise: for that
+    give the mask of all other layers, `leaves_where(lambda path, leaf: "BatchNorm" not in path)`.
     """
     if not isinstance(copies, int) or copies < 1:
         raise ValueError(f"copies must be a positive int, got {copies!r}.")

@@ -7,7 +7,9 @@ from sam_jax.optim.transformation import SharpnessAwareTransformation
 from sam_jax.typing import ScalarOrSchedule
 
 
-def usam(rho: ScalarOrSchedule, mask: Mask = None) -> SharpnessAwareTransformation:
+def usam(
+    rho: ScalarOrSchedule, mask: Mask = None, project: bool = False
+) -> SharpnessAwareTransformation:
     r"""Unnormalised SAM: the perturbation is proportional to the gradient.
 
     .. math::
@@ -21,6 +23,8 @@ def usam(rho: ScalarOrSchedule, mask: Mask = None) -> SharpnessAwareTransformati
       rho: factor of the gradient, or a schedule of it. To start as SAM with a radius r does, it is
         r / ||g|| with the norm of a gradient at the start of training.
       mask: which leaves are perturbed, as in `sam`.
+      project: whether an epsilon that is longer than rho is shortened to it, as the released code
+        does with a gradient longer than one: epsilon = rho * g * min(1, 1 / ||g||).
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is.
@@ -38,9 +42,9 @@ def usam(rho: ScalarOrSchedule, mask: Mask = None) -> SharpnessAwareTransformati
       [32.        -0.9765625]
 
     Source: Andriushchenko and Flammarion 2022, "Towards Understanding Sharpness-Aware
-    Minimization".
+    Minimization"; tml-epfl/understanding-sam with `--sam_no_grad_norm` is `project=True`.
     """
-    return sharpness_aware(perturbations.unified_ascent(rho, 0.0, mask))
+    return sharpness_aware(perturbations.unified_ascent(rho, 0.0, mask, project))
 
 
 def unified_sam(
@@ -79,6 +83,6 @@ def unified_sam(
       [6.66 8.88]
 
     Source: Oikonomou and Loizou 2025, "Sharpness-Aware Minimization: General Analysis and Improved
-    Rates".
+    Rates". The schedules above divide in float32, also where parameters are float64.
     """
     return sharpness_aware(perturbations.unified_ascent(rho, lmbda, mask))

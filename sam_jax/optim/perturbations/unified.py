@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from sam_jax import pytree
@@ -18,7 +19,7 @@ from sam_jax.typing import Gradients, Params, PyTree, ScalarOrSchedule
 
 
 def unified_ascent(
-    rho: ScalarOrSchedule, lmbda: ScalarOrSchedule, mask: Mask = None
+    rho: ScalarOrSchedule, lmbda: ScalarOrSchedule, mask: Mask = None, project: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     r"""Perturb along the gradient, by a mean of its normalised and its unnormalised length.
 
@@ -29,6 +30,7 @@ def unified_ascent(
       rho: length of the normalised part and factor of the other, or a schedule of it.
       lmbda: lambda in [0, 1], or a schedule of it; 0 is unnormalised, 1 normalised.
       mask: as in `ascent`.
+      project: whether an epsilon that is longer than rho is shortened to it.
 
     Returns:
       A transformation from the gradient to epsilon; a zero gradient gives zero.
@@ -46,7 +48,10 @@ def unified_ascent(
     ) -> tuple[PyTree, ScheduleState]:
         gradient = select(gradient, params, mask)
         weight = value_at(lmbda, state.count)
-        factor = 1 - weight + pytree.safe_divide(weight, pytree.norm(gradient))
+        length = pytree.norm(gradient)
+        factor = 1 - weight + pytree.safe_divide(weight, length)
+        if project:
+            factor = jnp.minimum(factor, pytree.safe_divide(1.0, length))
         return pytree.scale(gradient, value_at(rho, state.count) * factor), advance(state)
 
     return optax.GradientTransformationExtraArgs(init_schedule, update)
