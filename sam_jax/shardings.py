@@ -5,6 +5,7 @@ these agree. With automatic axes the compiler finds the shardings, and nothing i
 """
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 
@@ -39,6 +40,22 @@ def taken(x: jax.Array, places: jax.Array) -> jax.Array:
         leading = None
     wanted = NamedSharding(sharding.mesh, PartitionSpec(leading, *others))
     return x.at[places].get(out_sharding=wanted)
+
+
+def dealt_out(x: jax.Array, count: int) -> jax.Array:
+    """Return the leading axis as [count, n / count]: entry i goes to row i modulo count.
+
+    The second axis is split over the devices as the leading one was, where they divide it.
+    """
+    shape = (x.shape[0] // count, count, *x.shape[1:])
+    sharding = explicit_sharding(x)
+    if sharding is None:
+        return jnp.swapaxes(x.reshape(shape), 0, 1)
+    leading, *others = sharding.spec
+    wanted = NamedSharding(sharding.mesh, PartitionSpec(leading, None, *others))
+    if not _divides(wanted, shape):
+        return dealt_out(gathered(x), count)
+    return jnp.swapaxes(jnp.reshape(x, shape, out_sharding=wanted), 0, 1)
 
 
 def _divides(sharding: NamedSharding, shape: tuple[int, ...]) -> bool:

@@ -92,7 +92,7 @@ def entropy_gradient(w, x, y, step, sub_batch, factor, split=False):
     update_key = jax.random.fold_in(jax.random.fold_in(key(), step), sub_batch)
     point, mean = dict(w), dict(w)
     for i in range(LANGEVIN):
-        part = slice(i * len(x) // LANGEVIN, (i + 1) * len(x) // LANGEVIN) if split else slice(None)
+        part = slice(i, None, LANGEVIN) if split else slice(None)
         g = numpy_gradient(point, x[part], y[part])
         xi = flat(draws.random_like(jax.random.fold_in(update_key, i), nested(w)))
         for n in NAMES:

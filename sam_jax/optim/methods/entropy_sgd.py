@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sam_jax import draws, pytree
+from sam_jax import draws, pytree, shardings
 from sam_jax.optim import checks
 from sam_jax.optim.passes import mean_over_passes, run_rounds
 from sam_jax.optim.perturbations import RandomState
@@ -41,9 +41,9 @@ def entropy_sgd(
     The result is a gradient of the local entropy at the scale gamma^-1/2, not of the loss: it is
     smaller than that by about gamma * step_size * steps, and wants a larger learning rate. The
     released code descends along w - mu, without gamma, at learning rates of 0.1 to 1: here that is
-    1 / gamma times as much. L of inner step i is the loss of the i-th of K equal parts of the
-    batch, so that no step sees the examples of another, and the cost is one gradient of the batch.
-    The clean one that update receives is not used, and under jit never computed.
+    1 / gamma times as much. L of inner step i is the loss of a part of the batch, the examples i,
+    i + K, i + 2 K and so on, so that no step sees those of another, and the cost is one gradient of
+    the batch. The clean one that update receives is not used, and under jit never computed.
 
     Args:
       gamma: the scope, the pull back to w, or a schedule of it. The paper lets it grow, for
@@ -138,7 +138,10 @@ def entropy_sgd(
 
 
 def _split(batch: Batch, steps: int) -> Batch:
-    """Cut a batch into one part a step."""
+    """Cut a batch into one part a step: example i goes to part i modulo the number of steps.
+
+    Where devices share the batch, each then has a share of every part.
+    """
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or () in sizes or shapes[0][0] % steps:
@@ -148,4 +151,4 @@ def _split(batch: Batch, steps: int) -> Batch:
             f"among the divisors of its size; the shapes given are {shapes}. With "
             "split_batch=False every inner step takes grad_fn(params), without a batch."
         )
-    return jax.tree.map(lambda x: x.reshape((steps, -1, *x.shape[1:])), batch)
+    return jax.tree.map(lambda x: shardings.dealt_out(jnp.asarray(x), steps), batch)
