@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sam_jax.known import is_known, known
 from sam_jax.typing import Mask, Params, PyTree, Scalar
 
 # --- what counts as a parameter -----------------------------------------------------------------
@@ -109,14 +110,28 @@ def largest(tree: PyTree) -> jax.Array:
     return jnp.max(stack(maxima), initial=0)
 
 
-def in_safe_range(tree: PyTree) -> tuple[PyTree, jax.Array]:
-    """Return `tree` times a power of two that brings it into the middle of its range, and that.
+def scaled_squares(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+    """Return a power of two, and the sum of squares of the tree times that power.
 
-    Squares of the result neither vanish nor overflow. The product is exact, so that numbers which
-    were in the middle already give the same results, bit for bit.
+    The power is 1 where the squares neither vanish nor overflow, so that the common case costs one
+    pass. Elsewhere it brings the largest entry near one; the product is exact.
     """
-    power = power_of_two(largest(tree))
-    return scale(tree, power), power
+    squared = vdot(tree, tree)
+    limits = jnp.finfo(squared.dtype)
+    is_safe = (squared > limits.tiny * 2.0**60) & (squared <= limits.max)
+
+    def unscaled(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+        del tree
+        return jnp.ones_like(squared), squared
+
+    def scaled(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+        power = power_of_two(largest(tree))
+        brought_near_one = scale(tree, power)
+        return power, vdot(brought_near_one, brought_near_one)
+
+    if is_known(is_safe):  # outside jit a conditional would compile both branches anew
+        return unscaled(tree) if known(is_safe) else scaled(tree)
+    return jax.lax.cond(is_safe, unscaled, scaled, tree)
 
 
 def power_of_two(magnitude: jax.Array) -> jax.Array:
@@ -129,8 +144,8 @@ def power_of_two(magnitude: jax.Array) -> jax.Array:
 
 def norm(tree: PyTree) -> jax.Array:
     """Return the Euclidean norm over all leaves, with gradient zero where the norm is zero."""
-    scaled, power = in_safe_range(tree)
-    return _root(vdot(scaled, scaled)) / power
+    power, squared = scaled_squares(tree)
+    return _root(squared) / power
 
 
 def norms(x: jax.Array, axis: int | Sequence[int]) -> jax.Array:
@@ -143,14 +158,16 @@ def norms(x: jax.Array, axis: int | Sequence[int]) -> jax.Array:
 
 def normalise(tree: PyTree) -> PyTree:
     """Return `tree` scaled to unit Euclidean norm over all leaves; a zero tree stays zero."""
-    scaled, _ = in_safe_range(tree)
-    return scale(scaled, safe_divide(1.0, _root(vdot(scaled, scaled))))
+    power, squared = scaled_squares(tree)
+    factor = safe_divide(1.0, _root(squared))
+    return jax.tree.map(lambda x: factor * (power * widen(x)), tree)
 
 
 def slope(tree: PyTree, axis: PyTree) -> jax.Array:
     """Return s of the point s * axis that is nearest to `tree`; zero where `axis` is zero."""
-    (tree, power), (axis, axis_power) = in_safe_range(tree), in_safe_range(axis)
-    return safe_divide(vdot(tree, axis), vdot(axis, axis)) / power * axis_power
+    (power, _), (axis_power, axis_squared) = scaled_squares(tree), scaled_squares(axis)
+    product = vdot(scale(tree, power), scale(axis, axis_power))
+    return safe_divide(product, axis_squared) / power * axis_power
 
 
 def safe_divide(numerator: Scalar, denominator: jax.Array) -> jax.Array:

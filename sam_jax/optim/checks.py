@@ -184,7 +184,8 @@ class _MismatchError(Exception):
 def _gradient_of(path: tuple, w: Any, gradient: Any) -> Any:
     if not pytree.is_parameter(w):
         return None
-    if not hasattr(gradient, "dtype") and not isinstance(gradient, int | float | complex):
+    is_number = hasattr(gradient, "dtype") or isinstance(gradient, int | float | complex)
+    if not is_number or not jax.tree_util.all_leaves([gradient]):  # a Param of NNX is no leaf
         given = "None" if gradient is None else f"a {type(gradient).__name__}"
         raise _MismatchError(_mismatch(path, w, given))
     if not pytree.is_parameter(gradient):

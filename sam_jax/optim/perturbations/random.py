@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from sam_jax import draws, pytree
@@ -42,7 +43,7 @@ def random_on_sphere(
 
     Source: Foret et al. 2021, section 4; the norm is not squared, as in the released code.
     """
-    return _random(rho, key, mask, pytree.normalise)
+    return _random(rho, key, mask, _on_unit_sphere)
 
 
 def random_gaussian(
@@ -88,3 +89,8 @@ def _random(
         return pytree.scale(rescale(z), value_at(rho, state.count)), advance(state)
 
     return optax.GradientTransformationExtraArgs(init_random(key), update)
+
+
+def _on_unit_sphere(z: PyTree) -> PyTree:
+    """Return normal numbers scaled to unit norm, whose squares neither vanish nor overflow."""
+    return pytree.scale(z, pytree.safe_divide(1.0, jnp.sqrt(pytree.vdot(z, z))))
