@@ -27,7 +27,7 @@ setup(
         "array_record",
         "flax",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
-        "jax>=0.10",
+        "jax>=0.8",
         "matplotlib",
         "ml-collections",
         "numpy",
