@@ -1,5 +1,6 @@
 """Random numbers in the structure of parameters, drawn where the parameters lie."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ NUMBERS_OF_A_SMALL_LEAF = 2**17
 SAMPLERS = {"gaussian": jax.random.normal, "uniform": jax.random.uniform}
 
 
+# Compiled, so that without a mesh in the context the devices are known from the unused leaves.
+@functools.partial(jax.jit, static_argnames="distribution", keep_unused=True)
 def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTree:
     """Return independent random numbers, float32 or wider, with the structure of `tree`.
 
@@ -37,7 +40,7 @@ def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTre
     )
     for place, leaf in enumerate(leaves):
         if place not in numbers:
-            own_key, sharding = jax.random.fold_in(key, place), _explicit_sharding(leaf)
+            own_key, sharding = jax.random.fold_in(key, place), explicit_sharding(leaf)
             numbers[place] = sample(own_key, leaf.shape, _wide(leaf), out_sharding=sharding)
     return structure.unflatten(numbers[place] for place in range(len(leaves)))
 
@@ -66,11 +69,11 @@ def _wide(leaf: jax.Array) -> jnp.dtype:
 
 
 def _placed_as(x: jax.Array, like: jax.Array) -> jax.Array:
-    sharding = _explicit_sharding(like)
+    sharding = explicit_sharding(like)
     return x if sharding is None else jax.sharding.reshard(x, sharding)
 
 
-def _explicit_sharding(x: jax.Array) -> NamedSharding | None:
-    """Return the sharding that a type names, which it does on meshes with explicit axes."""
+def explicit_sharding(x: jax.Array) -> NamedSharding | None:
+    """Return the sharding that the type of an array names: one over explicit axes of a mesh."""
     sharding = jax.typeof(x).sharding
     return sharding if any(sharding.spec) else None
