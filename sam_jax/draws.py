@@ -1,5 +1,6 @@
 """Random numbers in the structure of parameters, drawn where the parameters lie."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ NUMBERS_OF_A_SMALL_LEAF = 2**17
 SAMPLERS = {"gaussian": jax.random.normal, "uniform": jax.random.uniform}
 
 
+# Compiled, so that without a mesh in the context the devices are known from the unused leaves.
+@functools.partial(jax.jit, static_argnames="distribution", keep_unused=True)
 def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTree:
     """Return independent random numbers, float32 or wider, with the structure of `tree`.
 

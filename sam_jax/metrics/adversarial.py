@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from sam_jax.known import known
 from sam_jax.metrics import ascents, balls
 from sam_jax.metrics.checks import (
     check_batches,
@@ -15,9 +15,9 @@ from sam_jax.metrics.checks import (
     check_key,
     check_loss,
     check_positive,
-    is_known,
 )
-from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error, widen_all
+from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error
+from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.typing import Batch, Key, LossFn, Mask, Params, Scalar, ScalarOrSchedule
 
 
@@ -168,18 +168,19 @@ def adversarial_sharpness(
         check_positive("step_size", step_size)
     _check_restarts(restarts, key)
     balls.check_ball(norm, metric)
-    check_batches(batches)
-    loss_fn = scalar_loss(loss_fn)
-    params = widen_all(params)
-    ball = balls.Ball(rho, norm, balls.semi_axes(params, mask, adaptive=adaptive), metric)
+    batches = check_batches(batches)
+    loss_fn, params = loss_of_parameters(scalar_loss(loss_fn), params, mask)
+    ball = balls.Ball(rho, norm, balls.semi_axes(params, adaptive=adaptive), metric)
 
     rules = {"fixed": ascents.fixed_steps, "adaptive": ascents.adaptive_steps}
     climb = rules[step_rule](loss_fn, params, ball, steps, step_size)
     first_candidate = 1 if step_rule == "fixed" else 0
 
+    # Made outside of the loops, in which zeros do not take the sharding of a known array.
+    zero = jax.tree.map(jnp.zeros_like, params)
+
     def measure(numbered: tuple[jax.Array, Batch]) -> tuple[jax.Array, jax.Array]:
         index, batch = numbered
-        zero = jax.tree.map(jnp.zeros_like, params)
 
         def climb_from(j: jax.Array) -> jax.Array:
             point = balls.random_point(
@@ -242,9 +243,9 @@ def _check_restarts(restarts: int, key: Key | None) -> None:
 
 def _check_schedule(step_size: Callable[[jax.Array], jax.Array], steps: int) -> None:
     # Mapped as in the ascent, because a schedule may take scalars only.
-    lengths = jax.lax.map(step_size, jnp.arange(steps))
-    if is_known(lengths):
-        for k, length in enumerate(np.asarray(lengths).tolist()):
+    lengths = known(jax.lax.map(step_size, jnp.arange(steps)))
+    if lengths is not None:
+        for k, length in enumerate(lengths.tolist()):
             check_positive(f"step_size({k})", length)
 
 

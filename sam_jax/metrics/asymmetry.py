@@ -14,8 +14,8 @@ from sam_jax.metrics.evaluation import (
     losses_along,
     scalar_loss,
     standard_error,
-    widen_all,
 )
+from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
 
 
@@ -113,12 +113,11 @@ def asymmetry_factor(
     [16.0, 16.0, 16.0]
     """
     check_positive("distance", distance)
-    loss_fn = scalar_loss(loss_fn)
-    params = widen_all(params)
+    loss_fn, parameters = loss_of_parameters(scalar_loss(loss_fn), params)
     direction_at, count = choose_directions(
         params, key, directions, num_directions, distribution, normalisation
     )
-    loss, plus, minus = rises_on_both_sides(loss_fn, params, direction_at, count, distance)
+    loss, plus, minus = rises_on_both_sides(loss_fn, parameters, direction_at, count, distance)
     ratios = jnp.minimum(plus, minus) / jnp.maximum(plus, minus)
     return AsymmetryFactor(
         factor=jnp.mean(ratios),

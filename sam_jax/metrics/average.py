@@ -21,8 +21,8 @@ from sam_jax.metrics.evaluation import (
     mean_over_batches,
     scalar_loss,
     standard_error,
-    widen_all,
 )
+from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.pytree import normalise
 from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree, Scalar
 
@@ -109,10 +109,9 @@ def average_sharpness(
     check_count("draws", draws)
     check_distribution(distribution, DISTRIBUTIONS)
     check_key(key)
-    check_batches(batches)
-    loss_fn = scalar_loss(loss_fn)
-    params = widen_all(params)
-    factors = balls.semi_axes(params, mask, adaptive=distribution == "adaptive_gaussian")
+    batches = check_batches(batches)
+    loss_fn, params = loss_of_parameters(scalar_loss(loss_fn), params, mask)
+    factors = balls.semi_axes(params, adaptive=distribution == "adaptive_gaussian")
 
     def perturbation(index: jax.Array) -> PyTree:
         z = random_like(jax.random.fold_in(key, index), params)

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.draws import random_like
-from sam_jax.metrics.checks import check_mask
-from sam_jax.pytree import norm, normalise, safe_divide, scale, stack, widen
-from sam_jax.typing import Gradients, Key, Mask, Params, PyTree, Scalar
+from sam_jax.pytree import in_safe_range, largest, norm, normalise, safe_divide, scale
+from sam_jax.typing import Gradients, Key, Params, PyTree, Scalar
 
 NORMS = ("l2", "linf")
 METRICS = ("ball", "euclidean")
@@ -23,34 +22,20 @@ class Ball(NamedTuple):
     metric: Literal["ball", "euclidean"] = "ball"  # measures steps and distances of an "l2" ball
 
 
-def semi_axes(params: Params, mask: Mask, *, adaptive: bool) -> PyTree | None:
-    """Return c: |w| or one for the weights that the mask chooses, zero for the others.
+def semi_axes(params: Params, *, adaptive: bool) -> PyTree | None:
+    """Return c, which is |w| or one.
 
     Args:
       params: parameters w.
-      mask: booleans with the structure of `params` or of a prefix of it, or a function from
-        `params` to them; None chooses all.
       adaptive: whether c is |w| rather than one.
 
     Returns:
       A pytree like `params`, or None where c is one everywhere.
 
-    Raises:
-      ValueError: the mask does not fit `params`, holds something else than booleans, or chooses
-        no leaf.
-
-    >>> params = {"kernel": jnp.array([-2.0, 0.0]), "bias": jnp.array([1.0])}
-    >>> c = semi_axes(params, {"kernel": True, "bias": False}, adaptive=True)
-    >>> c["kernel"].tolist(), c["bias"].tolist()
-    ([2.0, 0.0], [0.0])
+    >>> semi_axes({"kernel": jnp.array([-2.0, 0.0])}, adaptive=True)["kernel"].tolist()
+    [2.0, 0.0]
     """
-    if mask is None:
-        return jax.tree.map(jnp.abs, params) if adaptive else None
-    return jax.tree.map(
-        lambda keep, w: jnp.where(keep, jnp.abs(w) if adaptive else 1, jnp.zeros_like(w)),
-        check_mask(mask, params),
-        params,
-    )
+    return jax.tree.map(jnp.abs, params) if adaptive else None
 
 
 def steepest_ascent(ball: Ball, gradient: Gradients) -> PyTree:
@@ -83,7 +68,8 @@ def steepest_ascent(ball: Ball, gradient: Gradients) -> PyTree:
         return _times(c, jax.tree.map(jnp.sign, gradient))
     if c is None:
         return normalise(gradient)
-    step = _times(c, normalise(_times(c, gradient)))
+    # Brought into the middle of the range by exact powers of two, before they meet.
+    step = _times(c, normalise(_times(in_safe_range(c)[0], in_safe_range(gradient)[0])))
     return step if ball.metric == "ball" else scale(normalise(gradient), norm(step))
 
 
@@ -148,20 +134,24 @@ def nearest_in_ellipsoid(delta: PyTree, rho: Scalar, semi_axes: PyTree) -> PyTre
     >>> print(nearest_in_ellipsoid(jnp.array([0.0, 9.0]), 1.0, jnp.array([5.0, 2.0])))
     [0. 2.]
     """
-    delta = jax.tree.map(lambda d, c: jnp.where(c > 0, d, jnp.zeros_like(d)), delta, semi_axes)
+    # Exact powers of two, so that no square of an axis leaves the range.
+    semi_axes, power = in_safe_range(semi_axes)
+    scaled = jax.tree.map(
+        lambda d, c: jnp.where(c > 0, power * d, jnp.zeros_like(d)), delta, semi_axes
+    )
 
     def over_axes(multiplier: Scalar) -> PyTree:
         """Return x / c for the point x of a multiplier, without squares that could underflow."""
         return jax.tree.map(
-            lambda d, c: safe_divide(d, c + safe_divide(multiplier, c)), delta, semi_axes
+            lambda d, c: safe_divide(d, c + safe_divide(multiplier, c)), scaled, semi_axes
         )
 
-    bound = norm(_times(semi_axes, delta)) / rho
-    largest = jnp.max(stack(jax.tree.map(lambda c: jnp.max(widen(c), initial=0), semi_axes)))
+    bound = norm(_times(semi_axes, scaled)) / rho
+    widest = largest(semi_axes)
     # A little wider than the bounds, which are rounded as well.
     slack = 4 * jnp.finfo(bound.dtype).eps
     upper = (1 + slack) * bound
-    lower = jnp.maximum((1 - slack) * bound - (1 + slack) * largest**2, 0)
+    lower = jnp.maximum((1 - slack) * bound - (1 + slack) * widest**2, 0)
 
     def middle(bracket: tuple[jax.Array, jax.Array]) -> jax.Array:
         return bracket[0] + (bracket[1] - bracket[0]) / 2
@@ -177,9 +167,10 @@ def nearest_in_ellipsoid(delta: PyTree, rho: Scalar, semi_axes: PyTree) -> PyTre
     inside = norm(over_axes(0.0)) <= rho
     _, multiplier = jax.lax.while_loop(unresolved, halve, (jnp.where(inside, upper, lower), upper))
     return jax.tree.map(
-        lambda d, x: jnp.where(inside, d, x).astype(d.dtype),
+        lambda d, x, c: jnp.where(inside & (c > 0), d, x / power).astype(d.dtype),
         delta,
         _times(semi_axes, over_axes(multiplier)),
+        semi_axes,
     )
 
 

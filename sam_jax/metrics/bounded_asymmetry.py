@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from sam_jax.metrics.asymmetry import count_not_positive, rises_on_both_sides
 from sam_jax.metrics.checks import check_positive
 from sam_jax.metrics.directions import choose_directions
-from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error, widen_all
+from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error
+from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.pytree import safe_divide
 from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
 
@@ -102,12 +103,11 @@ def asymmetry_index(
     (0.5, [-4.0, -4.0], [8.0, 8.0])
     """
     check_positive("distance", distance)
-    loss_fn = scalar_loss(loss_fn)
-    params = widen_all(params)
+    loss_fn, parameters = loss_of_parameters(scalar_loss(loss_fn), params)
     direction_at, count = choose_directions(
         params, key, directions, num_directions, distribution, normalisation
     )
-    loss, plus, minus = rises_on_both_sides(loss_fn, params, direction_at, count, distance)
+    loss, plus, minus = rises_on_both_sides(loss_fn, parameters, direction_at, count, distance)
     signed = safe_divide(plus - minus, jnp.abs(plus) + jnp.abs(minus))
     return AsymmetryIndex(
         index=1 - jnp.mean(jnp.abs(signed)),

@@ -1,13 +1,17 @@
 """Checks of what a caller hands to an instrument, made once, before anything is computed."""
 
+import itertools
 import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr
 
-from sam_jax.pytree import chosen_leaves, is_key
+from sam_jax.known import is_known, known
+from sam_jax.metrics.placement import with_whole_first_axis
+from sam_jax.pytree import chosen_leaves, is_key, is_parameter
 from sam_jax.typing import Batch, Mask, Params, PyTree, Scalar
 
 
@@ -22,12 +26,13 @@ def check_positive(name: str, value: Scalar, *, or_zero: bool = False) -> None:
 
     A value that is traced by jit is not known yet and passes.
     """
-    if not is_known(value):
+    number = known(value)
+    if number is None:
         return
     wanted = "zero or a positive number" if or_zero else "a positive number"
-    known = np.asarray(value)
-    real = any(jnp.issubdtype(known.dtype, kind) for kind in (jnp.integer, jnp.floating))
-    if not real or known.ndim != 0 or not np.isfinite(known) or known < 0 or not (known or or_zero):
+    real = any(jnp.issubdtype(number.dtype, kind) for kind in (jnp.integer, jnp.floating))
+    fits = real and number.ndim == 0 and np.isfinite(number) and number >= 0
+    if not fits or not (number or or_zero):
         raise ValueError(f"{name} must be {wanted}, got {value!r}.")
 
 
@@ -60,7 +65,7 @@ def check_finite(name: str, tree: PyTree) -> None:
     """Raise a ValueError that names a leaf where `tree` is known to be infinite or NaN."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         if is_known(leaf) and not np.isfinite(np.asarray(leaf)).all():
-            place = f" at {jax.tree_util.keystr(path)}" if path else ""
+            place = f" at {keystr(path)}" if path else ""
             raise ValueError(
                 f"{name} must be finite, got infinity or NaN{place}. Look for an overflow, or "
                 "for a run that diverged."
@@ -79,21 +84,23 @@ def check_loss(losses: jax.Array) -> None:
     if is_known(losses) and not np.isfinite(np.asarray(losses)).any():
         raise ValueError(
             "The loss at params must be finite, because the rises above it are measured; loss_fn "
-            f"returned {np.ravel(losses)[0]}. Look for a run that diverged, or for examples that "
-            "are not finite."
+            f"returned {np.ravel(np.asarray(losses))[0]}. Look for a run that diverged, or for "
+            "examples that are not finite."
         )
 
 
-def check_products(values: jax.Array) -> None:
+def check_products(values: PyTree) -> None:
     """Raise a ValueError where what products with the Hessian gave is known and nowhere finite.
 
     Where they are traced by jit they are not known yet: there NaN stays NaN.
     """
-    if is_known(values) and not np.isfinite(np.asarray(values)).any():
+    leaves = jax.tree.leaves(values)
+    if is_known(leaves) and not any(np.isfinite(np.asarray(leaf)).any() for leaf in leaves):
         raise ValueError(
             "The loss at params and its derivatives must be finite, but the products with its "
-            f"Hessian give {np.ravel(values)[0]}. Look for a run that diverged, for examples that "
-            "are not finite, or for a derivative that is not, such as that of a square root at 0."
+            f"Hessian give {np.ravel(np.asarray(leaves[0]))[0]}. Look for a run that diverged, for "
+            "examples that are not finite, or for a derivative that is not, such as that of a "
+            "square root at 0."
         )
 
 
@@ -103,8 +110,12 @@ def check_not_empty(name: str, tree: PyTree) -> None:
         raise ValueError(f"{name} must hold at least one array, got an empty pytree.")
 
 
-def check_batches(batches: Batch) -> None:
-    """Raise a ValueError unless all leaves share two leading axes [n, m], neither empty."""
+def check_batches(batches: Batch) -> Batch:
+    """Return batches that a loop can go over, of which each may be split over devices.
+
+    Raises:
+      ValueError: the leaves do not share two leading axes [n, m], or one of these is empty.
+    """
     check_not_empty("batches", batches)
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
     leading = {shape[:2] for shape in shapes}
@@ -115,72 +126,108 @@ def check_batches(batches: Batch) -> None:
         )
     if 0 in shapes[0][:2]:
         raise ValueError(f"batches must hold at least one example, got the shapes {shapes}.")
+    return with_whole_first_axis(batches)
 
 
-def check_direction(name: str, direction: PyTree, params: Params) -> None:
-    """Raise a ValueError unless `direction` has the structure and the shapes of `params`."""
-    _check_structure(name, direction, params)
-    for path, got, wanted in _shapes(direction, params):
-        if got != wanted:
+def check_direction(
+    name: str, direction: PyTree, params: Params, *, stacked: bool = False
+) -> PyTree:
+    """Return `direction` at the parameters, and None at all other leaves of `params`.
+
+    There it may hold anything, or None.
+
+    Args:
+      name: what the error calls it.
+      direction: real arrays and numbers in the structure of `params`.
+      params: what it has to fit.
+      stacked: whether there are several directions, along one more leading axis of every leaf.
+
+    Raises:
+      ValueError: the structure or a shape does not fit, or a leaf is not real.
+    """
+    wanted, structure = jax.tree_util.tree_flatten_with_path(params)
+    try:
+        found = structure.flatten_up_to(direction)
+    except ValueError:
+        found = None
+    at_parameters = [is_parameter(w) for _, w in wanted]
+    if found is None or not jax.tree_util.all_leaves(itertools.compress(found, at_parameters)):
+        raise ValueError(
+            f"{name} must have the same pytree structure as params, {structure}; got "
+            f"{jax.tree.structure(direction)}."
+        )
+    for (path, w), d in itertools.compress(zip(wanted, found, strict=True), at_parameters):
+        place, shape, expected = keystr(path) or "the only leaf", np.shape(d), np.shape(w)
+        if stacked and (len(shape) != len(expected) + 1 or shape[1:] != expected):
             raise ValueError(
-                f"{name} must have the shapes of params: at {path} expected {wanted}, got {got}."
+                f"{name} must have the shapes of params after one leading axis: "
+                f"at {place} expected (number of directions, *{expected}), got {shape}."
             )
+        if not stacked and shape != expected:
+            raise ValueError(
+                f"{name} must have the shapes of params: at {place} expected {expected}, got "
+                f"{shape}."
+            )
+        if not _is_real(d):
+            raise ValueError(f"{name} must hold real numbers, got {d!r} at {place}.")
+    return structure.unflatten(
+        d if keep else None for d, keep in zip(found, at_parameters, strict=True)
+    )
 
 
-def check_moves(name: str, direction: PyTree, params: Params) -> None:
-    """Raise a ValueError unless `direction` fits `params` and leads somewhere.
+def check_moves(name: str, direction: PyTree, params: Params) -> PyTree:
+    """Return what `check_direction` does, and raise a ValueError unless it leads somewhere.
 
     A direction that is traced by jit is not known yet and passes as finite and not zero.
     """
-    check_direction(name, direction, params)
+    direction = check_direction(name, direction, params)
     check_finite(name, direction)
     if is_zero(direction):
         raise ValueError(f"{name} is zero, so all points along it are one. Give another.")
+    return direction
 
 
-def check_directions(directions: PyTree, params: Params) -> int:
-    """Return the number of directions, stacked along the leading axis of every leaf.
+def check_directions(directions: PyTree, params: Params) -> tuple[PyTree, int]:
+    """Return what `check_direction` does of stacked directions, and how many there are.
 
     Raises:
       ValueError: the structure or a shape does not fit `params`, or there is no direction.
     """
-    _check_structure("directions", directions, params)
-    counts = set()
-    for path, got, wanted in _shapes(directions, params):
-        if len(got) != len(wanted) + 1 or got[1:] != wanted:
-            raise ValueError(
-                "directions must have the shapes of params after one leading axis: "
-                f"at {path} expected (number of directions, *{wanted}), got {got}."
-            )
-        counts.add(got[0])
+    directions = check_direction("directions", directions, params, stacked=True)
+    counts = {np.shape(leaf)[0] for leaf in jax.tree.leaves(directions)}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(
             "Every leaf of directions must hold the same number of directions, at least one; "
             f"got {sorted(counts)}."
         )
-    return counts.pop()
+    return directions, counts.pop()
 
 
 def check_mask(mask: Mask, params: Params) -> PyTree:
     """Return the mask's booleans, one for each leaf of `params`.
 
+    Args:
+      mask: booleans with the structure of `params` or of a prefix of it, or a function from
+        `params` to them; None for all.
+      params: the parameters, and None at leaves that are none: there the mask may hold anything.
+
     Raises:
-      ValueError: the mask does not fit `params`, holds something else than booleans, or chooses
-        no leaf.
+      ValueError: the mask does not fit `params`, holds something else than booleans, is traced by
+        jit, or chooses no leaf.
     """
     chosen = chosen_leaves(mask, params, params)
     leaves = jax.tree.leaves(chosen)
     for leaf in leaves:
-        if jnp.ndim(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.bool_):
+        if np.ndim(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.bool_):
             raise ValueError(f"mask must hold one boolean a leaf, got {leaf!r}.")
-    if is_known(leaves) and not any(leaves):
+    if not is_known(leaves):
+        raise ValueError(
+            "mask must be known when jit traces, because it decides what is compiled: close over "
+            "it, or name it among the static arguments."
+        )
+    if not any(leaves):
         raise ValueError("mask must choose at least one leaf of params, and chooses none.")
     return chosen
-
-
-def is_known(tree: PyTree) -> bool:
-    """Say whether no leaf of `tree` is traced by jit, so that all numbers can be looked at."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def is_zero(tree: PyTree) -> bool:
@@ -188,17 +235,6 @@ def is_zero(tree: PyTree) -> bool:
     return is_known(tree) and not any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def _check_structure(name: str, tree: PyTree, params: Params) -> None:
-    got, wanted = jax.tree.structure(tree), jax.tree.structure(params)
-    if got != wanted:
-        raise ValueError(
-            f"{name} must have the same pytree structure as params, {wanted}; got {got}."
-        )
-
-
-def _shapes(tree: PyTree, params: Params) -> list[tuple[str, tuple, tuple]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [
-        (jax.tree_util.keystr(path) or "the only leaf", jnp.shape(leaf), jnp.shape(weights))
-        for (path, leaf), weights in zip(leaves, jax.tree.leaves(params), strict=True)
-    ]
+def _is_real(x: Any) -> bool:
+    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating))

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_moves, check_vector
-from sam_jax.metrics.evaluation import full_precision, losses_along, scalar_loss, widen_all
+from sam_jax.metrics.evaluation import full_precision, losses_along, scalar_loss
+from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.typing import LossFn, Params, PyTree
 
 
@@ -41,11 +42,12 @@ def loss_curve(
     >>> loss_curve(jnp.sum, jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]), [-1.0, 0.0, 3.0]).tolist()
     [2.0, 3.0, 6.0]
     """
-    check_moves("direction", direction, params)
+    direction = check_moves("direction", direction, params)
     distances = check_vector("distances", distances)
+    loss_fn, params = loss_of_parameters(scalar_loss(loss_fn), params)
     return losses_along(
-        scalar_loss(loss_fn),
-        widen_all(params),
+        loss_fn,
+        params,
         lambda _: jax.tree.map(jnp.asarray, direction),
         indices=jnp.arange(distances.size),
         distances=distances,

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.checks import check_count, check_direction, check_finite, check_not_empty
+from sam_jax.metrics.checks import check_count, check_direction, check_finite
 from sam_jax.metrics.curves import check_positions, host_coefficients, number_of_controls
+from sam_jax.metrics.parameters import chosen_parameters, map_parameters
+from sam_jax.pytree import is_parameter
 from sam_jax.typing import Params, PyTree
 
 POINTS_PER_SEGMENT = 256
@@ -20,7 +22,7 @@ POINTS_PER_SEGMENT = 256
 class Plane(NamedTuple):
     """A plane through three models, with orthonormal axes."""
 
-    origin: Params  # float64 NumPy arrays
+    origin: Params  # float64 NumPy arrays; leaves that are no parameters are those of the first
     first_axis: PyTree  # unit length, from the origin towards the second model
     second_axis: PyTree  # unit length, orthogonal to the first, towards the third model's side
     coordinates: np.ndarray  # [3, 2] float64, of the three models in the order they were given
@@ -58,8 +60,8 @@ def chord_lengths(controls: PyTree, positions: np.ndarray, kind: str = "chain") 
     shares = np.cumsum(coefficients[::-1], axis=0)[-2::-1]
     steps = np.diff(shares, axis=1)
     gram = np.zeros((count - 1, count - 1))
-    for leaf in jax.tree.leaves(controls):
-        sides = np.diff(_wide(leaf).reshape(count, -1), axis=0)
+    for leaf in jax.tree.leaves(_wide(controls)):
+        sides = np.diff(leaf.reshape(count, -1), axis=0)
         gram += sides @ sides.T
     return np.sqrt(np.maximum(np.einsum("ki,kl,li->i", steps, gram, steps), 0))
 
@@ -119,13 +121,16 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
 
     Source: Garipov et al. 2018, figure 1, with the orthogonalisation in float64.
     """
-    check_not_empty("first", first)
-    for name, model in (("first", first), ("second", second), ("third", third)):
-        check_direction(name, model, first)
-        check_finite(name, model)
-    origin = jax.tree.map(_wide, first)
-    along, aside = _subtract(second, origin), _subtract(third, origin)
-    resolution = 4 * _epsilon(first) * max(_norm(origin), _norm(along), _norm(aside))
+    chosen_parameters(first)
+    models = {"first": first, "second": second, "third": third}
+    for name, model in models.items():
+        models[name] = check_direction(name, model, first)
+        check_finite(name, models[name])
+    origin = map_parameters(_float64, first)
+    along, aside = (_subtract(models[name], origin) for name in ("second", "third"))
+    resolution = (
+        4 * _epsilon(models["first"]) * max(_norm(_wide(origin)), _norm(along), _norm(aside))
+    )
     distance = _norm(along)
     if not distance > resolution:
         raise ValueError("The first two models are the same to rounding; a plane needs three.")
@@ -167,8 +172,7 @@ def plane_coordinates(plane: Plane, params: Params) -> np.ndarray:
 
     Source: Garipov et al. 2018, figure 1, for models in the plane.
     """
-    check_direction("params", params, plane.origin)
-    offset = _subtract(params, plane.origin)
+    offset = _subtract(check_direction("params", params, plane.origin), plane.origin)
     return np.array([_dot(offset, plane.first_axis), _dot(offset, plane.second_axis)])
 
 
@@ -202,7 +206,8 @@ def curve_coordinates(
     """
     check_positions(positions)
     count = number_of_controls(controls)
-    rows = [jax.tree.map(lambda leaf, k=k: leaf[k], controls) for k in range(count)]
+    host = _wide(controls)
+    rows = [jax.tree.map(lambda leaf, k=k: leaf[k], host) for k in range(count)]
     of_controls = np.stack([plane_coordinates(plane, row) for row in rows])
     return host_coefficients(np.asarray(positions), count, kind).T @ of_controls
 
@@ -251,12 +256,18 @@ def grid_around(
     return np.linspace(low[0], high[0], points), np.linspace(low[1], high[1], points)
 
 
-def _wide(leaf: jax.Array) -> np.ndarray:
-    return np.asarray(leaf).astype(np.float64)
+def _wide(params: Params) -> PyTree:
+    """Return the parameters in float64 on the host, and None at all other leaves."""
+    return jax.tree.map(lambda w: _float64(w) if is_parameter(w) else None, params)
 
 
-def _subtract(params: Params, origin: PyTree) -> PyTree:
-    return jax.tree.map(lambda w, o: _wide(w) - o, params, origin)
+def _float64(w: jax.Array) -> np.ndarray:
+    return np.asarray(w).astype(np.float64, copy=False)
+
+
+def _subtract(model: PyTree, origin: PyTree) -> PyTree:
+    """Return the difference of two models, None at leaves that are no parameters."""
+    return jax.tree.map(lambda w, o: w - o, _wide(model), _wide(origin))
 
 
 def _dot(a: PyTree, b: PyTree) -> float:

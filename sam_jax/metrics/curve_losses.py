@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sam_jax.known import known
 from sam_jax.metrics.curves import check_curve, check_positions, curve_point, number_of_controls
-from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
+from sam_jax.metrics.evaluation import full_precision, scalar_loss
+from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.pytree import widen
 from sam_jax.typing import LossFn, PyTree
 
@@ -63,7 +65,7 @@ def losses_on_curve(
     """
     check_positions(positions)
     check_curve(positions, number_of_controls(controls), kind)
-    controls, loss_fn = widen_all(controls), scalar_loss(loss_fn)
+    loss_fn, controls = loss_of_parameters(scalar_loss(loss_fn), controls)
     return jax.lax.map(lambda t: loss_fn(curve_point(controls, t, kind)), jnp.asarray(positions))
 
 
@@ -97,11 +99,9 @@ def loss_barrier(positions: jax.Array, losses: jax.Array) -> Barrier:
             "positions and losses must have the same shape, got "
             f"{np.shape(positions)} and {np.shape(losses)}."
         )
-    traced = isinstance(positions, jax.core.Tracer)
+    at = known(positions)
     # Negated, so that NaN does not pass.
-    if not traced and not (
-        positions[0] == 0 and positions[-1] == 1 and np.all(np.diff(positions) >= 0)
-    ):
+    if at is not None and not (at[0] == 0 and at[-1] == 1 and np.all(np.diff(at) >= 0)):
         raise ValueError(f"positions must increase from 0 to 1, both included; got {positions}.")
     t, losses = widen(jnp.asarray(positions)), widen(jnp.asarray(losses))
     # The two ends lie on the line by definition; rounding is not to say otherwise.

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sam_jax.known import known
 from sam_jax.metrics.checks import check_count, check_direction
-from sam_jax.pytree import widen
+from sam_jax.metrics.parameters import chosen_parameters, map_parameters
+from sam_jax.pytree import is_parameter, widen
 from sam_jax.typing import Gradients, Params, PyTree, Scalar
 
 KINDS = ("chain", "bezier")
@@ -96,7 +98,7 @@ def curve_point(controls: PyTree, t: Scalar, kind: str = "chain") -> Params:
         terms = jnp.where(weights == 0, 0, weights * widen(leaf))
         return jnp.sum(terms, axis=0).astype(leaf.dtype)
 
-    return jax.tree.map(lambda leaf: point(jnp.asarray(leaf)), controls)
+    return map_parameters(lambda leaf: point(jnp.asarray(leaf)), controls)
 
 
 def initial_controls(start: Params, end: Params, bends: int = 1) -> PyTree:
@@ -121,17 +123,16 @@ def initial_controls(start: Params, end: Params, bends: int = 1) -> PyTree:
 
     Source: timgaripov/dnn-mode-connectivity, how its curves start.
     """
-    check_direction("end", end, start)
+    end = check_direction("end", end, start)
     check_count("bends", bends)
+    chosen_parameters(start)
 
-    def between(j: int) -> Params:
-        a = j / (bends + 1)
-        return jax.tree.map(
-            lambda w, v: ((1 - a) * widen(w) + a * widen(v)).astype(jnp.result_type(w)), start, end
-        )
+    def between(w: jax.Array, v: jax.Array) -> jax.Array:
+        shares = [j / (bends + 1) for j in range(1, bends + 1)]
+        rows = [((1 - a) * widen(w) + a * widen(v)).astype(jnp.result_type(w)) for a in shares]
+        return jnp.stack(rows)
 
-    inner = [between(j) for j in range(1, bends + 1)]
-    return join_controls(start, jax.tree.map(lambda *rows: jnp.stack(rows), *inner), end)
+    return join_controls(start, map_parameters(between, start, end), end)
 
 
 def join_controls(start: Params, bends: PyTree, end: Params) -> PyTree:
@@ -140,7 +141,7 @@ def join_controls(start: Params, bends: PyTree, end: Params) -> PyTree:
     >>> join_controls(jnp.zeros(2), jnp.ones((3, 2)), jnp.zeros(2)).shape
     (5, 2)
     """
-    return jax.tree.map(
+    return map_parameters(
         lambda w, b, v: jnp.concatenate([jnp.asarray(w)[None], b, jnp.asarray(v)[None]]),
         *(start, bends, end),
     )
@@ -148,7 +149,7 @@ def join_controls(start: Params, bends: PyTree, end: Params) -> PyTree:
 
 def bends_of(controls: PyTree) -> PyTree:
     """Return the control points between the ends, leaves [K - 1, ...]."""
-    return jax.tree.map(lambda leaf: leaf[1:-1], controls)
+    return map_parameters(lambda leaf: leaf[1:-1], controls)
 
 
 def bend_gradients(gradient: Gradients, t: Scalar, bends: PyTree, kind: str = "chain") -> PyTree:
@@ -170,9 +171,9 @@ def bend_gradients(gradient: Gradients, t: Scalar, bends: PyTree, kind: str = "c
     [[1.0]]
     """
     inner = curve_coefficients(t, number_of_controls(bends) + 2, kind)[1:-1]
-    return jax.tree.map(
-        lambda g, b: (inner.reshape(-1, *(1,) * jnp.ndim(g)) * widen(g)).astype(b.dtype),
-        *(gradient, bends),
+    return map_parameters(
+        lambda b, g: (inner.reshape(-1, *(1,) * jnp.ndim(g)) * widen(g)).astype(b.dtype),
+        *(bends, gradient),
     )
 
 
@@ -182,7 +183,7 @@ def number_of_controls(controls: PyTree) -> int:
     Raises:
       ValueError: they do not share one.
     """
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(controls)]
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(controls) if is_parameter(leaf)]
     counts = {shape[:1] for shape in shapes}
     if len(counts) != 1 or () in counts:
         raise ValueError(
@@ -205,7 +206,6 @@ def check_curve(t: Scalar | jax.Array, count: int, kind: str) -> None:
         raise ValueError(f"kind must be one of {list(KINDS)}, got {kind!r}.")
     if count < 2:
         raise ValueError(f"A curve needs at least its two ends, got {count} control points.")
-    if not isinstance(t, jax.core.Tracer) and not np.all(
-        (np.asarray(t) >= 0) & (np.asarray(t) <= 1)
-    ):
+    at = known(t)
+    if at is not None and not np.all((at >= 0) & (at <= 1)):
         raise ValueError(f"The position t on a curve must lie in [0, 1], got {t}.")

@@ -127,11 +127,12 @@ def spectral_density(
     else:
         grid = check_vector("grid", grid)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
-    steps = min(steps, operator.zeros.size)
+    steps = min(steps, operator.size)
 
     def quadrature(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        draw = jax.random.fold_in(key, index)
-        values, vectors = ritz_pairs(tridiagonalise(operator.product, operator.zeros, steps, draw))
+        random_unit = operator.random_unit(jax.random.fold_in(key, index))
+        tridiagonal = tridiagonalise(operator.product, operator.zeros, steps, random_unit)
+        values, vectors = ritz_pairs(tridiagonal)
         return values, vectors[0] ** 2
 
     values, masses = jax.lax.map(quadrature, jnp.arange(draws))
@@ -145,7 +146,7 @@ def spectral_density(
     return SpectralDensity(
         grid=grid,
         density=jnp.mean(per_draw, axis=0),
-        stderr=jax.vmap(standard_error, in_axes=1)(per_draw),
+        stderr=standard_error(per_draw),
         width=width,
         ritz_values=values,
         ritz_weights=masses,

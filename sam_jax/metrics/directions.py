@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sam_jax.draws import random_like
+from sam_jax.known import is_known
 from sam_jax.metrics.checks import (
     check_count,
     check_direction,
@@ -14,15 +15,16 @@ from sam_jax.metrics.checks import (
     check_distribution,
     check_finite,
     check_key,
-    is_known,
     is_zero,
 )
-from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
+from sam_jax.metrics.evaluation import full_precision, scalar_loss
 from sam_jax.metrics.normalisation import (
     check_normalisation,
     check_weights_give_length,
     normalise_direction,
 )
+from sam_jax.metrics.parameters import chosen_parameters, loss_of_parameters
+from sam_jax.metrics.placement import with_whole_first_axis
 from sam_jax.pytree import normalise, widen
 from sam_jax.typing import Key, LossFn, Params, PyTree
 
@@ -139,7 +141,8 @@ def gradient_direction(loss_fn: LossFn, params: Params) -> PyTree:
     >>> [f"{component:.1f}" for component in direction]
     ['0.6', '0.8']
     """
-    gradient = jax.jit(jax.grad(scalar_loss(loss_fn)))(widen_all(params))
+    loss_fn, params = loss_of_parameters(scalar_loss(loss_fn), params)
+    gradient = jax.jit(jax.grad(loss_fn))(params)
     check_finite("The gradient of the loss", gradient)
     if is_zero(gradient):
         raise ValueError(
@@ -179,9 +182,9 @@ def direction_towards(params: Params, other: Params, *, unit_norm: bool = False)
     >>> towards.tolist()
     [0.0, 4.0]
     """
-    check_direction("other", other, params)
+    other = check_direction("other", other, params)
     difference = jax.tree.map(
-        lambda start, end: widen(jnp.asarray(end)) - widen(jnp.asarray(start)), params, other
+        lambda start, end: widen(end) - start, chosen_parameters(params), other
     )
     check_finite("The difference between other and params", difference)
     if is_zero(difference):
@@ -238,6 +241,7 @@ def choose_directions(
             f"one more leading axis); got {'neither' if key is None else 'both'}."
         )
     if directions is None:
+        params = chosen_parameters(params)
         check_key(key)
         check_count("num_directions", num_directions)
         check_distribution(distribution, DISTRIBUTIONS)
@@ -246,15 +250,16 @@ def choose_directions(
         return (
             lambda index: random_direction(key, params, index, distribution, normalisation)
         ), num_directions
-    count = check_directions(directions, params)
+    directions, count = check_directions(directions, params)
     _check_each_moves(directions, count)
-    return lambda index: jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], directions), count
+    directions = with_whole_first_axis(jax.tree.map(jnp.asarray, directions))
+    return lambda index: jax.tree.map(lambda leaf: leaf[index], directions), count
 
 
 def _check_each_moves(directions: PyTree, count: int) -> None:
     if not is_known(directions):
         return
-    rows = [np.reshape(leaf, (count, -1)) for leaf in jax.tree.leaves(directions)]
+    rows = [np.asarray(leaf).reshape(count, -1) for leaf in jax.tree.leaves(directions)]
     moves = np.any([row.any(axis=1) for row in rows], axis=0)
     finite = np.all([np.isfinite(row).all(axis=1) for row in rows], axis=0)
     for fit, wanted, found in ((moves, "not be zero", "is"), (finite, "be finite", "is not")):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from sam_jax.metrics.checks import check_count, check_key, check_products
 from sam_jax.metrics.evaluation import full_precision
 from sam_jax.metrics.hessian import hessian_operator
-from sam_jax.metrics.lanczos import ritz_pairs, tridiagonalise
+from sam_jax.metrics.lanczos import combine, ritz_pairs, tridiagonalise
 from sam_jax.pytree import norm, normalise
 from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree
 
@@ -93,21 +93,20 @@ def hessian_eigenvalues(
     check_count("steps", steps)
     check_key(key)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
-    if num_eigenvalues > min(steps, operator.zeros.size):
+    if num_eigenvalues > min(steps, operator.size):
         raise ValueError(
             f"num_eigenvalues must be at most steps = {steps} and the number of (chosen) "
-            f"parameters, {operator.zeros.size}; got {num_eigenvalues}."
+            f"parameters, {operator.size}; got {num_eigenvalues}."
         )
-    tridiagonal = tridiagonalise(
-        operator.product, operator.zeros, min(steps, operator.zeros.size), key
-    )
+    steps = min(steps, operator.size)
+    tridiagonal = tridiagonalise(operator.product, operator.zeros, steps, operator.random_unit(key))
     values, coordinates = ritz_pairs(tridiagonal)
     check_products(values)
 
     def examine(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, PyTree | None]:
         value, coordinate = pair
-        v = normalise(coordinate @ tridiagonal.basis)
-        residual = norm(operator.product(v) - value * v)
+        v = normalise(combine(coordinate, tridiagonal.basis))
+        residual = norm(jax.tree.map(lambda p, x: p - value * x, operator.product(v), v))
         return residual, operator.unflatten(v) if vectors else None
 
     k = num_eigenvalues

@@ -4,24 +4,15 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from sam_jax.metrics.checks import check_not_empty
-from sam_jax.pytree import add, widen
+from sam_jax.known import is_known
+from sam_jax.pytree import add, power_of_two, widen
 from sam_jax.typing import Batch, LossFn, Params, PyTree
 
 # Decorates every instrument: they take small differences of losses, which TF32 and bfloat16
 # products would drown. It covers whatever is traced inside, gradients and custom rules included.
 full_precision = jax.default_matmul_precision("highest")
-
-
-def widen_all(params: Params) -> Params:
-    """Return `params` in float32 or wider, because narrower types round a small step away.
-
-    Raises:
-      ValueError: there is no parameter, or a complex one.
-    """
-    check_not_empty("params", params)
-    return jax.tree.map(lambda weights: widen(jnp.asarray(weights)), params)
 
 
 def scalar_loss(loss_fn: LossFn) -> LossFn:
@@ -65,8 +56,22 @@ def losses_along(
 
 
 def standard_error(values: jax.Array) -> jax.Array:
-    """Return the standard error of the mean of `values`, shape [k]; NaN for a single value."""
+    """Return the standard error of the mean of `values` along their first axis, of length k.
+
+    It is NaN for k = 1, see `unknown`.
+    """
     k = values.shape[0]
     if k == 1:
-        return jnp.full((), jnp.nan, values.dtype)
-    return jnp.std(values, ddof=1) / jnp.sqrt(k).astype(values.dtype)
+        return unknown(values[0])
+    power = power_of_two(jnp.max(jnp.abs(values), axis=0))  # so that no square leaves the range
+    return jnp.std(values * power, axis=0, ddof=1) / jnp.sqrt(k).astype(values.dtype) / power
+
+
+def unknown(like: jax.Array) -> jax.Array:
+    """Return NaN for a number that is not known, so that `jax_debug_nans` lets it pass.
+
+    The flag looks at what operations and compiled programs return. NaN from NumPy is neither. What
+    jit returns it cannot tell from an error, so that infinity stands there while the flag is set.
+    """
+    watched = jax.config.jax_debug_nans and not is_known(like)
+    return jax.device_put(np.full(like.shape, np.inf if watched else np.nan, like.dtype))

@@ -8,26 +8,42 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from sam_jax import pytree
+from sam_jax.draws import random_like
+from sam_jax.known import known
 from sam_jax.metrics.checks import (
     check_batches,
     check_direction,
     check_finite,
-    check_mask,
     check_products,
-    is_known,
 )
-from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
-from sam_jax.pytree import add
-from sam_jax.typing import Batch, LossFn, Mask, Params, PyTree
+from sam_jax.metrics.evaluation import full_precision, scalar_loss
+from sam_jax.metrics.parameters import chosen_parameters, loss_of_parameters
+from sam_jax.shardings import explicit_sharding
+from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree
 
 
 class HessianOperator(NamedTuple):
-    """The Hessian over the d parameters that a mask chooses, as a matrix on vectors of length d."""
+    """The Hessian over the d parameters that a mask chooses, as a matrix on vectors.
 
-    product: Callable[[jax.Array], jax.Array]  # v -> H v, both of shape [d]
-    zeros: jax.Array  # shape [d], for its shape and dtype
-    flatten: Callable[[PyTree], jax.Array]  # a pytree like params -> its chosen part
-    unflatten: Callable[[jax.Array], PyTree]  # and back, with zeros for the rest
+    A vector is one array of shape [d], or, where leaves are split over devices by their type, a
+    pytree like the chosen parameters, which stay where they are.
+    """
+
+    product: Callable[[PyTree], PyTree]  # v -> H v
+    zeros: PyTree  # the vector zero
+    flatten: Callable[[PyTree], PyTree]  # a pytree like the chosen parameters -> a vector
+    unflatten: Callable[[PyTree], PyTree]  # and on to one like params, with zeros for the rest
+    draw: Callable[..., PyTree]  # random_like(key, distribution), as a vector
+
+    def random_unit(self, key: Key) -> Callable[[jax.Array | int], PyTree]:
+        """Return the sequence of random unit vectors that a key names, uniform on the sphere."""
+        return lambda index: pytree.normalise(self.draw(jax.random.fold_in(key, index)))
+
+    @property
+    def size(self) -> int:
+        """The number d of parameters."""
+        return pytree.size(self.zeros)
 
 
 @full_precision
@@ -87,11 +103,14 @@ def hessian_vector_product(
     >>> print(product["x"], product["y"])
     70.0 6.0
     """
-    check_direction("vector", vector, params)
+    vector = check_direction("vector", vector, params)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
-    flat = operator.flatten(vector)
-    check_finite("vector", operator.unflatten(flat))
-    product = operator.product(flat)
+    vector = jax.tree.map(
+        lambda v, w: None if w is None else jnp.asarray(v, w.dtype),
+        *(vector, chosen_parameters(params, mask)),
+    )
+    check_finite("vector", vector)
+    product = operator.product(operator.flatten(vector))
     check_products(product)
     return operator.unflatten(product)
 
@@ -104,55 +123,50 @@ def hessian_operator(
     mask: Mask,
 ) -> HessianOperator:
     """Check the arguments of `hessian_vector_product` and return the operator they describe."""
-    loss_fn = scalar_loss(loss_fn)
-    check_finite("params", params)
-    leaves, structure = jax.tree.flatten(widen_all(params))
-    chosen = [bool(keep) for keep in jax.tree.leaves(check_mask(mask, params))]
-    part = [leaf for leaf, keep in zip(leaves, chosen, strict=True) if keep]
-    flat, unravel = ravel_pytree(part)
+    loss_fn, chosen = loss_of_parameters(scalar_loss(loss_fn), params, mask)
+    check_finite("params", pytree.partition(params)[0])
+    flatten, restore = _vectors_of(chosen)
 
-    def merge(part: list[jax.Array], rest: list[jax.Array]) -> Params:
-        values = iter(part)
-        return structure.unflatten(
-            next(values) if keep else leaf for leaf, keep in zip(rest, chosen, strict=True)
-        )
+    def unflatten(vector: PyTree) -> PyTree:
+        zeros = pytree.zeros_like(pytree.partition(params)[0])
+        return pytree.merge(restore(vector), zeros)
 
-    def flatten(tree: PyTree) -> jax.Array:
-        values = zip(structure.flatten_up_to(tree), leaves, chosen, strict=True)
-        kept = [jnp.asarray(value, leaf.dtype) for value, leaf, keep in values if keep]
-        return ravel_pytree(kept)[0].astype(flat.dtype)
+    def draw(key: Key, distribution: str = "gaussian") -> PyTree:
+        return flatten(random_like(key, chosen, distribution))
 
-    def unflatten(vector: jax.Array) -> PyTree:
-        return merge(unravel(vector), [jnp.zeros_like(leaf) for leaf in leaves])
+    def product_of_batch(vector: PyTree, *batch: Batch) -> PyTree:
+        gradient = jax.grad(lambda parameters: loss_fn(parameters, *batch))
+        return jax.jvp(gradient, (chosen,), (vector,))[1]
 
-    def product_of_batch(vector: list[jax.Array], *batch: Batch) -> list[jax.Array]:
-        gradient = jax.grad(lambda part: loss_fn(merge(part, leaves), *batch))
-        return jax.jvp(gradient, (part,), (vector,))[1]
-
-    if batches is None:
-        if weights is not None:
-            raise ValueError("weights are those of batches: give batches as well, or neither.")
-        return HessianOperator(
-            product=lambda vector: ravel_pytree(product_of_batch(unravel(vector)))[0],
-            zeros=jnp.zeros_like(flat),
-            flatten=flatten,
-            unflatten=unflatten,
-        )
-
-    check_batches(batches)
-    shares = _shares(weights, jnp.shape(jax.tree.leaves(batches)[0])[0], flat.dtype)
-
-    def product(vector: jax.Array) -> jax.Array:
-        vector = unravel(vector)
+    def product(vector: PyTree) -> PyTree:
+        if batches is None:
+            return flatten(product_of_batch(restore(vector)))
+        vector = restore(vector)
 
         def add_batch(total: PyTree, item: tuple[Batch, jax.Array]) -> tuple[PyTree, None]:
             batch, share = item
-            return add(total, product_of_batch(vector, *(batch,)), share), None
+            return pytree.add(total, product_of_batch(vector, batch), share), None
 
-        total, _ = jax.lax.scan(add_batch, jax.tree.map(jnp.zeros_like, part), (batches, shares))
-        return ravel_pytree(total)[0]
+        return flatten(jax.lax.scan(add_batch, zeros, (batches, shares))[0])
 
-    return HessianOperator(product, jnp.zeros_like(flat), flatten, unflatten)
+    zeros = jax.tree.map(jnp.zeros_like, chosen)
+    if batches is not None:
+        batches = check_batches(batches)
+        dtype = jnp.result_type(*jax.tree.leaves(chosen))
+        shares = _shares(weights, jnp.shape(jax.tree.leaves(batches)[0])[0], dtype)
+    elif weights is not None:
+        raise ValueError("weights are those of batches: give batches as well, or neither.")
+    return HessianOperator(product, flatten(zeros), flatten, unflatten, draw)
+
+
+def _vectors_of(
+    parameters: Params,
+) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree], PyTree]]:
+    """Return the ways from a pytree like the parameters to a vector and back."""
+    if any(explicit_sharding(leaf) is not None for leaf in jax.tree.leaves(parameters)):
+        return lambda tree: tree, lambda tree: tree
+    flat, restore = ravel_pytree(parameters)
+    return lambda tree: ravel_pytree(tree)[0].astype(flat.dtype), restore
 
 
 def _shares(weights: jax.Array | None, n: int, dtype: jnp.dtype) -> jax.Array:
@@ -160,11 +174,12 @@ def _shares(weights: jax.Array | None, n: int, dtype: jnp.dtype) -> jax.Array:
     weights = jnp.ones(n) if weights is None else weights
     if np.shape(weights) != (n,):
         raise ValueError(f"weights must have the shape [n] = ({n},), got {np.shape(weights)}.")
-    if is_known(weights):
-        known = np.asarray(weights)
-        if not (np.all(known >= 0) and np.isfinite(known).all() and known.sum() > 0):
-            raise ValueError(
-                f"weights must be finite, none negative and one positive, got {known.tolist()}."
-            )
+    given = known(weights)
+    if given is not None and not (
+        np.all(given >= 0) and np.isfinite(given).all() and given.sum() > 0
+    ):
+        raise ValueError(
+            f"weights must be finite, none negative and one positive, got {given.tolist()}."
+        )
     weights = jnp.asarray(weights, dtype)
     return weights / jnp.sum(weights)

@@ -1,14 +1,17 @@
 """The Lanczos process: a large symmetric matrix, seen through a small tridiagonal one."""
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
-from sam_jax.draws import random_like
-from sam_jax.pytree import normalise
-from sam_jax.typing import Key
+from sam_jax.pytree import in_safe_range, normalise
+from sam_jax.shardings import explicit_sharding
+from sam_jax.typing import PyTree
 
 
 class Tridiagonal(NamedTuple):
@@ -16,16 +19,14 @@ class Tridiagonal(NamedTuple):
 
     diagonal: jax.Array  # of T, shape [k]
     off_diagonal: jax.Array  # of T, shape [k - 1], none negative
-    basis: jax.Array  # Q, shape [k, d]; its first row is the start
-
-
-def random_unit(key: Key, index: jax.Array | int, like: jax.Array) -> jax.Array:
-    """Return random unit vector number `index` of a key, uniform on the sphere."""
-    return normalise(random_like(jax.random.fold_in(key, index), like))
+    basis: PyTree  # Q, every leaf of a vector with one more leading axis [k]; row 0 is the start
 
 
 def tridiagonalise(
-    product: Callable[[jax.Array], jax.Array], like: jax.Array, steps: int, key: Key
+    product: Callable[[PyTree], PyTree],
+    zeros: PyTree,
+    steps: int,
+    random_unit: Callable[[jax.Array | int], PyTree],
 ) -> Tridiagonal:
     """Return the tridiagonal matrix of `steps` Lanczos steps from a random unit vector.
 
@@ -46,51 +47,66 @@ def tridiagonalise(
     steps * d numbers, and of one product.
 
     Args:
-      product: v -> A v, both of shape [d], linear and symmetric.
-      like: an array of shape [d] and the dtype of the vectors.
+      product: v -> A v, linear and symmetric. A vector is an array or a pytree of arrays.
+      zeros: the vector zero, of d numbers in all.
       steps: number of steps k, at most d.
-      key: a typed key; the start is `random_unit(key, 0, like)`.
+      random_unit: i -> random unit vector number i, uniform on the sphere; the start is number 0.
 
     References:
       Parlett, The Symmetric Eigenvalue Problem, 1980 (chapter 13, and "twice is enough").
 
     >>> matrix = jnp.diag(jnp.array([1.0, 2.0, 4.0]))
-    >>> result = tridiagonalise(lambda v: matrix @ v, jnp.zeros(3), 3, jax.random.key(0))
+    >>> random_unit = lambda i: normalise(jax.random.normal(jax.random.key(i), 3))
+    >>> result = tridiagonalise(lambda v: matrix @ v, jnp.zeros(3), 3, random_unit)
     >>> print(f"{jnp.sum(result.diagonal):.4f}")  # the trace, for T is similar to the matrix
     7.0000
     """
     # Below this share of the largest entry of T, a length is the rounding error of a product.
-    rounding = 10 * jnp.finfo(like.dtype).eps
+    dtype = jnp.result_type(*jax.tree.leaves(zeros))
+    rounding = 10 * jnp.finfo(dtype).eps
 
-    def orthogonalise(w: jax.Array, basis: jax.Array) -> jax.Array:
+    def orthogonalise(w: PyTree, basis: PyTree) -> PyTree:
         for _ in range(2):  # the rows that are still zero take no part
-            w = w - (basis @ w) @ basis
+            w = jax.tree.map(jnp.subtract, w, combine(dot(basis, w), basis))
         return w
 
     def step(state: tuple, j: jax.Array) -> tuple[tuple, tuple]:
         basis, q, largest = state
-        basis = basis.at[j].set(q)
-        w = product(q)
-        alpha = q @ w
+        basis = jax.tree.map(lambda rows, row: rows.at[j].set(row), basis, q)
+        # In units in which no square leaves the range, exact powers of two.
+        w, power = in_safe_range(product(q))
+        alpha = dot(q, w)
         w = orthogonalise(w, basis)
-        beta = jnp.sqrt(w @ w)
-        largest = jnp.maximum(largest, jnp.maximum(jnp.abs(alpha), beta))
+        beta = jnp.sqrt(dot(w, w))
+        largest = jnp.maximum(largest, jnp.maximum(jnp.abs(alpha), beta) / power)
         beta, q = jax.lax.cond(
-            beta <= rounding * largest,
-            lambda: (
-                jnp.zeros_like(beta),
-                normalise(orthogonalise(random_unit(key, j + 1, like), basis)),
-            ),
-            lambda: (beta, w / beta),
+            beta <= rounding * (largest * power),
+            lambda: (jnp.zeros_like(beta), normalise(orthogonalise(random_unit(j + 1), basis))),
+            lambda: (beta, jax.tree.map(lambda x: x / beta, w)),
         )
-        return (basis, q, largest), (alpha, beta)
+        return (basis, q, largest), (alpha / power, beta / power)
 
-    basis = jnp.zeros((steps, like.size), like.dtype)
-    start = random_unit(key, 0, like)
+    basis = jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *x.shape)), zeros)
     (basis, _, _), (alpha, beta) = jax.lax.scan(
-        step, (basis, start, jnp.zeros((), like.dtype)), jnp.arange(steps)
+        step, (basis, random_unit(0), jnp.zeros((), dtype)), jnp.arange(steps)
     )
     return Tridiagonal(diagonal=alpha, off_diagonal=beta[:-1], basis=basis)
+
+
+def dot(rows: PyTree, vector: PyTree) -> jax.Array:
+    """Return the inner products of several vectors, one a row, with one; or of one with one."""
+
+    def of_leaf(x: jax.Array, y: jax.Array) -> jax.Array:
+        split = explicit_sharding(y)
+        whole = None if split is None else NamedSharding(split.mesh, PartitionSpec())
+        return jnp.tensordot(x, y, y.ndim, out_sharding=whole)
+
+    return functools.reduce(operator.add, jax.tree.leaves(jax.tree.map(of_leaf, rows, vector)))
+
+
+def combine(coordinates: jax.Array, basis: PyTree) -> PyTree:
+    """Return the sum of the rows of a basis, each times its coordinate."""
+    return jax.tree.map(lambda rows: jnp.tensordot(coordinates, rows, 1), basis)
 
 
 def ritz_pairs(tridiagonal: Tridiagonal) -> tuple[jax.Array, jax.Array]:

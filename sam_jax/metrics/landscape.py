@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from sam_jax.metrics.checks import check_moves, check_vector
-from sam_jax.metrics.evaluation import full_precision, widen_all
+from sam_jax.metrics.evaluation import full_precision
+from sam_jax.metrics.parameters import loss_of_parameters
+from sam_jax.metrics.placement import placed
 from sam_jax.pytree import widen
 from sam_jax.typing import LossFn, Params, PyTree
 
@@ -63,7 +65,7 @@ def loss_line(
       params: w. They are widened to float32 if narrower.
       direction: d, a pytree like `params`, used as given.
       distances: t, shape [k], of either sign.
-      mesh: devices to share the points out over; None evaluates all on one.
+      mesh: devices to share the points out over, see `loss_plane`; None evaluates all on one.
       batch_norm: where `loss_fn` takes the statistics of batch norm from, see `loss_plane`.
 
     Returns:
@@ -120,8 +122,10 @@ def loss_plane(
       direction_y: d_y, likewise. Right angles are the caller's choice and not checked.
       xs: shape [p], of either sign.
       ys: shape [q], of either sign.
-      mesh: devices to share the points out over, along all axes of the mesh; None evaluates all
-        on one. Parameters and data must not be bound to a device outside of it.
+      mesh: devices to share the points out over, along all axes of the mesh, explicit ones (those
+        of `jax.make_mesh`) or not; None evaluates all on one. Every device gets all parameters.
+        They and the data must not be bound to a device outside of the mesh, and data that
+        `loss_fn` closes over must not be split over its explicit axes.
       batch_norm: what `loss_fn` normalises with, for the record and the titles of plots: the
         "running" statistics of the model at w, those of each "batch", or running statistics
         "recalibrated" at every point. It changes no number here, but the three give surfaces
@@ -210,8 +214,8 @@ def values_at(
     >>> values_at(jnp.sum, jnp.ones(2), {"x": x, "y": y}, points, None).tolist()
     [2.0, 5.0, 5.0]
     """
-    for name, direction in directions.items():
-        check_moves(name, direction, params)
+    directions = {name: check_moves(name, d, params) for name, d in directions.items()}
+    fn, params = loss_of_parameters(fn, params)
 
     def evaluate(params: Params, directions: tuple[PyTree, ...], points: jax.Array) -> PyTree:
         def moved(point: jax.Array) -> Params:
@@ -223,7 +227,7 @@ def values_at(
 
         return jax.lax.map(lambda point: fn(moved(point)), points)
 
-    arguments = widen_all(params), tuple(directions.values())
+    arguments = params, tuple(directions.values())
     if mesh is None:
         return evaluate(*arguments, points)
     count = points.shape[0]
@@ -236,4 +240,5 @@ def values_at(
         out_specs=shared_out,
         check_vma=False,
     )
-    return jax.tree.map(lambda values: values[:count], jax.jit(sharded)(*arguments, points))
+    values = jax.jit(sharded)(*placed(arguments, mesh), placed(points, mesh, split=True))
+    return jax.tree.map(lambda values: values[:count], placed(values, mesh))

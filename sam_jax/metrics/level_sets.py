@@ -8,7 +8,8 @@ import numpy as np
 
 from sam_jax.metrics.checks import check_count, check_loss, check_positive
 from sam_jax.metrics.directions import choose_directions
-from sam_jax.metrics.evaluation import full_precision, scalar_loss, widen_all
+from sam_jax.metrics.evaluation import full_precision, scalar_loss, unknown
+from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.pytree import add
 from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
 
@@ -113,12 +114,11 @@ def level_set_widths(
     check_positive("max_distance", max_distance)
     check_count("doublings", doublings)
     check_count("bisections", bisections)
-    loss_fn = scalar_loss(loss_fn)
-    params = widen_all(params)
+    loss_fn, parameters = loss_of_parameters(scalar_loss(loss_fn), params)
     direction_at, count = choose_directions(
         params, key, directions, num_directions, distribution, normalisation
     )
-    loss = jax.jit(loss_fn)(params)
+    loss = jax.jit(loss_fn)(parameters)
     check_loss(loss)
     level = loss + rise
     end = jnp.asarray(max_distance, loss.dtype)
@@ -142,7 +142,7 @@ def level_set_widths(
             bracketed = jnp.isfinite(high)
             distance = jnp.where(bracketed, (low + high) / 2, grid[points])
             # Negated, so that NaN counts as above.
-            above = ~(loss_fn(add(params, direction, sign * distance)) < level)
+            above = ~(loss_fn(add(parameters, direction, sign * distance)) < level)
             return (
                 jnp.where(above, low, distance),
                 jnp.where(above, distance, high),
@@ -164,10 +164,14 @@ def level_set_widths(
     any_censored = plus_censored | minus_censored
     bounds = jnp.minimum(plus, minus) / jnp.maximum(plus, minus)
     ratios = jnp.where(any_censored, jnp.nan, bounds)
-    num_kept = jnp.sum(~any_censored).astype(ratios.dtype)
+    if count == 1:
+        stderr = unknown(loss)
+    else:
+        num_kept = jnp.sum(~any_censored).astype(ratios.dtype)
+        stderr = jnp.std(ratios, where=~any_censored, ddof=1) / jnp.sqrt(num_kept)
     return LevelSetWidths(
         factor=jnp.mean(ratios, where=~any_censored),
-        stderr=jnp.std(ratios, where=~any_censored, ddof=1) / jnp.sqrt(num_kept),
+        stderr=stderr,
         lower=jnp.mean(jnp.where(any_censored, 0, ratios)),
         upper=jnp.mean(bounds),
         num_censored=jnp.sum(any_censored, dtype=jnp.int32),

@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_direction, is_zero
-from sam_jax.pytree import norm, normalise, safe_divide, scale, widen
+from sam_jax.metrics.parameters import chosen_parameters
+from sam_jax.pytree import (
+    in_safe_range,
+    norm,
+    normalise,
+    norms,
+    power_of_two,
+    safe_divide,
+    scale,
+    widen,
+)
 from sam_jax.typing import Params, PyTree
 
 NORMALISATIONS = ("unit", "filter", "layer", "relative", "adaptive")
@@ -56,13 +66,12 @@ def normalise_direction(
     ([5.0, 2.0], [0.0, 0.0])
     """
     check_normalisation(normalisation)
-    check_direction("direction", direction, params)
+    direction, params = check_direction("direction", direction, params), chosen_parameters(params)
     if normalisation == "unit":
         return normalise(direction)
-    direction, params = (
-        jax.tree.map(lambda x: widen(jnp.asarray(x)), tree) for tree in (direction, params)
-    )
+    direction = jax.tree.map(widen, direction)
     if normalisation == "relative":
+        direction, _ = in_safe_range(direction)
         return scale(direction, safe_divide(norm(params), norm(direction)))
     if normalisation == "adaptive":
         shortened = normalise(direction)
@@ -70,7 +79,7 @@ def normalise_direction(
 
     def like_weights(z: jax.Array, w: jax.Array) -> jax.Array:
         if normalisation == "layer":
-            return z * safe_divide(_norms(w, None), _norms(z, None))
+            return _with_norms_of(w, z, tuple(range(w.ndim)))
         if w.ndim <= 1:
             return jnp.zeros_like(z)
         if filter_axis not in range(-w.ndim, w.ndim):
@@ -79,7 +88,7 @@ def normalise_direction(
                 f"{filter_axis!r} for a leaf of shape {w.shape}."
             )
         inputs = tuple(axis for axis in range(w.ndim) if axis != filter_axis % w.ndim)
-        return z * safe_divide(_norms(w, inputs), _norms(z, inputs))
+        return _with_norms_of(w, z, inputs)
 
     return jax.tree.map(like_weights, direction, params)
 
@@ -114,5 +123,7 @@ def check_weights_give_length(params: Params, normalisation: str) -> None:
         )
 
 
-def _norms(x: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
-    return jnp.sqrt(jnp.sum(jnp.square(x), axis=axes, keepdims=True))
+def _with_norms_of(w: jax.Array, z: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Return `z`, scaled to the norms of `w` along some axes."""
+    z = z * power_of_two(jnp.max(jnp.abs(z), axis=axes, keepdims=True, initial=0))
+    return z * safe_divide(norms(w, axes), norms(z, axes))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_count
+from sam_jax.metrics.placement import with_whole_first_axis
 from sam_jax.typing import Batch
 
 
@@ -51,5 +52,5 @@ def split_batches(examples: Batch, m: int) -> Batch:
         )
     return jax.tree.map(
         lambda x: jnp.reshape(x, (count // m, m, *jnp.shape(x)[1:])),
-        examples,
+        with_whole_first_axis(examples),
     )

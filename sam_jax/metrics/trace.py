@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_jax.draws import random_like
 from sam_jax.metrics.checks import check_count, check_distribution, check_key, check_products
 from sam_jax.metrics.evaluation import full_precision, standard_error
 from sam_jax.metrics.hessian import hessian_operator
@@ -85,10 +84,10 @@ def hessian_trace(
     def estimate(index: jax.Array) -> jax.Array:
         draw = jax.random.fold_in(key, index)
         if distribution == "gaussian":
-            v = random_like(draw, operator.zeros)
+            v = operator.draw(draw)
         else:
-            v = jnp.where(random_like(draw, operator.zeros, "uniform") < 0.5, -1, 1)
-            v = v.astype(operator.zeros.dtype)
+            uniform = operator.draw(draw, "uniform")
+            v = jax.tree.map(lambda u: jnp.where(u < 0.5, -1, 1).astype(u.dtype), uniform)
         return vdot(v, operator.product(v))
 
     per_draw = jax.lax.map(estimate, jnp.arange(draws))

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.checks import check_direction, check_not_empty
+from sam_jax.metrics.checks import check_direction
+from sam_jax.metrics.parameters import chosen_parameters, map_parameters
 from sam_jax.typing import Params, PyTree
 
 
 class TrajectoryPlane(NamedTuple):
     """The plane of the first two principal components, with orthonormal axes."""
 
-    origin: Params  # the last checkpoint, float64 NumPy arrays
+    origin: Params  # the last checkpoint, its parameters as float64 NumPy arrays
     first_axis: PyTree  # unit length, of the largest variance
     second_axis: PyTree  # unit length, of the second largest
     coordinates: np.ndarray  # [n, 2] float64, the projections of the checkpoints
@@ -60,10 +61,12 @@ def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:
     checkpoints = list(checkpoints)
     if len(checkpoints) < 3:
         raise ValueError(f"A plane needs at least 3 checkpoints, got {len(checkpoints)}.")
-    check_not_empty("A checkpoint", checkpoints[-1])
-    for number, checkpoint in enumerate(checkpoints):
-        check_direction(f"checkpoint {number}", checkpoint, checkpoints[-1])
-    structure = jax.tree.structure(checkpoints[-1])
+    last = checkpoints[-1]
+    structure = jax.tree.structure(chosen_parameters(last))
+    checkpoints = [
+        check_direction(f"checkpoint {number}", checkpoint, last)
+        for number, checkpoint in enumerate(checkpoints)
+    ]
     by_leaf = list(zip(*map(jax.tree.leaves, checkpoints), strict=True))
     gram, squared = np.zeros((len(checkpoints),) * 2), 0.0
     for leaves in by_leaf:
@@ -89,7 +92,7 @@ def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:
     signs = np.where(coordinates[largest, [0, 1]] < 0, -1.0, 1.0)
     axes = [_combine(weights * signs, leaves) for leaves in by_leaf]
     first, second = (structure.unflatten([axis[k] for axis in axes]) for k in (0, 1))
-    origin = jax.tree.map(_wide, checkpoints[-1])
+    origin = map_parameters(_wide, last)
     shares = variances[:2] / np.sum(variances)
     return TrajectoryPlane(origin, first, second, coordinates * signs, shares)
 
