@@ -110,6 +110,12 @@ def largest(tree: PyTree) -> jax.Array:
     return jnp.max(stack(maxima), initial=0)
 
 
+def in_safe_range(tree: PyTree) -> tuple[PyTree, jax.Array]:
+    """Return `tree` times a power of two that brings its largest entry near one, and that."""
+    power = power_of_two(largest(tree))
+    return scale(tree, power), power
+
+
 def scaled_squares(tree: PyTree) -> tuple[jax.Array, jax.Array]:
     """Return a power of two, and the sum of squares of the tree times that power.
 
@@ -125,9 +131,8 @@ def scaled_squares(tree: PyTree) -> tuple[jax.Array, jax.Array]:
         return jnp.ones_like(squared), squared
 
     def scaled(tree: PyTree) -> tuple[jax.Array, jax.Array]:
-        power = power_of_two(largest(tree))
-        brought_near_one = scale(tree, power)
-        return power, vdot(brought_near_one, brought_near_one)
+        near_one, power = in_safe_range(tree)
+        return power, vdot(near_one, near_one)
 
     if is_known(is_safe):  # outside jit a conditional would compile both branches anew
         return unscaled(tree) if known(is_safe) else scaled(tree)
