@@ -134,7 +134,7 @@ def check_direction(
 ) -> PyTree:
     """Return `direction` at the parameters, and None at all other leaves of `params`.
 
-    There it may hold anything, or None.
+    There, and where `params` hold None, it may hold anything, or None.
 
     Args:
       name: what the error calls it.
@@ -145,7 +145,7 @@ def check_direction(
     Raises:
       ValueError: the structure or a shape does not fit, or a leaf is not real.
     """
-    wanted, structure = jax.tree_util.tree_flatten_with_path(params)
+    wanted, structure = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: x is None)
     try:
         found = structure.flatten_up_to(direction)
     except ValueError:
@@ -153,8 +153,8 @@ def check_direction(
     at_parameters = [is_parameter(w) for _, w in wanted]
     if found is None or not jax.tree_util.all_leaves(itertools.compress(found, at_parameters)):
         raise ValueError(
-            f"{name} must have the same pytree structure as params, {structure}; got "
-            f"{jax.tree.structure(direction)}."
+            f"{name} must have the same pytree structure as params, {jax.tree.structure(params)}; "
+            f"got {jax.tree.structure(direction)}."
         )
     for (path, w), d in itertools.compress(zip(wanted, found, strict=True), at_parameters):
         place, shape, expected = keystr(path) or "the only leaf", np.shape(d), np.shape(w)

@@ -121,7 +121,7 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
 
     Source: Garipov et al. 2018, figure 1, with the orthogonalisation in float64.
     """
-    chosen_parameters(first)
+    chosen_parameters(first, name="first")
     models = {"first": first, "second": second, "third": third}
     for name, model in models.items():
         models[name] = check_direction(name, model, first)

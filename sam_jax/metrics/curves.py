@@ -13,7 +13,7 @@ import numpy as np
 
 from sam_jax.known import known
 from sam_jax.metrics.checks import check_count, check_direction
-from sam_jax.metrics.parameters import chosen_parameters, map_parameters
+from sam_jax.metrics.parameters import check_real, chosen_parameters, map_parameters
 from sam_jax.pytree import is_parameter, widen
 from sam_jax.typing import Gradients, Params, PyTree, Scalar
 
@@ -125,7 +125,7 @@ def initial_controls(start: Params, end: Params, bends: int = 1) -> PyTree:
     """
     end = check_direction("end", end, start)
     check_count("bends", bends)
-    chosen_parameters(start)
+    chosen_parameters(start, name="start")
 
     def between(w: jax.Array, v: jax.Array) -> jax.Array:
         shares = [j / (bends + 1) for j in range(1, bends + 1)]
@@ -178,11 +178,12 @@ def bend_gradients(gradient: Gradients, t: Scalar, bends: PyTree, kind: str = "c
 
 
 def number_of_controls(controls: PyTree) -> int:
-    """Return the length of the leading axis that all leaves share.
+    """Return the length of the leading axis that all parameters share.
 
     Raises:
-      ValueError: they do not share one.
+      ValueError: they do not share one, or one is complex.
     """
+    check_real(controls)
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(controls) if is_parameter(leaf)]
     counts = {shape[:1] for shape in shapes}
     if len(counts) != 1 or () in counts:

@@ -103,12 +103,10 @@ def hessian_vector_product(
     >>> print(product["x"], product["y"])
     70.0 6.0
     """
-    vector = check_direction("vector", vector, params)
+    chosen = chosen_parameters(params, mask)
+    vector = check_direction("vector", vector, chosen)
     operator = hessian_operator(loss_fn, params, batches, weights, mask)
-    vector = jax.tree.map(
-        lambda v, w: None if w is None else jnp.asarray(v, w.dtype),
-        *(vector, chosen_parameters(params, mask)),
-    )
+    vector = jax.tree.map(lambda w, v: jnp.asarray(v, w.dtype), chosen, vector)
     check_finite("vector", vector)
     product = operator.product(operator.flatten(vector))
     check_products(product)

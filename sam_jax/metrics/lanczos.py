@@ -113,4 +113,6 @@ def ritz_pairs(tridiagonal: Tridiagonal) -> tuple[jax.Array, jax.Array]:
     """Return the eigenvalues of T, ascending, shape [k], and its eigenvectors, one a column."""
     off_diagonal = jnp.diag(tridiagonal.off_diagonal, 1)
     matrix = jnp.diag(tridiagonal.diagonal) + off_diagonal + off_diagonal.T
-    return jnp.linalg.eigh(matrix)
+    matrix, power = in_safe_range(matrix)
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values / power, vectors

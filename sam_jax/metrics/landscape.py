@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision
 from sam_jax.metrics.parameters import loss_of_parameters
-from sam_jax.metrics.placement import placed
+from sam_jax.metrics.placement import explicit_axes, placed
 from sam_jax.pytree import widen
 from sam_jax.typing import LossFn, Params, PyTree
 
@@ -124,8 +124,9 @@ def loss_plane(
       ys: shape [q], of either sign.
       mesh: devices to share the points out over, along all axes of the mesh, explicit ones (those
         of `jax.make_mesh`) or not; None evaluates all on one. Every device gets all parameters.
-        They and the data must not be bound to a device outside of the mesh, and data that
-        `loss_fn` closes over must not be split over its explicit axes.
+        They and the data must not be bound to a device outside of the mesh, and `loss_fn` must
+        not close over arrays that lie on its explicit axes: without `mesh` every evaluation is
+        split as such data are.
       batch_norm: what `loss_fn` normalises with, for the record and the titles of plots: the
         "running" statistics of the model at w, those of each "batch", or running statistics
         "recalibrated" at every point. It changes no number here, but the three give surfaces
@@ -240,5 +241,14 @@ def values_at(
         out_specs=shared_out,
         check_vma=False,
     )
-    values = jax.jit(sharded)(*placed(arguments, mesh), placed(points, mesh, split=True))
+    try:
+        values = jax.jit(sharded)(*placed(arguments, mesh), placed(points, mesh, split=True))
+    except NotImplementedError as error:
+        if not explicit_axes(mesh):
+            raise
+        raise ValueError(
+            "loss_fn must not close over arrays that lie on the explicit axes of the mesh over "
+            "which the points are shared out. Leave out mesh, and every evaluation is split as its "
+            "data are; or give loss_fn data that lie on no mesh, such as NumPy arrays."
+        ) from error
     return jax.tree.map(lambda values: values[:count], placed(values, mesh))

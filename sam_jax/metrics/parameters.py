@@ -39,7 +39,7 @@ def loss_of_parameters(loss_fn: LossFn, params: Params, mask: Mask = None) -> tu
     return of_parameters, parameters
 
 
-def chosen_parameters(params: Params, mask: Mask = None) -> Params:
+def chosen_parameters(params: Params, mask: Mask = None, *, name: str = "params") -> Params:
     """Return the chosen parameters as arrays in float32 or wider, and None at all other leaves.
 
     Raises:
@@ -49,20 +49,25 @@ def chosen_parameters(params: Params, mask: Mask = None) -> Params:
     if not jax.tree.leaves(parameters):
         kinds = sorted({_kind(leaf) for leaf in jax.tree.leaves(params)})
         raise ValueError(
-            "params must hold at least one array or number of floating point, got "
+            f"{name} must hold at least one array or number of floating point, got "
             f"{', '.join(kinds) if kinds else 'an empty pytree'}."
         )
     if mask is not None:
         parameters = jax.tree.map(
             lambda keep, w: w if keep else None, check_mask(mask, parameters), parameters
         )
+    check_real(parameters)
+    return jax.tree.map(widen, parameters)
+
+
+def check_real(parameters: Params) -> None:
+    """Raise a ValueError that names the first complex leaf, if there is one."""
     for path, leaf in jax.tree.leaves_with_path(parameters):
-        if jnp.iscomplexobj(leaf):
+        if is_parameter(leaf) and jnp.iscomplexobj(leaf):
             raise ValueError(
                 f"Complex parameters are not measured: split {_place(path)} in two real arrays, "
                 "or leave it out by mask where the instrument takes one."
             )
-    return jax.tree.map(widen, parameters)
 
 
 def map_parameters(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:

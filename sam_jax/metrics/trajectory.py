@@ -62,7 +62,7 @@ def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:
     if len(checkpoints) < 3:
         raise ValueError(f"A plane needs at least 3 checkpoints, got {len(checkpoints)}.")
     last = checkpoints[-1]
-    structure = jax.tree.structure(chosen_parameters(last))
+    structure = jax.tree.structure(chosen_parameters(last, name="A checkpoint"))
     checkpoints = [
         check_direction(f"checkpoint {number}", checkpoint, last)
         for number, checkpoint in enumerate(checkpoints)

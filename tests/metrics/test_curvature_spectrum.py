@@ -11,9 +11,12 @@ from jax.flatten_util import ravel_pytree
 from matfree import decomp, eig, funm
 
 from sam_jax import metrics
+from sam_jax.draws import random_like
+from sam_jax.metrics import lanczos
 from sam_jax.metrics.density import broaden, spectral_density
 from sam_jax.metrics.eigenvalues import hessian_eigenvalues
-from sam_jax.metrics.lanczos import random_unit, ritz_pairs, tridiagonalise
+from sam_jax.metrics.lanczos import ritz_pairs
+from sam_jax.pytree import normalise
 
 KEY = jax.random.key(2)
 trapezoid = np.trapezoid if hasattr(np, "trapezoid") else np.trapz
@@ -49,6 +52,14 @@ def dense(tridiagonal):
 
 
 # ---------------------------------------------------------------------------- Lanczos
+
+
+def random_unit(key, index, like):
+    return normalise(random_like(jax.random.fold_in(key, index), like))
+
+
+def tridiagonalise(product, zeros, steps, key):
+    return lanczos.tridiagonalise(product, zeros, steps, lambda i: random_unit(key, i, zeros))
 
 
 @pytest.mark.parametrize("steps", [1, 9, 30])

@@ -203,7 +203,7 @@ def test_loss_with_auxiliary_outputs_is_refused(name):
 
 @pytest.mark.parametrize("name", sorted(set(INSTRUMENTS) - {"curve"}))
 def test_parameters_without_an_array_are_refused(name):
-    with pytest.raises(ValueError, match="params must hold at least one array, got an empty pytre"):
+    with pytest.raises(ValueError, match="at least one array .*, got an empty pytree"):
         INSTRUMENTS[name](lambda p, b: jnp.mean(b), {"layer": {}}, jnp.ones((2, 4)))
 
 
