@@ -42,7 +42,8 @@ def over(rows=TABLE):
 
 
 def bits(x):
-    x = jax.random.key_data(x) if pytree.is_key(x) else x
+    with jax.ensure_compile_time_eval():  # the key is known, also inside the loops of instruments
+        x = jax.random.key_data(x) if pytree.is_key(x) else x
     return str(np.asarray(x).dtype), np.asarray(x).tobytes()
 
 
