@@ -61,8 +61,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         ("AWP", "awp", {"awp.gamma": 0.01}),
         ("AMP", "amp", {"amp.epsilon": 0.1, "amp.inner_learning_rate": 1.0}),
         ("SmoothOut", "smooth_out", {"smooth_out.radius": 0.01}),
-        # Its gradient has the factor gamma = 0.03: the learning rate makes up for it, and a third
-        # of the length that is left; weight decay counts as for the others. m = 0 as for ESAM.
+        # Its gradient is gamma (w - mu) with gamma = 0.03; the learning rate takes 0.3 of w - mu.
+        # Weight decay counts as for the others. m = 0 as for ESAM.
         (
             "Entropy-SGD",
             "entropy_sgd",

@@ -106,5 +106,6 @@ def test_loops_whose_body_is_counted_once_are_found(function, looped):
 
 
 def test_an_inner_loop_is_not_counted_wrongly():
-    found = costs.step_costs(*trained("entropy_sgd"))
+    # Every device divides the four examples that it has.
+    found = costs.step_costs(*trained("entropy_sgd", **{"m": 0, "entropy_sgd.steps": 2}))
     assert math.isnan(found["flops"]) and math.isnan(found["compiled_flops"])

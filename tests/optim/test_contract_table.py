@@ -11,6 +11,8 @@ from sam_jax.optim import methods
 
 # Public functions of sam_jax.optim that are no methods by themselves.
 PARTS = {
+    *("value_and_grad", "apply_gradients", "nnx_value_and_grad"),  # adapters
+    "assert_replicas_agree",  # a check
     "averaged_params",  # reads a state
     "gsam_rho",  # a schedule
     "leaves_where",  # a mask

@@ -210,7 +210,7 @@ def test_a_method_on_a_part_of_its_sub_batch_concatenates_that():
     "method",
     [
         optim.smooth_out(0.1, jax.random.key(0), copies=3),
-        optim.entropy_sgd(0.1, jax.random.key(0), steps=3),
+        optim.entropy_sgd(0.1, jax.random.key(0), steps=3, split_batch=False),
     ],
 )
 def test_methods_of_several_passes_keep_what_has_no_mean(method):

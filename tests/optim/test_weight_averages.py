@@ -188,7 +188,7 @@ def test_wrong_arguments_are_named():
         (lambda: optim.swa(start=-1), "start must be"),
         (lambda: optim.swa(every=0), "every must be at least 1"),
         (lambda: optim.weight_ema(1.5), "decay must lie"),
-        (lambda: optim.weight_ema(-0.5), "decay must be"),
+        (lambda: optim.weight_ema(-0.5), "decay must lie"),
     ):
         with pytest.raises(ValueError, match=match):
             make()

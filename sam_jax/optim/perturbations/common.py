@@ -53,8 +53,8 @@ def select(tree: PyTree, params: Params, mask: Mask) -> PyTree:
     for path, leaf in jax.tree.leaves_with_path(selected):
         if jnp.iscomplexobj(leaf):
             raise ValueError(
-                f"complex parameters are not perturbed: split {jax.tree_util.keystr(path)} in two "
-                "real arrays, or leave it out by mask."
+                "complex parameters are not perturbed: split "
+                f"{jax.tree_util.keystr(path) or 'them'} in two real arrays, or leave it out by mask."
             )
     return selected
 
