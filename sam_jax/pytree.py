@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.known import is_known, known
+from sam_jax.shardings import on_explicit_mesh
 from sam_jax.typing import Mask, Params, PyTree, Scalar
 
 # --- what counts as a parameter -----------------------------------------------------------------
@@ -136,6 +137,8 @@ def scaled_squares(tree: PyTree) -> tuple[jax.Array, jax.Array]:
 
     if is_known(is_safe):  # outside jit a conditional would compile both branches anew
         return unscaled(tree) if known(is_safe) else scaled(tree)
+    if any(on_explicit_mesh(leaf) for leaf in jax.tree.leaves(tree)):
+        return scaled(tree)  # under vmap the branches would become a select of two shardings
     return jax.lax.cond(is_safe, unscaled, scaled, tree)
 
 

@@ -6,13 +6,18 @@ these agree. With automatic axes the compiler finds the shardings, and nothing i
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def explicit_sharding(x: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding | None:
     """Return the sharding that a type names, which it does on meshes with explicit axes."""
     sharding = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).sharding
     return sharding if sharding is not None and any(sharding.spec) else None
+
+
+def on_explicit_mesh(x: jax.Array) -> bool:
+    """Say whether an array lies on a mesh with explicit axes, split or not."""
+    return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
 
 
 def placed_as(x: jax.Array, like: jax.Array) -> jax.Array:

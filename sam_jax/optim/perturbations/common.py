@@ -52,9 +52,10 @@ def select(tree: PyTree, params: Params, mask: Mask) -> PyTree:
     selected = jax.tree.map(_kept, pytree.chosen_leaves(mask, params, tree), tree)
     for path, leaf in jax.tree.leaves_with_path(selected):
         if jnp.iscomplexobj(leaf):
+            place = jax.tree_util.keystr(path) or "them"
             raise ValueError(
-                "complex parameters are not perturbed: split "
-                f"{jax.tree_util.keystr(path) or 'them'} in two real arrays, or leave it out by mask."
+                f"complex parameters are not perturbed: split {place} in two real arrays, or leave "
+                "it out by mask."
             )
     return selected
 
