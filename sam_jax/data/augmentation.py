@@ -9,6 +9,7 @@ from jax import lax
 
 from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, Policy, autoaugment
 from sam_jax.data.autoaugment_levels import Levels
+from sam_jax.known import known
 from sam_jax.typing import Key
 
 
@@ -167,6 +168,7 @@ def _fill_colour(fill: int | Sequence[int] | jax.Array, channels: int) -> jax.Ar
             f"fill must be one value or one for each of {channels} channels, got shape "
             f"{fill.shape}."
         )
-    if not isinstance(fill, jax.core.Tracer) and bool(((fill < 0) | (fill > 255)).any()):
-        raise ValueError(f"fill must lie in 0 .. 255, got {fill}.")
+    numbers = known(fill)
+    if numbers is not None and ((numbers < 0) | (numbers > 255)).any():
+        raise ValueError(f"fill must lie in 0 .. 255, got {numbers}.")
     return jnp.broadcast_to(fill, (channels,)).astype(jnp.uint8)

@@ -110,9 +110,13 @@ def combine(coordinates: jax.Array, basis: PyTree) -> PyTree:
 
 
 def ritz_pairs(tridiagonal: Tridiagonal) -> tuple[jax.Array, jax.Array]:
-    """Return the eigenvalues of T, ascending, shape [k], and its eigenvectors, one a column."""
+    """Return the eigenvalues of T, ascending, shape [k], and its eigenvectors, one a column.
+
+    Of the two signs of an eigenvector the one is taken whose share in the start is not negative:
+    LAPACK chooses by rounding, so that a run on other devices could turn it.
+    """
     off_diagonal = jnp.diag(tridiagonal.off_diagonal, 1)
     matrix = jnp.diag(tridiagonal.diagonal) + off_diagonal + off_diagonal.T
     matrix, power = in_safe_range(matrix)
     values, vectors = jnp.linalg.eigh(matrix)
-    return values / power, vectors
+    return values / power, jnp.where(vectors[0] < 0, -vectors, vectors)

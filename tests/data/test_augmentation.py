@@ -160,6 +160,15 @@ def test_scan_equals_single_calls_and_traces_once():
         np.testing.assert_array_equal(jitted(key, images, names, fill=fill), expected)
 
 
+def test_a_fill_that_is_made_outside_may_be_closed_over_in_jit():
+    images, fill = noise((2, 8, 8, 3)), jnp.array([1, 2, 3])
+    augmented = jax.jit(lambda images: augment(KEY, images, ("cutout",), fill=fill))(images)
+    np.testing.assert_array_equal(augmented, jitted(KEY, images, ("cutout",), fill=fill))
+    light = fill + 253
+    with pytest.raises(ValueError, match="got .*256"):  # what is known is checked, inside jit too
+        jax.jit(lambda images: augment(KEY, images, ("cutout",), fill=light))(images)
+
+
 def test_shards_augment_their_own_examples():
     devices = jax.devices()
     images = noise((2 * len(devices), 8, 8, 3), 8)
