@@ -25,13 +25,13 @@ setup(
     install_requires=[
         "absl-py",
         "array_record",
-        "flax",
+        "flax>=0.12",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
         "jax>=0.8",
         "matplotlib",
         "ml-collections",
         "numpy",
-        "optax>=0.2.4",
+        "optax>=0.2.5",
         "orbax-checkpoint",
         "pillow",  # decodes the images of prepared sets
         "scikit-learn",

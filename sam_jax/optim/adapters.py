@@ -155,7 +155,8 @@ def nnx_value_and_grad(
 
     wrt = nnx.Param if wrt is None else wrt
     graph, _, rest = nnx.split(model, wrt, ...)
-    rest = nnx.as_pure(rest)  # arrays, which the clean pass cannot change
+    as_pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure  # its name in older Flax
+    rest = as_pure(rest)  # arrays, which the clean pass cannot change
     passes = nnx.value_and_grad(loss_fn, argnums=nnx.DiffState(0, wrt), has_aux=has_aux)
     value, gradients = passes(model, *batch)
 

@@ -76,6 +76,14 @@ def of_last_device(x: jax.Array, axis_name: AxisName) -> jax.Array:
     return jax.lax.psum(jnp.where(is_last, as_number, 0), axis_name).astype(x.dtype)
 
 
+def of_all_devices(x: jax.Array, axis_name: AxisName) -> jax.Array:
+    """Return the rows of all devices, known to shard_map to be the same on each."""
+    x = vary_over(x, axis_name)
+    if hasattr(jax.lax, "all_gather_invariant"):  # before jax 0.9
+        return jax.lax.all_gather_invariant(x, axis_name, tiled=True)
+    return jax.lax.all_gather(x, axis_name, tiled=True, to="invarying")
+
+
 def vary_over(tree: PyTree, axis_name: AxisName | None) -> PyTree:
     """Mark replicated arrays as different on every device.
 

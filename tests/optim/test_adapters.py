@@ -22,6 +22,7 @@ import sam_jax
 from sam_jax import optim
 
 SGD = optax.sgd(0.1, momentum=0.9)
+as_pure = nnx.as_pure if hasattr(nnx, "as_pure") else nnx.pure  # its name in older Flax
 
 
 # --- value_and_grad ---------------------------------------------------------------------------
@@ -164,19 +165,19 @@ class Passes:
 
 
 def counts_of(model):
-    return [int(leaf) for leaf in jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.RngCount)))]
+    return [int(leaf) for leaf in jax.tree.leaves(as_pure(nnx.state(model, nnx.RngCount)))]
 
 
 def test_both_passes_of_an_nnx_model_draw_the_same_mask():
     model, loss_fn = Net(), Passes()
     _, grads, grad_fn = sam_jax.nnx_value_and_grad(loss_fn, model, X, Y)
-    params = nnx.as_pure(nnx.state(model, nnx.Param))
-    after_clean = nnx.as_pure(nnx.state(model, nnx.Not(nnx.Param)))
+    params = as_pure(nnx.state(model, nnx.Param))
+    after_clean = as_pure(nnx.state(model, nnx.Not(nnx.Param)))
     again = grad_fn(params)
     assert_trees_equal(*loss_fn.masks)
-    assert_trees_equal(again, nnx.as_pure(grads))  # hence at rho = 0 the plain gradient
+    assert_trees_equal(again, as_pure(grads))  # hence at rho = 0 the plain gradient
     # The statistics and counts are those of the clean pass, and advance by one pass.
-    assert_trees_equal(nnx.as_pure(nnx.state(model, nnx.Not(nnx.Param))), after_clean)
+    assert_trees_equal(as_pure(nnx.state(model, nnx.Not(nnx.Param))), after_clean)
     assert [a - b for a, b in zip(counts_of(model), counts_of(Net()), strict=True)].count(1) == 1
     sam_jax.nnx_value_and_grad(loss_fn, model, X, Y)
     assert bool(jnp.any(loss_fn.masks[-1] != loss_fn.masks[0]))  # the next step draws anew
@@ -221,9 +222,9 @@ def plain_trajectory(steps=3):
 
 
 def test_sam_of_an_nnx_model_at_rho_zero_is_the_optimiser_alone():
-    plain = nnx.as_pure(nnx.state(plain_trajectory()))
-    zero = nnx.as_pure(nnx.state(nnx_trajectory(optax.chain(sam_jax.sam(0.0), SGD))))
-    strong = nnx.as_pure(nnx.state(nnx_trajectory(optax.chain(sam_jax.sam(RHO), SGD))))
+    plain = as_pure(nnx.state(plain_trajectory()))
+    zero = as_pure(nnx.state(nnx_trajectory(optax.chain(sam_jax.sam(0.0), SGD))))
+    strong = as_pure(nnx.state(nnx_trajectory(optax.chain(sam_jax.sam(RHO), SGD))))
 
     def largest(tree):
         numbers = [leaf for leaf in jax.tree.leaves(tree) if leaf.dtype == jnp.float32]
@@ -243,7 +244,7 @@ def test_param_objects_and_pure_arrays_both_fit(pure):
     assert aux == "aux" and jnp.isfinite(loss)
     params = nnx.state(model, nnx.Param)
     if pure:
-        params, grads = nnx.as_pure(params), nnx.as_pure(grads)
+        params, grads = as_pure(params), as_pure(grads)
     tx = sam_jax.sam(RHO)
     result, _ = tx.update(grads, tx.init(params), params, grad_fn=grad_fn)
     assert jax.tree.structure(result) == jax.tree.structure(params)
@@ -253,7 +254,7 @@ def test_the_parameters_of_an_nnx_filter_and_another_batch():
     model = Net()
     kernels = nnx.All(nnx.Param, nnx.PathContains("kernel"))
     _, grads, grad_fn = sam_jax.nnx_value_and_grad(Passes(), model, X, Y, wrt=kernels)
-    params = nnx.as_pure(nnx.state(model, kernels))
+    params = as_pure(nnx.state(model, kernels))
     assert len(jax.tree.leaves(grads)) == len(jax.tree.leaves(params)) == 2
     half = grad_fn(params, X[:16], Y[:16])
     assert jax.tree.structure(half) == jax.tree.structure(params)
@@ -269,14 +270,14 @@ def test_m_sam_of_an_nnx_model(strategy):
 
     batch, model = {"x": X, "y": Y}, Net()
     _, grads, grad_fn = sam_jax.nnx_value_and_grad(loss_fn, model, batch)
-    params = nnx.as_pure(nnx.state(model, nnx.Param))
+    params = as_pure(nnx.state(model, nnx.Param))
 
     def m_sam(rho):
         tx = sam_jax.m_sam(sam_jax.sam(rho), 8, strategy=strategy)
         given = {"grad_fn": grad_fn, "batch": batch}
-        return tx.update(nnx.as_pure(grads), tx.init(params), params, **given)[0]
+        return tx.update(as_pure(grads), tx.init(params), params, **given)[0]
 
-    assert_trees_close(m_sam(0.0), nnx.as_pure(grads))  # the mean over sub-batches
+    assert_trees_close(m_sam(0.0), as_pure(grads))  # the mean over sub-batches
     assert not trees_close(m_sam(RHO), m_sam(0.0), 1e-2)
 
 

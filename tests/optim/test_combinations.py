@@ -178,7 +178,7 @@ def test_a_wrapper_that_hides_leaves_is_sent_to_the_mask(name):
 
 FREEZING = {
     "partition": optax.partition({"a": SGD, "b": optax.set_to_zero()}, LABELS),
-    "freeze": optax.chain(SGD, optax.freeze({"LayerNorm_0": False, "Dense_0": True})),
+    "freeze": optax.chain(SGD, optax.transforms.freeze({"LayerNorm_0": False, "Dense_0": True})),
 }
 
 

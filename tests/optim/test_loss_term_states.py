@@ -29,6 +29,7 @@ from softmax_problem import (
 )
 
 from sam_jax import optim, pytree
+from sam_jax.optim import devices
 
 # --- states ------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ def test_saf_keeps_one_memory_on_all_devices(check_vma):
     )
     def sharded(params, state, indices):
         # Every device takes the gradient of its own half, from parameters marked as its own.
-        local = jax.tree.map(lambda w: jax.lax.pcast(w, "devices", to="varying"), params)
+        local = devices.vary_over(params, "devices")
         batch = images[indices], labels[indices]
         gradient, state = shared.update(local, state, local, **extra_args(batch, indices))
         return jax.lax.pmean(gradient, "devices"), state

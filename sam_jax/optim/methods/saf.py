@@ -140,7 +140,7 @@ def saf(
         _check_logits(logits, len(indices), classes)
         indices, logits = shardings.gathered(indices), shardings.gathered(logits)
         if axis_name is not None:
-            indices, logits = (_of_all_devices(x, axis_name) for x in (indices, logits))
+            indices, logits = (devices.of_all_devices(x, axis_name) for x in (indices, logits))
         return SharpnessAwareGradient(result, aux, aux), advance(_stored(state, indices, logits))
 
     return SharpnessAwareTransformation(init, gradient, memory="the predictions of past epochs")
@@ -162,12 +162,6 @@ def _stored(state: SafState, indices: jax.Array, logits: jax.Array) -> SafState:
         visits=state.visits.at[indices].set(visits + 1, mode="drop"),
         logits=state.logits.at[indices, slot].set(logits, mode="drop"),
     )
-
-
-def _of_all_devices(x: jax.Array, axis_name: devices.AxisName) -> jax.Array:
-    """Return the rows of all devices, known to shard_map to be the same on each."""
-    x = devices.vary_over(x, axis_name)
-    return jax.lax.all_gather(x, axis_name, tiled=True, to="invarying")
 
 
 def _check_int(name: str, value: Any, lowest: int) -> None:
