@@ -1,27 +1,26 @@
-"""Eight CPU devices and a compilation cache for the whole suite; set before JAX starts."""
+"""The tiers of the suite, and what JAX is told before it starts.
 
+`python -m pytest` alone runs every tier in a process of its own, in the order below, and stops at
+the first red one. `-m TIER` runs one of them; any other selection runs in one process, with eight
+CPU devices.
+"""
+
+import importlib.metadata
+import importlib.util
 import os
 import pathlib
-import tempfile
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-# Subprocesses inherit the cache, so that each real command compiles only once per machine.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR",
-    str(pathlib.Path(tempfile.gettempdir()) / "sam_jax_test_compilation_cache"),
-)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import importlib.util
 import subprocess
 import sys
+import tempfile
 
-import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+TIERS = {"unit": 1, "devices": 8, "commands": 1, "e2e": 1}  # tier -> CPU devices; fastest first
+# Most of the time goes into compiling small programs that run once, so XLA is told to do less: its
+# older emitter of kernels halves the time, and LLVM without optimisations takes a third off it.
+QUICK_COMPILATION = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+JAXLIBS_THAT_KNOW_IT = ("0.8.", "0.9.", "0.10.")  # others end the process at an unknown flag
 MOST_MAPS = 20_000  # a module of tests adds up to ten thousand
 # Where packages put the published files; Debian's is dataset-fashion-mnist.
 FASHION_MNIST_FOLDERS = (
@@ -29,6 +28,51 @@ FASHION_MNIST_FOLDERS = (
     pathlib.Path("~/datasets/fashion-mnist").expanduser(),
     pathlib.Path("~/fashion-mnist").expanduser(),
 )
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Subprocesses inherit the cache, so that each real command compiles only once per machine.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(pathlib.Path(tempfile.gettempdir()) / "sam_jax_test_compilation_cache"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the tiers one after the other where nothing is selected."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    chosen = config.option.markexpr or config.option.keyword or config.option.collectonly
+    if not everything or chosen or config.option.help or config.option.version:
+        return None
+    for tier in TIERS:
+        print(f"\n{tier}:", flush=True)
+        command = [sys.executable, "-m", "pytest", "-m", tier, *config.invocation_params.args]
+        code = subprocess.call(command, cwd=config.invocation_params.dir)
+        if code:
+            return code
+    return 0
+
+
+def pytest_configure(config):
+    """Give the processes of the tests their CPU devices; workers and commands inherit them."""
+    devices = TIERS.get(config.option.markexpr, max(TIERS.values()))
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    if importlib.metadata.version("jaxlib").startswith(JAXLIBS_THAT_KNOW_IT):
+        flags = f"{QUICK_COMPILATION} {flags}"
+    os.environ.setdefault("XLA_FLAGS", flags)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Give every test its tier, unit where none is named, and run the fast tiers first."""
+
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            item.add_marker("unit")
+    items.sort(key=lambda item: [bool(item.get_closest_marker(tier)) for tier in TIERS][::-1])
 
 
 @pytest.fixture(scope="session")
@@ -61,16 +105,6 @@ def forget_compiled_programs():
     yield
     maps = pathlib.Path("/proc/self/maps")
     if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+        import jax
+
         jax.clear_caches()
-
-
-# Whole commands and whole sets: minutes, and of use only once the parts are known to work.
-LAST = (
-    *("test_prepare.py", "test_configs.py", "test_commands.py"),
-    *("test_even_better_run.py", "test_notebooks.py"),
-)
-
-
-def pytest_collection_modifyitems(items):
-    """Run the fast tests first."""
-    items.sort(key=lambda item: item.path.name in LAST)

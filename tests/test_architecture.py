@@ -7,12 +7,11 @@ import inspect
 import pathlib
 import pkgutil
 import re
-import subprocess
-import sys
 from typing import NamedTuple
 
 import pytest
 from absl import flags
+from real_commands import output_of
 
 import experiments
 import sam_jax
@@ -169,6 +168,7 @@ def test_the_version_is_in_one_place():
     assert "version.py" in (ROOT / "setup.py").read_text()
 
 
+@pytest.mark.commands
 def test_import_is_light():
     """The library needs neither the data sets' nor the laboratory's packages."""
     heavy = (
@@ -176,10 +176,7 @@ def test_import_is_light():
         "scipy.stats",
     )
     program = f"import sys, sam_jax; print([n for n in {heavy} if n in sys.modules])"
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
+    assert output_of("-c", program).strip() == "[]"
 
 
 # ---------------------------------------------------------------------------- docstrings

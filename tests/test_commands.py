@@ -2,65 +2,41 @@
 
 import json
 import math
-import os
-import pathlib
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
-import numpy as np
 import pytest
+from real_commands import made_once, output_of, run
 
-from sam_jax.training import loop
-
-ROOT = pathlib.Path(__file__).parents[1]
-# One device, as on a laptop; the compilation cache of the suite is inherited.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 SMOKE = "--config=configs/digits.py:smoke"
-EPOCHS = 12
-
-
-def command(*arguments):
-    return [sys.executable, "-m", *map(str, arguments)]
-
-
-def run(*arguments):
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+pytestmark = pytest.mark.commands
 
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder and the output of a finished run."""
-    workdir = tmp_path_factory.mktemp("commands") / "digits"
-    result = run("sam_jax.train", SMOKE, f"--workdir={workdir}")
-    assert result.returncode == 0, result.stderr
-    return workdir, result
+@pytest.fixture
+def trained(tmp_path_factory, tmp_path):
+    """A copy of the folder of a finished run, and what its command printed."""
+    folder, output = made_once(
+        tmp_path_factory,
+        "trained",
+        lambda folder: output_of("sam_jax.train", SMOKE, f"--workdir={folder}"),
+    )
+    return shutil.copytree(folder, tmp_path / "trained"), output.replace(str(folder), "FOLDER")
 
 
 def test_train(trained):
-    workdir, result = trained
+    workdir, output = trained
     history = read_lines(workdir / "metrics.jsonl")
     assert [record["epoch"] for record in history] == [1, 2]
     last = history[-1]
     assert all(math.isfinite(value) for value in last.values())
-    line = result.stdout.splitlines()[-1]
+    line = output.splitlines()[-1]
     assert line == (
         f"epoch 2: train loss {last['train_loss']:.4f}, "
         f"train accuracy {last['train_accuracy']:.2%}, test loss {last['test_loss']:.4f}, "
-        f"test accuracy {last['test_accuracy']:.2%}; everything is in {workdir}"
+        f"test accuracy {last['test_accuracy']:.2%}; everything is in FOLDER"
     )
     names = {path.name for path in workdir.iterdir()}
     assert names == {"config.json", "metrics.jsonl", "tensorboard", "checkpoints"}
@@ -96,9 +72,8 @@ def test_evaluate(trained):
 
 
 def test_evaluate_only_some_measures(trained):
-    workdir = shutil.copytree(trained[0], trained[0].with_name("some"))
+    workdir, _ = trained
     path = workdir / "evaluations.jsonl"
-    path.unlink(missing_ok=True)
     hessian = ("sam_jax.evaluate", f"--workdir={workdir}", "--measures=hessian")
     result = run(*hessian)
     assert result.returncode == 0, result.stderr
@@ -135,70 +110,6 @@ def test_another_config_is_refused_until_it_is_accepted(trained):
     assert accepted.returncode == 0, accepted.stderr
     assert (workdir / "config.json").read_text() == before
     assert (workdir / "metrics.jsonl").read_bytes() == history
-
-
-def newest_checkpoint(workdir):
-    names = [p.name for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
-    return max(map(int, names), default=0)
-
-
-def kill_after_a_checkpoint(arguments, workdir, epoch):
-    """Start a command, kill it without warning once it has saved an epoch; return the newest."""
-    process = subprocess.Popen(
-        command(*arguments),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 240
-    while newest_checkpoint(workdir) < epoch:
-        assert process.poll() is None, "the run ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    return newest_checkpoint(workdir)
-
-
-def bits(state):
-    import jax
-
-    def one(x):
-        is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(x) if is_key else x)
-        return array.dtype.str, array.shape, array.tobytes()
-
-    paths, _ = jax.tree.flatten_with_path(state)
-    return {jax.tree_util.keystr(path): one(leaf) for path, leaf in paths}
-
-
-@pytest.mark.parametrize("method", ["sam", "average_sam"])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, method):
-    def arguments(workdir):
-        return (
-            "sam_jax.train",
-            SMOKE,
-            f"--workdir={workdir}",
-            f"--config.epochs={EPOCHS}",
-            f"--config.method.name={method}",
-            "--config.checkpoint.every_epochs=1",
-        )
-
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert run(*arguments(whole)).returncode == 0
-    epoch = kill_after_a_checkpoint(arguments(cut), cut, epoch=3)
-    assert 3 <= epoch < EPOCHS
-    assert len(read_lines(cut / "metrics.jsonl")) < EPOCHS
-    resumed = run(*arguments(cut))
-    assert resumed.returncode == 0, resumed.stderr
-    assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    assert len(read_lines(cut / "metrics.jsonl")) == EPOCHS
-    states = [loop.load_trained(folder)[1] for folder in (whole, cut)]
-    assert [state.epoch for state in states] == [EPOCHS, EPOCHS]
-    a, b = (bits(state.state) for state in states)
-    assert len(a) > 10 and a == b
-    assert all(np.isfinite(v) for v in read_lines(whole / "metrics.jsonl")[-1].values())
 
 
 @pytest.mark.parametrize(

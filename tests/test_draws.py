@@ -95,6 +95,7 @@ def noise_of_layers(axis_type):
     return program, layers, result
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_devices_draw_the_noise_of_their_own_part(axis_type):
     program, layers, result = noise_of_layers(axis_type)

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 
 import pytest
+import real_commands
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -35,9 +35,8 @@ def execute(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     (tmp_path / "temporary").mkdir()
-    environment = dict(os.environ)
-    for name in ("PYTHONPATH", "XLA_FLAGS"):  # a user has neither this path nor eight devices
-        environment.pop(name, None)
+    environment = real_commands.environment()
+    environment.pop("PYTHONPATH", None)  # a user has not this path
     environment |= {
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "TMPDIR": str(tmp_path / "temporary"),
@@ -119,6 +118,7 @@ def logic_of_its_own(notebook):
     return found
 
 
+@pytest.mark.e2e
 @notebooks
 def test_runs_in_a_clone_and_shows_its_figures(path, execute):
     start = time.perf_counter()
@@ -139,6 +139,7 @@ def test_is_a_thin_driver(path):
     assert logic_of_its_own(read(path)) == []
 
 
+@pytest.mark.e2e
 @notebooks
 def test_says_what_to_do_outside_a_clone(path, execute, tmp_path):
     setup = notebook_of(code_cells(read(path))[0].source)
@@ -146,6 +147,7 @@ def test_says_what_to_do_outside_a_clone(path, execute, tmp_path):
         execute(setup, tmp_path)
 
 
+@pytest.mark.e2e
 @notebooks
 @pytest.mark.skipif(shutil.which("git") is None, reason="cloning needs git")
 def test_clones_the_repository_once(path, execute, tmp_path):
@@ -170,11 +172,13 @@ def test_clones_the_repository_once(path, execute, tmp_path):
     assert [child.name for child in folder.iterdir()] == ["repository"]
 
 
+@pytest.mark.e2e
 def test_a_failing_cell_is_noticed(execute, tmp_path):
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="ZeroDivisionError"):
         execute(notebook_of("1 / 0"), tmp_path)
 
 
+@pytest.mark.e2e
 def test_the_kernel_is_this_interpreter(execute, tmp_path):
     notebook = execute(
         notebook_of("import sys, os; print(sys.executable, os.getcwd())", "figure = 1\nfigure"),

@@ -1,11 +1,10 @@
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from real_commands import output_of
 
 from sam_jax import plotting
 
@@ -152,6 +151,7 @@ def test_save_writes_both_kinds_at_150_dots_an_inch(tmp_path):
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
 
 
+@pytest.mark.commands
 def test_nothing_global_changes(tmp_path):
     before = dict(matplotlib.rcParams)
     figure, (axes,) = plotting.small_multiples(1, 1)
@@ -159,4 +159,4 @@ def test_nothing_global_changes(tmp_path):
     plotting.save(figure, tmp_path / "f")
     assert dict(matplotlib.rcParams) == before
     code = "import sys, sam_jax.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    output_of("-c", code)

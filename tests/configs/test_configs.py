@@ -4,12 +4,10 @@ import ast
 import importlib
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
+from real_commands import output_of
 
 from experiments.variants.methods import study_methods, training_config
 from sam_jax.training import build, loop, measure, records, workdirs
@@ -52,17 +50,7 @@ def study_module(path):
 
 
 def run_study(path, workdir):
-    """Run the command on one device: for eight every program takes longer to compile."""
-    result = subprocess.run(
-        [sys.executable, "-m", study_module(path)]
-        + [f"--config={identify(path)}:smoke", f"--workdir={workdir}"],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr
+    output_of(study_module(path), f"--config={identify(path)}:smoke", f"--workdir={workdir}")
     assert (workdir / "report/index.html").stat().st_size > 10_000
     assert list((workdir / "report/figures").glob("*.png"))
 
@@ -119,16 +107,14 @@ def test_the_header_has_the_command(path):
     assert command[0].isupper() and "NUMBERS" not in command
 
 
+@pytest.mark.commands
 def test_configs_need_only_ml_collections():
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES]
     program = (
         f"import sys, importlib\nfor n in {names}: importlib.import_module(n).get_config()\n"
         "print([n for n in ('jax', 'sam_jax', 'tensorflow') if n in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
+    assert output_of("-c", program).strip() == "[]"
 
 
 def test_the_study_on_cifar10_augments_as_it_was_trained():
@@ -137,6 +123,7 @@ def test_the_study_on_cifar10_augments_as_it_was_trained():
     assert tuple(config.training.data.augmentation) == names
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("path", TRAININGS, ids=identify)
 def test_the_smoke_variant_of_a_training_runs(path, tmp_path):
     config = load(path).get_config("smoke")
@@ -151,6 +138,7 @@ def test_the_smoke_variant_of_a_training_runs(path, tmp_path):
     assert again.take()["test_loss"] == record["test_loss"]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("path", studies("even_better"), ids=identify)
 def test_the_smoke_variant_of_the_ten_minima_runs(path, tmp_path):
     config = load(path).get_config("smoke")
@@ -166,6 +154,7 @@ def test_the_smoke_variant_of_the_ten_minima_runs(path, tmp_path):
         assert json.loads((folder / "config.json").read_text())["seed"] == lines[0]["seed"]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("path", studies("variants"), ids=identify)
 def test_the_smoke_variant_of_the_comparison_runs(path, tmp_path):
     config = load(path).get_config("smoke")

@@ -169,6 +169,7 @@ def test_a_fill_that_is_made_outside_may_be_closed_over_in_jit():
         jax.jit(lambda images: augment(KEY, images, ("cutout",), fill=light))(images)
 
 
+@pytest.mark.devices
 def test_shards_augment_their_own_examples():
     devices = jax.devices()
     images = noise((2 * len(devices), 8, 8, 3), 8)

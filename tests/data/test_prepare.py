@@ -15,6 +15,7 @@ from sam_jax.data import prepare, prepared
 tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("tensorflow")
 
+pytestmark = pytest.mark.e2e
 ROOT = pathlib.Path(__file__).parents[2]
 
 

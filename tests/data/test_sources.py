@@ -118,6 +118,7 @@ def test_statistics_of_the_digits():
     check_statistics(dataset.source, dataset.train.images)
 
 
+@pytest.mark.e2e
 def test_fashion_mnist(fashion_mnist_dir, fashion_mnist_files):
     start = time.perf_counter()
     dataset = data.load("fashion_mnist", fashion_mnist_dir)
@@ -184,6 +185,7 @@ def test_unknown_names_and_sizes():
         data.load("digits", synthetic_examples=-1)
 
 
+@pytest.mark.commands
 def test_missing_set_fails_at_once_with_one_sentence(tmp_path):
     start = time.perf_counter()
     result = run_python(f"import sam_jax.data; sam_jax.data.load('cifar10', {str(tmp_path)!r})")
@@ -217,6 +219,7 @@ def test_newest_version_is_found(tmp_path):
     assert prepared.locate("cifar100", tmp_path) is None
 
 
+@pytest.mark.e2e
 def test_reading_needs_no_tensorflow(fashion_mnist_dir):
     code = f"""
 import sys

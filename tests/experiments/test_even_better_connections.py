@@ -34,6 +34,7 @@ def files(workdir):
     return {path.name: path.read_bytes() for path in workdir.glob("curves/*/seed_0/*.jsonl")}
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("cut_shape", ["curve", "line"])
 def test_a_cut_evaluation_goes_on_where_it_was(connect, tmp_path, monkeypatch, cut_shape):
     connect(tmp_path / "whole")

@@ -1,49 +1,32 @@
 """The study's command: it ends with Table 1, repeats nothing, and survives being killed."""
 
 import json
-import os
-import pathlib
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
+from real_commands import kill_when, made_once, output_of
 
 from configs.even_better import digits
 from experiments.even_better import connections, models, planes, reading
 
-ROOT = pathlib.Path(__file__).parents[2]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 CONFIG = "--config=configs/even_better/digits.py:smoke"
 # One seed: what is tested here does not depend on their number.
 OVERRIDES = ("--config.seeds=(0,)", "--config.training.checkpoint.every_epochs=1")
+pytestmark = pytest.mark.e2e
 
 
 def command(workdir, *flags):
-    start = [sys.executable, "-m", "experiments.even_better", CONFIG, f"--workdir={workdir}"]
-    return [*start, *OVERRIDES, *flags]
+    return ("experiments.even_better", CONFIG, f"--workdir={workdir}", *OVERRIDES, *flags)
 
 
 def run(workdir, *flags):
-    result = subprocess.run(
-        command(workdir, *flags),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    return output_of(*command(workdir, *flags))
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A finished study and what its command printed. Not to be changed: copy it."""
-    workdir = tmp_path_factory.mktemp("study") / "digits"
-    return workdir, run(workdir)
+    return made_once(tmp_path_factory, "even_better", run)
 
 
 def results(workdir):
@@ -252,20 +235,10 @@ def test_a_report_shows_what_its_config_lists(study, tmp_path):
 
 def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):
     workdir = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(workdir),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     # In the middle of the second model: the first is measured, the second has begun to train.
-    deadline = time.monotonic() + 300
-    while len(list(workdir.glob("models/*/seed_0/metrics.jsonl"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_when(
+        lambda: len(list(workdir.glob("models/*/seed_0/metrics.jsonl"))) >= 2, *command(workdir)
+    )
     cut = results(workdir)
     expected = results(study[0])
     assert len(cut) < len(expected) and any(name.endswith("records.jsonl") for name in cut)

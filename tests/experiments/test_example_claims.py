@@ -249,6 +249,7 @@ def test_an_overflow_of_the_second_pass_alone_is_skipped():
 # ---------------------------------------------------------------------------- devices
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("m", [None, 32])
 def test_plain_jit_with_a_sharded_batch_gives_the_numbers_of_one_device(batch, m):
     mesh = Mesh(jax.devices()[:2], ("devices",))

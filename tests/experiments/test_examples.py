@@ -1,15 +1,13 @@
 """The examples run, print what their docstrings show, and the guide names what exists."""
 
 import functools
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import optax
 import pytest
+from real_commands import environment, run
 from test_readme import commands, faults, fenced, run_python, spans
 
 import sam_jax
@@ -31,17 +29,9 @@ def promised(name):
 @functools.cache
 def printed(name):
     """The lines that a script prints, in a process without the suite's devices and paths."""
-    kept = ("JAX_COMPILATION", "JAX_PERSISTENT", "JAX_PLATFORMS")
-    basic = ("HOME", "PATH", "TMPDIR", "VIRTUAL_ENV")
-    environment = {k: v for k, v in os.environ.items() if k.startswith(kept) or k in basic}
-    result = subprocess.run(
-        [sys.executable, "-m", f"experiments.examples.{name}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    kept = ("JAX_", "XLA_FLAGS", "HOME", "PATH", "TMPDIR", "VIRTUAL_ENV")
+    basic = {k: v for k, v in environment().items() if k.startswith(kept)}
+    result = run(f"experiments.examples.{name}", env=basic)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout.splitlines()
 
@@ -51,6 +41,8 @@ def last_numbers(name):
     return [float(NUMBER.findall(line)[-1]) for line in printed(name) if NUMBER.search(line)]
 
 
+@pytest.mark.commands
+@pytest.mark.commands
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_prints_what_its_docstring_shows(name):
     lines, shown = printed(name), promised(name)
@@ -91,6 +83,7 @@ def test_printed_equalities():
     assert max(scan, inside, accumulated) < 1e-3 and outside > 0.3
 
 
+@pytest.mark.commands
 def test_small_perturbations_survive_in_float32_parameters_only():
     float32_along, _, bfloat16_along, _ = (
         float(x) for x in re.findall(r"\d\.\d\d\b", printed("mixed_precision")[-1])

@@ -1,44 +1,28 @@
 """The command that compares methods: two of them, two seeds, artificial data."""
 
 import json
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
+from real_commands import made_once, output_of
 
 from configs.variants import digits
 from experiments.variants.methods import study_methods
 
-ROOT = pathlib.Path(__file__).parents[2]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-
-
+pytestmark = pytest.mark.e2e
 SGD, SAM = "('SGD','none',{})", "('SAM','sam',{'rho':0.05})"
 
 
 def run(workdir, *flags, methods=(SGD, SAM)):
-    result = subprocess.run(
-        [sys.executable, "-m", "experiments.variants"]
-        + ["--config=configs/variants/digits.py:smoke", f"--workdir={workdir}"]
-        + [f"--config.methods=({','.join(methods)},)", *flags],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    config = "--config=configs/variants/digits.py:smoke"
+    chosen = f"--config.methods=({','.join(methods)},)"
+    return output_of("experiments.variants", config, f"--workdir={workdir}", chosen, *flags)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A finished study and what its command printed. Not to be changed: copy it."""
-    workdir = tmp_path_factory.mktemp("study") / "variants"
-    return workdir, run(workdir)
+    return made_once(tmp_path_factory, "variants", run)
 
 
 def records(workdir):

@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 from sam_jax import metrics
 
+pytestmark = pytest.mark.devices
+
 SPLIT = {"bias": P("data"), "kernel": P("data", None), "scale": P()}
 PLACES = {"batch": (False, True), "parameters": (True, False), "both": (True, True)}
 

@@ -75,6 +75,7 @@ def test_a_line_is_the_curve_of_losses_and_a_row_of_the_plane():
     assert np.max(np.abs(plane.values[1] - line.values)) > 1e-3
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", ["eight", "five", "two by four"])
 def test_over_devices_the_values_are_the_same(name):
     """Twelve points are padded to 16 on eight devices, to 15 on five."""
@@ -87,6 +88,7 @@ def test_over_devices_the_values_are_the_same(name):
     assert np.unique(alone.values).size == 12  # no two points could be exchanged unseen
 
 
+@pytest.mark.devices
 def test_a_line_over_devices():
     params, loss_fn = minima.mlp_params(), mlp_loss_fn()
     direction, _ = mlp_directions(params)
@@ -99,6 +101,7 @@ def test_a_line_over_devices():
         assert shared.batch_norm == "batch" and alone.batch_norm is None
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", [None, "eight"])
 def test_one_trace_serves_all_models_and_grids_of_one_size(name):
     traces = []
@@ -133,6 +136,7 @@ def _at_seed_zero():
     return params, *mlp_directions(params)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize(
     ("name", "expected"), [(None, 12), ("eight", 16), ("five", 15), ("two by four", 16)]
 )
@@ -151,6 +155,7 @@ def test_the_points_are_shared_out_and_evaluated_once_each(name, expected):
     assert len(calls) == expected
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", [None, "eight"])
 def test_what_is_not_finite_is_kept_and_spoils_nothing_else(name):
     def loss_fn(w):
@@ -163,6 +168,7 @@ def test_what_is_not_finite_is_kept_and_spoils_nothing_else(name):
     np.testing.assert_allclose(values[:, 1:3], XS[1:3] + 10 * YS[:, None], rtol=1e-6)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", [None, "five"])
 def test_a_plane_row_by_row_is_the_plane_of_one_trace(name):
     """Of arrays too, as a long grid is evaluated that must not lose what it has measured."""
@@ -187,6 +193,7 @@ def test_a_plane_row_by_row_is_the_plane_of_one_trace(name):
     np.testing.assert_array_equal(rows[2]["bias"], [params["first"]["bias"]] * 4)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", [None, "eight"])
 def test_products_have_full_precision(name):
     mesh = None if name is None else meshes()[name]
@@ -200,6 +207,7 @@ def test_products_have_full_precision(name):
     assert all("HIGHEST" in precision for precision in precisions)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", [None, "five"])
 def test_several_scalars_at_once(name):
     mesh = None if name is None else meshes()[name]

@@ -12,6 +12,8 @@ from contract_table import METHODS, over
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+pytestmark = pytest.mark.devices
+
 AXES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 SPLIT = {"batch": (P("data"), P()), "params": (P(), P("data")), "both": (P("data"), P("data"))}
 ONE = problems.dense_net((4, 8, 2), examples=16)  # every leaf can be cut in two

@@ -204,6 +204,7 @@ def test_vmap_over_parameters(case):
     maps_over_a_batch_of_parameters(case, "vmap")
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name", ["pmap", "shard_map"])
 @over(cases=named("average_sam", "interval_sam"))
 def test_one_run_on_each_device(case, name):
@@ -253,12 +254,14 @@ def gives_the_method_of_the_whole_batch(case, kind):
     assert_trees_close(result, step(RHO, state)[0])
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("kind", ["pmap", "shard_map"])
 @over("the whole batch", METHODS)
 def test_data_parallel_gradients_give_the_method_of_the_whole_batch(case, kind):
     gives_the_method_of_the_whole_batch(case, kind)
 
 
+@pytest.mark.devices
 @over("the whole batch", KINDS)
 def test_data_parallel_gradients_under_an_unchecked_shard_map(case):
     gives_the_method_of_the_whole_batch(case, "shard_map_unchecked")

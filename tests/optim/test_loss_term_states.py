@@ -98,6 +98,7 @@ def test_saf_refuses_several_sub_batches_and_mesa_averages_over_them():
         assert difference(split, mesa) < 1e-5
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("check_vma", [False, True])
 def test_saf_keeps_one_memory_on_all_devices(check_vma):
     params, images, labels, order = make_data()
@@ -132,6 +133,7 @@ def test_saf_keeps_one_memory_on_all_devices(check_vma):
     assert jnp.all(state.visits == 2)
 
 
+@pytest.mark.devices
 def test_saf_keeps_one_memory_under_pmap_in_m_sam():
     params, images, labels, order = make_data()
     alone = TERM_METHODS["saf"]()

@@ -128,6 +128,7 @@ RUNS = [(*split, kind) for split in SPLITS for kind in ("pmap", "shard_map")]
 RUNS += [(*split, "shard_map_unchecked") for split in SPLITS if split[1] >= 16]
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("name, m, strategy, kind", RUNS)
 def test_devices_give_the_numbers_of_one_device(name, m, strategy, kind):
     (case,) = named(name)
@@ -142,6 +143,7 @@ def test_devices_give_the_numbers_of_one_device(name, m, strategy, kind):
     assert set(counts(state)) == {1}
 
 
+@pytest.mark.devices
 def test_an_m_that_fits_no_group_of_devices_is_refused():
     problem = problems.exact_net(EXAMPLES)
     for m in (3, 12, 64):

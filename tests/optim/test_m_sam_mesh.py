@@ -14,6 +14,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from sam_jax import optim
 
+pytestmark = pytest.mark.devices
+
 DEVICES, EXAMPLES = 8, 64
 SHARD = EXAMPLES // DEVICES
 TYPES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}

@@ -114,6 +114,7 @@ def test_each_kind_has_its_rule(place):
     assert not np.allclose(result.perturbed_aux.logits, whole.logits, atol=1e-3)
 
 
+@pytest.mark.devices
 def test_groups_of_devices_keep_the_rules():
     problem = numbered()
     function = functools.partial(grad_fn, problem=problem)
@@ -258,6 +259,7 @@ def test_each_sub_batch_draws_its_own_in_both_passes(place):
     assert not np.any(found == draws({"dropout": jax.random.key(4)}))
 
 
+@pytest.mark.devices
 def test_devices_that_share_a_sub_batch_draw_their_own():
     problem, key = numbered(), jax.random.key(3)
 
@@ -299,6 +301,7 @@ def weighted_problem():
     return problem._replace(loss_fn=loss_fn, batch=problem.batch | {"tokens": tokens})
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("of", ["examples", "sub-batches"])
 def test_weights_make_rho_zero_the_gradient_of_the_weighted_loss(place, of):
@@ -333,6 +336,7 @@ def test_weights_make_rho_zero_the_gradient_of_the_weighted_loss(place, of):
         assert_trees_close(perturbed, wanted, 1e-12)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("m", [8, EXAMPLES])
 def test_weights_over_groups_of_devices(m):
     with jax.enable_x64(True):

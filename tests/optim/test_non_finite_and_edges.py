@@ -123,6 +123,7 @@ def test_averages_of_several_runs_at_once():
         assert a.shape == b.shape and bool(jnp.all(a == b))
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize(
     "make",
     [

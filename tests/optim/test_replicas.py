@@ -49,6 +49,7 @@ def pmean(grad_fn):
     return lambda params, batch: jax.lax.pmean(grad_fn(params, batch), "devices")
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("kind", ["pmap", "shard_map"])
 def test_replicas_drift_apart_unless_the_gradient_is_averaged(kind):
     problem, sam = problems.dense_net(examples=32), sam_jax.sam(0.1)
@@ -73,6 +74,7 @@ def on_devices(copies):
     return jax.make_array_from_single_device_arrays(copies[0].shape, sharding, arrays)
 
 
+@pytest.mark.devices
 def test_what_agrees_and_what_does_not():
     same = [np.array([1.0, np.nan, np.inf])] * DEVICES
     sam_jax.assert_replicas_agree(
@@ -97,6 +99,7 @@ def test_parts_of_a_sharded_array_are_no_copies():
     sam_jax.assert_replicas_agree(sharded)
 
 
+@pytest.mark.devices
 def test_traced_arrays_are_refused():
     with pytest.raises(ValueError, match="outside jit, pmap and shard_map"):
         jax.jit(lambda x: sam_jax.assert_replicas_agree(x))(jnp.ones(2))

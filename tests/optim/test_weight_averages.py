@@ -197,6 +197,7 @@ def test_wrong_arguments_are_named():
         link.update(jnp.ones(2), link.init(jnp.ones(2)))
 
 
+@pytest.mark.devices
 def test_scan_donation_and_shared_devices():
     tx = optax.chain(optax.sgd(0.1), optim.weight_ema(0.5))
     params = jnp.array([1.0, 2.0])

@@ -270,6 +270,7 @@ def test_ends_are_as_accurate_as_the_models(models, evaluated):
     )
 
 
+@pytest.mark.devices
 def test_a_trained_chain_is_lower_than_the_line(evaluated):
     line, chain = (curve_evaluation.curve_record(evaluated[name]) for name in ("line", "chain"))
     assert line["train_barrier"] > 0.3 > 0.2 > chain["train_barrier"]
@@ -297,6 +298,7 @@ def test_record_by_numpy(evaluated):
     np.testing.assert_allclose(evaluation.lengths, record["length"] / 8, rtol=1e-4)
 
 
+@pytest.mark.devices
 def test_a_cut_evaluation_equals_an_uninterrupted_one(tmp_path, models, chain, evaluated):
     """Nine positions are two lines on eight devices."""
     path = tmp_path / "curve.jsonl"
@@ -336,6 +338,7 @@ def test_one_compilation_serves_all_curves_of_an_architecture(tmp_path, models, 
     assert not compiled
 
 
+@pytest.mark.devices
 def test_errors(tmp_path, models):
     one, two = models
     other = two._replace(program=two.program._replace(model=Linear()))

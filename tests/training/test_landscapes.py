@@ -102,6 +102,7 @@ def test_a_line_point_by_point(trained, policy, tmp_path):
     assert np.abs(np.diff(line.values["train_loss"])).min() > 1e-4
 
 
+@pytest.mark.devices
 def test_a_cut_line_goes_on_and_a_whole_one_is_only_read(trained, tmp_path, monkeypatch):
     path = tmp_path / "line.jsonl"
     arguments = (trained, directions_of(trained)[0], DISTANCES, path)

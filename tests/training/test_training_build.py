@@ -126,6 +126,7 @@ def test_a_wrong_field_is_named(field, value, message):
         build.check(tiny_config(**{field: value}))
 
 
+@pytest.mark.devices
 @pytest.mark.skipif(jax.device_count() == 1, reason="needs several devices")
 def test_a_batch_that_the_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match=r"batch_size = 31 cannot be split over \d+ devices"):

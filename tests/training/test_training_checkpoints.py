@@ -49,6 +49,7 @@ def test_round_trip(tmp_path, with_statistics):
     )
 
 
+@pytest.mark.devices
 def test_restored_where_it_is_wanted(tmp_path):
     state = make_state(0)
     with checkpoints.open_manager(tmp_path, keep=1) as manager:

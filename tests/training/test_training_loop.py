@@ -1,16 +1,13 @@
 """Whole runs in one process: what an epoch reports, and runs that were cut."""
 
 import math
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import optax
 import pytest
+from real_commands import run as run_command
 from training_problems import assert_same_bits, count_compilations, tiny_config
 
 from sam_jax.training import build, loop, machine, records
@@ -18,6 +15,7 @@ from sam_jax.training.randomness import stream
 from sam_jax.training.step import epoch_order
 
 
+@pytest.mark.devices
 def test_loss_and_accuracy_of_an_epoch_by_hand(tmp_path):
     """With a learning rate of zero the weights stay, and every batch can be taken by itself."""
     config = tiny_config(
@@ -88,18 +86,12 @@ def test_a_run_that_lost_its_last_epochs_equals_an_uninterrupted_one(tmp_path, m
 
 def train_on(devices, workdir, *flags):
     """The command in a process of its own, on so many devices."""
-    return subprocess.run(
-        [sys.executable, "-m", "sam_jax.train", "--config=configs/digits.py:smoke"]
-        + [f"--workdir={workdir}", "--config.checkpoint.every_epochs=1"]
-        + ["--config.checkpoint.keep=2", *flags],
-        cwd=pathlib.Path(__file__).parents[2],
-        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    settings = ("--config.checkpoint.every_epochs=1", "--config.checkpoint.keep=2")
+    start = ("sam_jax.train", "--config=configs/digits.py:smoke", f"--workdir={workdir}")
+    return run_command(*start, *settings, *flags, devices=devices)
 
 
+@pytest.mark.commands
 def test_a_run_goes_on_with_its_m_on_another_number_of_devices(tmp_path):
     # Processes of their own, for a process cannot change its devices.
     result = train_on(2, tmp_path)
@@ -143,6 +135,7 @@ def test_a_run_without_m_in_its_records_goes_on(tmp_path):
     assert records.read(path) == [old[0], whole]
 
 
+@pytest.mark.devices
 def test_which_machines_are_told_apart(tmp_path):
     here = machine.this_machine(tiny_config(batch_size=32))
     assert here == (32 // jax.device_count(), jax.device_count(), jax.process_count())

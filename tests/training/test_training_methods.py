@@ -95,6 +95,7 @@ def test_every_method_trains_and_is_not_the_plain_optimiser(name):
     assert max(jax.tree.leaves(difference)) > 1e-5
 
 
+@pytest.mark.devices
 @pytest.mark.skipif(jax.device_count() < 2, reason="needs several devices")
 def test_a_memory_needs_one_sub_batch():
     with pytest.raises(ValueError, match="Choose m equal to the whole batch"):

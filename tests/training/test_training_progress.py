@@ -10,6 +10,8 @@ import subprocess
 import sys
 import termios
 
+import pytest
+
 from sam_jax.training import progress
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -44,6 +46,7 @@ def run(stderr, program=PROGRAM):
     )
 
 
+@pytest.mark.commands
 def test_plain_lines_without_a_terminal():
     result = run(subprocess.PIPE)
     first, second, last = result.stdout.splitlines()
@@ -73,6 +76,7 @@ def run_in_a_terminal(program):
     return result.stdout, shown.decode()
 
 
+@pytest.mark.commands
 def test_a_bar_in_a_terminal():
     output, bar = run_in_a_terminal(PROGRAM)
     assert "\r" in bar and "model:" in bar and "img" in bar
@@ -81,6 +85,7 @@ def test_a_bar_in_a_terminal():
     assert re.fullmatch(r"model: done \(\d+\.\d s\)\n", output)
 
 
+@pytest.mark.commands
 def test_each_in_a_terminal_has_a_total_and_the_time_left():
     output, bar = run_in_a_terminal(EACH)
     assert output == "" and re.search(r"work: +50%.* 2/4 \[00:00<00:00", bar)

@@ -190,6 +190,7 @@ def run_on(device_count, m, batch_size=32, steps=3):
     return jax.tree.map(np.asarray, (state.params, metrics))
 
 
+@pytest.mark.devices
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_eight_devices_equal_one_with_m_the_share_of_a_device():
     with jax.enable_x64(True):
@@ -202,6 +203,7 @@ def test_eight_devices_equal_one_with_m_the_share_of_a_device():
     assert np.abs(eight[0]["dense"]["kernel"] - other[0]["dense"]["kernel"]).max() > 1e-6
 
 
+@pytest.mark.devices
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_every_device_and_every_step_augments_with_a_key_of_its_own():
     def step(state, inputs, numbers):
@@ -229,6 +231,7 @@ def test_every_device_and_every_step_augments_with_a_key_of_its_own():
     assert run(2, 2).loss.tolist() == metrics.loss[2:].tolist()
 
 
+@pytest.mark.devices
 def test_a_step_sees_the_batch_before_it_as_it_was_augmented_then():
     def step(state, inputs, numbers):
         (images, labels), (previous, before) = inputs.batch, inputs.previous_batch

@@ -1,0 +1,64 @@
+"""Real commands in processes of their own, and finished runs that tests of all workers share."""
+
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def environment(devices=1):
+    """Return the suite's variables, its compilation cache included, with so many CPU devices."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
+
+
+def python(*arguments):
+    """Return the command line of a module or of `-c` with a program."""
+    start = () if arguments[0] == "-c" else ("-m",)
+    return [sys.executable, *start, *map(str, arguments)]
+
+
+def run(*arguments, devices=1, timeout=400, **options):
+    """Run `python -m ARGUMENTS` to its end."""
+    settings = {"cwd": ROOT, "env": environment(devices), "capture_output": True, "text": True}
+    return subprocess.run(python(*arguments), timeout=timeout, check=False, **(settings | options))
+
+
+def output_of(*arguments, **options):
+    """Return what a command that has to succeed prints."""
+    result = run(*arguments, **options)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def kill_when(reached, *arguments, timeout=300):
+    """Start a command, and kill it without warning as soon as `reached()` is true."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(python(*arguments), cwd=ROOT, env=environment(), **quiet)
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert process.poll() is None, "the command ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def made_once(tmp_path_factory, name, make):
+    """Return a folder, and the text, that `make(folder)` makes once for all workers of a session.
+
+    No test may change what the folder holds: copy it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / name, shared / f"{name}.done"
+    with open(shared / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            done.write_text(make(folder))
+    return folder, done.read_text()
