@@ -14,10 +14,10 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments.even_better.models import PER_MODEL
-from experiments.even_better.report import report, table_1_text
-from experiments.even_better.run import outdated, run
-from experiments.provenance import software
+from experiments.even_better.arms import PER_MODEL
+from experiments.even_better.pages.index import report, table_1_text
+from experiments.even_better.run.run import outdated, run
+from experiments.study.provenance import software
 from sam_jax.training import workdirs
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -12,7 +12,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments.provenance import software
+from experiments.study.provenance import software
 from experiments.variants.methods import study_methods
 from experiments.variants.report import report, table_text
 from experiments.variants.run import outdated, run

@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments.page import Markup, element, figure_html, grid, links, page, settings_html
+from experiments.study.page import Markup, element, figure_html, grid, links, page, settings_html
 from experiments.variants import figures, writing
 from experiments.variants.methods import study_methods
 from experiments.variants.results import Results, read_results, share_of_passes

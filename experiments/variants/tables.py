@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from experiments.formats import NOT_MEASURED, cell_texts, number_text
+from experiments.study.formats import NOT_MEASURED, cell_texts, number_text
 from experiments.variants import results as read
 from experiments.variants.methods import Method
 from experiments.variants.results import Results

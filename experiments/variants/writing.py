@@ -2,8 +2,8 @@
 
 import math
 
-from experiments.formats import csv_text, markdown, padded
-from experiments.page import Markup, element, grid
+from experiments.study.formats import csv_text, markdown, padded
+from experiments.study.page import Markup, element, grid
 from experiments.variants.methods import Method
 from experiments.variants.published import networks, published, published_rows
 from experiments.variants.results import Results, speed

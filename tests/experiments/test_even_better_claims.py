@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.even_better import claim_asymmetry, claim_parts, evidence
-from experiments.even_better.claim_tests import Part, combined
-from experiments.even_better.claims import CLAIMS
-from experiments.even_better.claims_report import claims_csv, claims_html, claims_markdown
-from experiments.even_better.claims_report import test_claims as on_all
-from experiments.even_better.evidence import Connected, Evidence, ModelKey, Quantity
+from experiments.even_better.claims import asymmetry as claim_asymmetry
+from experiments.even_better.claims import evidence
+from experiments.even_better.claims import losses as claim_parts
+from experiments.even_better.claims.claims import CLAIMS
+from experiments.even_better.claims.evidence import Connected, Evidence, ModelKey, Quantity
+from experiments.even_better.claims.tests import Part, combined
+from experiments.even_better.pages.claims import claims_csv, claims_html, claims_markdown
+from experiments.even_better.pages.claims import test_claims as on_all
 from sam_jax.metrics import statistics
 
 MODELS = evidence.study().models

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from configs.even_better import digits
-from experiments.even_better import connections
+from experiments.even_better.run import connection as connections
 from sam_jax.training import build, loop, records
 
 

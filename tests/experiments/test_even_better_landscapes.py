@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from experiments.even_better import claims, evidence
-from experiments.even_better.claim_groups import FACTOR, TEST_LOSS
-from experiments.even_better.connection_figures import connection_figures, regularised_loss
-from experiments.even_better.connection_results import Connection, relative_rises
-from experiments.even_better.correlations import correlation_rows
-from experiments.even_better.definition_figure import definition_figure
-from experiments.even_better.evidence import Quantity
-from experiments.even_better.landscape_figures import landscape_figures, surface_models
-from experiments.even_better.results import Model, Results, basin_share
-from experiments.even_better.separation import pairs
-from experiments.even_better.tables import beyond_table, table_1
+from experiments.even_better.claims import claims, evidence
+from experiments.even_better.claims.evidence import Quantity
+from experiments.even_better.claims.groups import FACTOR, TEST_LOSS
+from experiments.even_better.figures.connections import connection_figures, regularised_loss
+from experiments.even_better.figures.figure_01 import definition_figure
+from experiments.even_better.figures.landscapes import landscape_figures, surface_models
+from experiments.even_better.read.connections import Connection, relative_rises
+from experiments.even_better.read.results import Model, Results, basin_share
+from experiments.even_better.tables.correlations import correlation_rows
+from experiments.even_better.tables.separation import pairs
+from experiments.even_better.tables.tables import beyond_table, table_1
 from sam_jax.metrics.landscape import LossPlane
 
 AXIS = np.linspace(-1, 1, 9)

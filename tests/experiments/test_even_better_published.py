@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.even_better import figures, published_report, separation
-from experiments.even_better.correlations import (
+from experiments.even_better.claims.evidence import Evidence, Quantity, model_means, runs, study
+from experiments.even_better.claims.printed_correlations import recompute
+from experiments.even_better.figures import figures
+from experiments.even_better.pages import published as published_report
+from experiments.even_better.paper.errata import errors
+from experiments.even_better.paper.published import published_cells, published_values
+from experiments.even_better.read.results import Model, Results
+from experiments.even_better.tables import separation
+from experiments.even_better.tables.correlations import (
     correlation_rows,
     correlations_csv,
     holm_p_values,
 )
-from experiments.even_better.errors import errors
-from experiments.even_better.evidence import Evidence, Quantity, model_means, runs, study
-from experiments.even_better.published import published_cells, published_values
-from experiments.even_better.recomputed import recompute
-from experiments.even_better.results import Model, Results
-from experiments.even_better.tables import table_1
+from experiments.even_better.tables.tables import table_1
 from sam_jax.models import MobileNetV2
 
 SEEDS = (0, 1, 2)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.even_better import report as report_module
-from experiments.even_better.formats import cell_texts
-from experiments.even_better.results import PRESETS, read_results
-from experiments.even_better.tables import (
+from experiments.even_better.pages import index as report_module
+from experiments.even_better.read.results import PRESETS, read_results
+from experiments.even_better.tables.formats import cell_texts
+from experiments.even_better.tables.tables import (
     Column,
     Table,
     repeated_columns,

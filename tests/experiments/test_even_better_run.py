@@ -12,7 +12,10 @@ import time
 import pytest
 
 from configs.even_better import digits
-from experiments.even_better import connections, models, planes, reading
+from experiments.even_better import arms as models
+from experiments.even_better.read import read_study as reading
+from experiments.even_better.run import connection as connections
+from experiments.even_better.run import plane as planes
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -1,0 +1,63 @@
+"""The models of the study: which optimiser, which batch and which rho, as training configs."""
+
+import ml_collections
+
+from experiments.even_better.read.results import Model
+
+# The fields of the training config that differ between the models: (group, name).
+PER_MODEL = (
+    *(("", "seed"), ("", "batch_size"), ("", "epochs"), ("instruments", "seed")),
+    *(("method", "name"), ("method", "rho"), ("method", "m")),
+)
+METHODS = {"sgd": "none", "sam": "sam", "average_sam": "average_sam"}
+
+
+def study_models(config: ml_collections.ConfigDict) -> list[Model]:
+    """Return the models that a study config lists.
+
+    Raises:
+      ValueError: an optimiser or batch is unknown, two models are the same, or the two batches are.
+    """
+    if config.small_batch == config.large_batch:
+        raise ValueError(f"small_batch and large_batch are both {config.small_batch}.")
+    batch_sizes = {"small": config.small_batch, "large": config.large_batch}
+    models = []
+    for entry in config.models:
+        optimiser, batch, rho, times_epochs = entry if len(entry) == 4 else (None,) * 4
+        if optimiser not in METHODS or batch not in batch_sizes or times_epochs < 1:
+            raise ValueError(
+                f"models holds {tuple(entry)}; each is (optimiser, batch, rho, times the epochs) "
+                f"with an optimiser of {sorted(METHODS)} and a batch of {sorted(batch_sizes)}."
+            )
+        name = f"{optimiser}_{batch_sizes[batch]}" + ("" if optimiser == "sgd" else f"_rho{rho:g}")
+        name += "" if times_epochs == 1 else f"_{times_epochs}x_epochs"
+        models.append(
+            Model(name, optimiser, batch, batch_sizes[batch], float(rho), int(times_epochs))
+        )
+    if len(set(models)) < len(models):
+        raise ValueError("models names the same model twice.")
+    return models
+
+
+def training_config(
+    config: ml_collections.ConfigDict, model: Model, seed: int
+) -> ml_collections.ConfigDict:
+    """Return the training config of one model and seed.
+
+    The sub-batch of SAM is the whole batch, on any number of devices: m is what the study varies.
+    BatchNorm normalises over the share of one device, so that only one device repeats the study.
+    Every model is measured with the m of both batches.
+    """
+    training = config.training.copy_and_resolve_references()
+    training.seed = seed
+    training.batch_size = model.batch_size
+    training.epochs = model.times_epochs * training.epochs
+    training.method.name = METHODS[model.optimiser]
+    training.method.rho = model.rho
+    training.method.m = model.batch_size
+    # All models of a seed see the same noise, directions and examples; another seed sees others, so
+    # that the standard error over seeds holds the noise of measuring too.
+    training.instruments.seed = seed
+    both = (config.small_batch, config.large_batch)
+    training.instruments.adversarial.m = training.instruments.average.m = both
+    return training
