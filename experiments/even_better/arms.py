@@ -1,15 +1,52 @@
 """The models of the study: which optimiser, which batch and which rho, as training configs."""
 
+from typing import NamedTuple
+
 import ml_collections
 
-from experiments.even_better.read.results import Model
-
+OPTIMISERS = {"sgd": "SGD", "sam": "SAM", "average_sam": "average SAM"}  # in the order of Table 1
+BATCHES = ("small", "large")
 # The fields of the training config that differ between the models: (group, name).
 PER_MODEL = (
     *(("", "seed"), ("", "batch_size"), ("", "epochs"), ("instruments", "seed")),
     *(("method", "name"), ("method", "rho"), ("method", "m")),
 )
 METHODS = {"sgd": "none", "sam": "sam", "average_sam": "average_sam"}
+
+
+class Model(NamedTuple):
+    """One trained configuration, whatever the seed."""
+
+    name: str
+    optimiser: str
+    batch: str
+    batch_size: int
+    rho: float
+    times_epochs: int  # trained for so many times the epochs of the config
+
+    @property
+    def label(self) -> str:
+        """The study's way of naming a model, such as "128-SAM ρ=0.1"."""
+        return model_label(self.optimiser, self.batch_size, self.rho) + longer(self.times_epochs)
+
+
+def model_label(optimiser: str, batch_size: int, rho: float) -> str:
+    """Return the study's name of a model.
+
+    >>> model_label("sam", 128, 0.1), model_label("sgd", 128, 0.0)
+    ('128-SAM ρ=0.1', '128-SGD')
+    """
+    short = {"sgd": "SGD", "sam": "SAM", "average_sam": "avg-SAM"}[optimiser]
+    return f"{batch_size}-{short}" + ("" if optimiser == "sgd" else f" ρ={rho:g}")
+
+
+def longer(times_epochs: int) -> str:
+    """Return what a model's label says of its epochs.
+
+    >>> longer(1), longer(2)
+    ('', ', 2× epochs')
+    """
+    return "" if times_epochs == 1 else f", {times_epochs}× epochs"
 
 
 def study_models(config: ml_collections.ConfigDict) -> list[Model]:

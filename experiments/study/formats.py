@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sam_jax.metrics.statistics import MeanAndStderr
+import numpy as np
+
+from sam_jax.metrics.statistics import Correlation, MeanAndStderr
 
 MOST_DECIMALS = 6
 MOST = 1e6  # from here on numbers are written with exponents
@@ -96,3 +98,49 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: 
     lines = [heads, rule, *rows]
     texts = [[str(value).replace("|", "\\|") for value in line] for line in lines]
     return "".join("| " + " | ".join(line) + " |\n" for line in texts)
+
+
+def describe(found: Correlation) -> str:
+    """Return r with its interval, p and n in words.
+
+    >>> from sam_jax.metrics.statistics import correlation
+    >>> describe(correlation([1, 2, 3, 4, 5], [1, 3, 2, 5, 4]))
+    'r = 0.80 (95% CI −0.28 to 0.99), p = 0.104, n = 5'
+    """
+    if not math.isfinite(found.r):
+        return f"r not determined (n = {found.n})"
+    p_value = p_text(found.p_value)
+    p_value = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
+    interval = f"95% CI {span(found.fisher_interval)}"
+    return f"r = {signed(found.r)} ({interval}), {p_value}, n = {found.n}"
+
+
+def span(ends: tuple[float, float], digits: int = 2) -> str:
+    """Return an interval or a range in words.
+
+    >>> span((-0.5, 0.25)), span((float("nan"), float("nan")))
+    ('−0.50 to 0.25', '—')
+    """
+    low, high = ends
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "—"
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def p_text(value: float) -> str:
+    """Return a p value to three digits; "—" for NaN.
+
+    >>> p_text(0.145), p_text(1e-6)
+    ('0.145', '< 0.001')
+    """
+    return "< 0.001" if value < 0.001 else signed(value, 3)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number with a true minus sign; "—" where it is not finite.
+
+    >>> signed(-0.5), signed(float("nan"))
+    ('−0.50', '—')
+    """
+    rounded = np.round(value, digits) + 0.0  # no minus before zero
+    return f"{rounded:.{digits}f}".replace("-", "−") if math.isfinite(value) else "—"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments.even_better.arms import Model
 from experiments.even_better.claims import claims, evidence
 from experiments.even_better.claims.evidence import Quantity
 from experiments.even_better.claims.groups import FACTOR, TEST_LOSS
@@ -10,7 +11,8 @@ from experiments.even_better.figures.connections import connection_figures, regu
 from experiments.even_better.figures.figure_01 import definition_figure
 from experiments.even_better.figures.landscapes import landscape_figures, surface_models
 from experiments.even_better.read.connections import Connection, relative_rises
-from experiments.even_better.read.results import Model, Results, basin_share
+from experiments.even_better.read.planes import basin_share
+from experiments.even_better.read.results import Results
 from experiments.even_better.tables.correlations import correlation_rows
 from experiments.even_better.tables.separation import pairs
 from experiments.even_better.tables.tables import beyond_table, table_1

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from experiments.even_better.arms import Model
 from experiments.even_better.claims.evidence import Evidence, Quantity, model_means, runs, study
 from experiments.even_better.claims.printed_correlations import recompute
 from experiments.even_better.figures import figures
 from experiments.even_better.pages import published as published_report
 from experiments.even_better.paper.errata import errors
 from experiments.even_better.paper.published import published_cells, published_values
-from experiments.even_better.read.results import Model, Results
+from experiments.even_better.read.results import Results
 from experiments.even_better.tables import separation
 from experiments.even_better.tables.correlations import (
     correlation_rows,

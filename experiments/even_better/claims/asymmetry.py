@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from experiments.even_better.arms import model_label
 from experiments.even_better.claims import tests
 from experiments.even_better.claims.evidence import Evidence, Quantity, model_means
 from experiments.even_better.claims.groups import FACTOR, between_groups, label_of, model_name
 from experiments.even_better.claims.tests import Part
-from experiments.even_better.read.results import model_label
 
 MODERATE = 0.3  # of correlations, in the words of Cohen (1988)
 

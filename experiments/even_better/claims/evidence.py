@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.even_better.arms import Model
 from experiments.even_better.paper.published import BATCH_SIZES, published_cells, published_values
 from experiments.even_better.read.connections import Connection, low_shares, relative_rises
-from experiments.even_better.read.results import Model, Results, basin_share, number, select
+from experiments.even_better.read.planes import basin_share
+from experiments.even_better.read.results import Results, number, select
 from experiments.even_better.tables.correlations import QUANTITIES
 from experiments.even_better.tables.tables import Column, column_by_seed, columns_of
 from sam_jax.metrics import statistics

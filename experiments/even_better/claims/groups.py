@@ -5,10 +5,10 @@ A claim about a group, such as "small-batch SAM", is about the mean over its mod
 
 from collections.abc import Sequence
 
+from experiments.even_better.arms import model_label
 from experiments.even_better.claims import tests
 from experiments.even_better.claims.evidence import Evidence, Quantity, model_means
 from experiments.even_better.claims.tests import Part
-from experiments.even_better.read.results import model_label
 
 GROUPS = {
     "SGD": ("sgd", "small"),

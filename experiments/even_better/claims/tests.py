@@ -14,7 +14,8 @@ import numpy as np
 from experiments.even_better.claims.evidence import Evidence, Quantity, compare, model_means
 from experiments.even_better.correlation_difference import correlation_difference
 from experiments.even_better.needed import models_needed, seeds_needed
-from experiments.even_better.tables.correlations import RESAMPLES, span
+from experiments.even_better.tables.correlations import RESAMPLES
+from experiments.study.formats import span
 from sam_jax.metrics import statistics
 
 LEVEL = 0.05

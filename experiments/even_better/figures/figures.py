@@ -6,23 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.even_better.read.results import (
-    PRESETS,
-    Model,
-    Results,
-    number,
-    select,
-    settings_of,
-)
-from experiments.even_better.tables.correlations import (
-    column_setting,
-    correlate,
-    describe,
-    signed,
-    span,
-    test_losses,
-)
+from experiments.even_better.arms import Model
+from experiments.even_better.read.results import PRESETS, Results, number, select, settings_of
+from experiments.even_better.tables.correlations import column_setting, correlate, test_losses
 from experiments.even_better.tables.tables import SETTINGS, Column, column_means, columns_of, law
+from experiments.study.formats import describe, signed, span
 from sam_jax import metrics, plotting
 from sam_jax.metrics.statistics import correlation, mean_and_stderr
 

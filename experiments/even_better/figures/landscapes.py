@@ -4,16 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.even_better.arms import Model
 from experiments.even_better.figures.figures import BANDS, ReportFigure, averaged, model_styles
-from experiments.even_better.read.results import (
-    RISE,
-    Model,
-    Results,
-    basin_level,
-    basin_share,
-    middle_of,
-)
-from experiments.even_better.tables.correlations import describe, test_losses
+from experiments.even_better.read.planes import RISE, basin_level, basin_share, middle_of
+from experiments.even_better.read.results import Results
+from experiments.even_better.tables.correlations import test_losses
+from experiments.study.formats import describe
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.metrics.statistics import correlation, mean_and_stderr

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from experiments.even_better.claims.claims import CLAIMS, Claim
 from experiments.even_better.claims.evidence import Evidence
 from experiments.even_better.claims.tests import Part
-from experiments.even_better.tables.correlations import signed, span
-from experiments.study.formats import csv_text, markdown
+from experiments.study.formats import csv_text, markdown, signed, span
 from experiments.study.page import Markup, element, grid, links
 
 STEM = "claims"

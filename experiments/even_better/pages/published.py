@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from experiments.even_better.arms import Model, model_label
 from experiments.even_better.claims.evidence import Quantity, run_column
 from experiments.even_better.claims.printed_correlations import Recomputed
 from experiments.even_better.pages.tables import published_heads, published_html
 from experiments.even_better.paper.errata import errors
 from experiments.even_better.paper.published import PublishedCell, published_cells
-from experiments.even_better.read.results import Model, Results, model_label
-from experiments.even_better.tables.correlations import p_text, signed, span
+from experiments.even_better.read.results import Results
 from experiments.even_better.tables.tables import column_means
 from experiments.study import formats
+from experiments.study.formats import p_text, signed, span
 from experiments.study.page import Markup, element, grid, links
 from sam_jax.metrics.statistics import MeanAndStderr, mean_and_stderr
 

@@ -4,8 +4,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.even_better.arms import model_label
 from experiments.even_better.paper.published import BATCH_SIZES, PublishedCell, published_cells
-from experiments.even_better.read.results import model_label
 from experiments.even_better.tables.correlations import (
     TEXT_GROUPS,
     TEXT_HEADS,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.even_better.paper.published import published_cells, published_values
-from experiments.even_better.tables.correlations import p_text, signed
+from experiments.study.formats import p_text, signed
 from sam_jax.metrics import statistics
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.even_better.read.results import Model
+from experiments.even_better.arms import Model
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read

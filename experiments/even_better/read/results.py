@@ -11,34 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.even_better.arms import BATCHES, OPTIMISERS, Model
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read
 
-OPTIMISERS = {"sgd": "SGD", "sam": "SAM", "average_sam": "average SAM"}  # in the order of Table 1
-BATCHES = ("small", "large")
 PRESETS = ("sound", "published")
-RISE = 0.5  # of the training loss above that of a model: what lies within is called its basin
 IDENTITY = (
     *("model", "seed", "measure", "preset"),
     *("measured_batch", "m", "measured_rho", "distribution", "distance"),
 )
-
-
-class Model(NamedTuple):
-    """One trained configuration, whatever the seed."""
-
-    name: str
-    optimiser: str
-    batch: str
-    batch_size: int
-    rho: float
-    times_epochs: int  # trained for so many times the epochs of the config
-
-    @property
-    def label(self) -> str:
-        """The study's way of naming a model, such as "128-SAM ρ=0.1"."""
-        return model_label(self.optimiser, self.batch_size, self.rho) + longer(self.times_epochs)
 
 
 class Results(NamedTuple):
@@ -55,25 +37,6 @@ class Results(NamedTuple):
     def all_models(self) -> tuple[Model, ...]:
         """All models, each optimiser and batch together."""
         return tuple(sorted(self.models + self.longer, key=_table_1_order))
-
-
-def model_label(optimiser: str, batch_size: int, rho: float) -> str:
-    """Return the study's name of a model.
-
-    >>> model_label("sam", 128, 0.1), model_label("sgd", 128, 0.0)
-    ('128-SAM ρ=0.1', '128-SGD')
-    """
-    short = {"sgd": "SGD", "sam": "SAM", "average_sam": "avg-SAM"}[optimiser]
-    return f"{batch_size}-{short}" + ("" if optimiser == "sgd" else f" ρ={rho:g}")
-
-
-def longer(times_epochs: int) -> str:
-    """Return what a model's label says of its epochs.
-
-    >>> longer(1), longer(2)
-    ('', ', 2× epochs')
-    """
-    return "" if times_epochs == 1 else f", {times_epochs}× epochs"
 
 
 def read_results(
@@ -162,26 +125,6 @@ def settings_of(
     }
     ordered = sorted(found, key=lambda values: tuple(_rank(value) for value in values))
     return [dict(zip(names, values, strict=True)) for values in ordered]
-
-
-def middle_of(plane: LossPlane) -> tuple[int, int]:
-    """Return the row and the column of the point of a plane that is the model."""
-    return int(np.argmin(np.abs(plane.ys))), int(np.argmin(np.abs(plane.xs)))
-
-
-def basin_level(plane: LossPlane) -> float:
-    """Return the training loss at the edge of a model's basin: RISE above that of the model."""
-    return float(np.asarray(plane.values["train_loss"])[middle_of(plane)]) + RISE
-
-
-def basin_share(plane: LossPlane) -> float:
-    """Return the share of a plane's points whose training loss is below `basin_level`.
-
-    NaN where the model's loss is not finite; a point that is not finite is above.
-    """
-    level = basin_level(plane)
-    share = np.mean(np.asarray(plane.values["train_loss"]) < level)
-    return float(share) if np.isfinite(level) else math.nan
 
 
 def number(value: Any) -> float:

@@ -16,8 +16,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from experiments.even_better.arms import study_models
-from experiments.even_better.read.results import Model
+from experiments.even_better.arms import Model, study_models
 from experiments.even_better.run.plane import diverged
 from sam_jax import metrics
 from sam_jax.metrics import curves

@@ -6,8 +6,7 @@ import pathlib
 
 import ml_collections
 
-from experiments.even_better.arms import study_models, training_config
-from experiments.even_better.read.results import Model
+from experiments.even_better.arms import Model, study_models, training_config
 from experiments.even_better.run.connection import run_connection, study_pairs
 from experiments.even_better.run.plane import Load, check_planes, run_plane
 from sam_jax.training import records, workdirs

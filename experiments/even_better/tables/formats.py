@@ -3,7 +3,7 @@
 import csv
 import io
 
-from experiments.even_better.read.results import OPTIMISERS, Model, longer
+from experiments.even_better.arms import OPTIMISERS, Model, longer
 from experiments.even_better.tables.tables import Table, best_rows
 from experiments.study import formats
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
+from experiments.even_better.arms import Model
 from experiments.even_better.needed import LEVEL, seeds_needed
-from experiments.even_better.read.results import PRESETS, Model, Results
-from experiments.even_better.tables.correlations import p_text, span
+from experiments.even_better.read.results import PRESETS, Results
 from experiments.even_better.tables.tables import Table, column_by_seed
-from experiments.study.formats import csv_text, decimals, markdown, number_text
+from experiments.study.formats import csv_text, decimals, markdown, number_text, p_text, span
 from experiments.study.page import Markup, element, grid, links
 from sam_jax.metrics import statistics
 

@@ -5,14 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.even_better.read.results import (
-    PRESETS,
-    Model,
-    Results,
-    number,
-    select,
-    settings_of,
-)
+from experiments.even_better.arms import Model
+from experiments.even_better.read.results import PRESETS, Results, number, select, settings_of
 from sam_jax.metrics.statistics import MeanAndStderr, mean_and_stderr
 
 TABLE_1_TITLE = "Losses, accuracy and asymmetry factor Ω"
