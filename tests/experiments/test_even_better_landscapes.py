@@ -7,9 +7,12 @@ from experiments.even_better.arms import Model
 from experiments.even_better.claims import claims, evidence
 from experiments.even_better.claims.evidence import Quantity
 from experiments.even_better.claims.groups import FACTOR, TEST_LOSS
-from experiments.even_better.figures.connections import connection_figures, regularised_loss
-from experiments.even_better.figures.figure_01 import definition_figure
-from experiments.even_better.figures.landscapes import landscape_figures, surface_models
+from experiments.even_better.figures.connections import regularised_loss
+from experiments.even_better.figures.figure_01 import figure_01
+from experiments.even_better.figures.figure_02 import figure_02
+from experiments.even_better.figures.figure_04 import figure_04
+from experiments.even_better.figures.figure_08 import figure_08
+from experiments.even_better.figures.figure_09 import figure_09, surface_models
 from experiments.even_better.read.connections import Connection, relative_rises
 from experiments.even_better.read.planes import basin_share
 from experiments.even_better.read.results import Results
@@ -86,7 +89,7 @@ def test_surfaces_are_of_one_model_a_kind():
 
 
 def test_figures_of_planes_show_every_model_and_every_seed(results):
-    contours, surfaces, cuts = landscape_figures(results)
+    contours, surfaces, cuts = *figure_04(results), *figure_09(results)
     assert [figure.number for figure in (contours, surfaces, cuts)] == [4, 9, 9]
     panels = contours.figure.axes[: len(MODELS)]
     for axes, model in zip(panels, results.all_models, strict=True):
@@ -117,10 +120,11 @@ def test_a_plane_that_is_nowhere_finite_is_no_end(results):
     planes = dict(results.planes)
     for seed in SEEDS:
         planes["sam1", seed] = bowl(np.nan)
-    contours, _, _ = landscape_figures(results._replace(planes=planes))
+    (contours,) = figure_04(results._replace(planes=planes))
     titles = [axes.get_title() for axes in contours.figure.axes]
     assert any(title.startswith("32-SAM ρ=0.1\nbasin —") for title in titles)
-    assert landscape_figures(results._replace(planes={})) == []
+    without = results._replace(planes={})
+    assert figure_04(without) == figure_09(without) == []
 
 
 def test_the_longer_run_is_in_table_1_and_in_no_comparison(results):
@@ -196,7 +200,8 @@ def test_rises_in_units_of_the_ends():
 
 def test_figures_of_connections_show_every_seed_and_both_ways():
     connections = [made_connection(seed, 0.05) for seed in range(4)]
-    figures = connection_figures([connections, connections[:1], connections[:2]])
+    pairs = [connections, connections[:1], connections[:2]]
+    figures = figure_02(pairs) + figure_08(pairs)
     assert [figure.number for figure in figures] == [2, 2, 8, 8, 8, 8]
     assert len({figure.stem for figure in figures}) == 6  # no file twice
     planes, along, *_ = figures
@@ -219,7 +224,7 @@ def test_claims_of_connections_through_the_evidence(results):
 
 
 def test_the_definition_gives_the_factors_of_figure_1():
-    figure = definition_figure()
+    figure = figure_01()[0]
     labels = [line.get_label() for line in figure.figure.axes[0].lines]
     assert [label.split("Ω = ")[1] for label in labels] == ["1", "0.25", "0"]
     left = [line.get_ydata()[0] for line in figure.figure.axes[0].lines]

@@ -13,7 +13,8 @@ import scipy.stats
 from experiments.even_better.arms import Model
 from experiments.even_better.claims.evidence import Evidence, Quantity, model_means, runs, study
 from experiments.even_better.claims.printed_correlations import recompute
-from experiments.even_better.figures import figures
+from experiments.even_better.figures.common import model_styles
+from experiments.even_better.figures.perturbed_loss import perturbed_loss_figures
 from experiments.even_better.pages import published as published_report
 from experiments.even_better.paper.errata import errors
 from experiments.even_better.paper.published import published_cells, published_values
@@ -289,7 +290,7 @@ def test_seeds_separate_what_differs_and_not_what_does_not():
     ],
 )
 def test_figures_3_and_10_have_the_correlations_of_the_study(number, measure, expected):
-    (found,) = figures.perturbed_loss_figures(replayed(), number, measure, "published")
+    (found,) = perturbed_loss_figures(replayed(), number, measure, "published")
     titles = [axes.get_title() for axes in found.figure.axes]
     assert [re.search("r = (.*) \\(n = 10\\)", title)[1] for title in titles] == expected
 
@@ -297,11 +298,9 @@ def test_figures_3_and_10_have_the_correlations_of_the_study(number, measure, ex
 def test_a_model_looks_the_same_in_all_figures():
     results = replayed()
     longer = results.models[0]._replace(name="longer", times_epochs=2)
-    styles = figures.model_styles(results._replace(longer=(longer,)))
+    styles = model_styles(results._replace(longer=(longer,)))
     measure = "adversarial_sharpness"
-    (found,) = figures.perturbed_loss_figures(
-        results._replace(longer=(longer,)), 3, measure, "published"
-    )
+    (found,) = perturbed_loss_figures(results._replace(longer=(longer,)), 3, measure, "published")
     assert len(set(styles.values())) == len(styles) == 11  # and all differ
     drawn = {c.get_label(): c.lines[0].get_marker() for c in found.figure.axes[0].containers}
     assert drawn == {m.label: style.marker for m, style in styles.items() if m != longer}

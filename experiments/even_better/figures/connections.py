@@ -1,33 +1,29 @@
-"""Figures 2 and 8 of the study: curves of low loss between pairs of models."""
+"""The curve between a pair of models, as Figures 2 and 8 show it: planes, and losses along it."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.even_better.figures.figures import BANDS, ReportFigure, averaged
+from experiments.even_better.figures.common import BANDS, ReportFigure, averaged
 from experiments.even_better.read.connections import Connection, rise_above_ends
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.metrics.statistics import mean_and_stderr
 from sam_jax.training.records import Record
 
-NUMBERS = (2, 8)  # of the figures, in the order of the pairs
 MOST_SEEDS = 3  # of which the planes are drawn
 HIGHEST = 10.0  # losses above it have one colour: far from the models they only hide the rest
 WAYS = (("curve", "trained curve"), ("line", "straight line"))
 
 
-def connection_figures(pairs: Sequence[Sequence[Connection]]) -> list[ReportFigure]:
-    """Return two figures a pair: the planes of its seeds, and the losses along the curve."""
-    figures = []
-    for index, connections in enumerate(pairs):
-        number = NUMBERS[min(index, len(NUMBERS) - 1)]
-        stem = f"figure_{number}" + (f"_pair_{index + 1}" if index >= len(NUMBERS) else "")
-        figures += [
-            _planes(number, f"{stem}_planes", connections),
-            _along(number, f"{stem}_along", connections),
-        ]
-    return figures
+def connection_figures(
+    number: int, stem: str, connections: Sequence[Connection]
+) -> list[ReportFigure]:
+    """Return two figures of a pair: the planes of its seeds, and the losses along the curve."""
+    return [
+        _planes(number, f"{stem}_planes", connections),
+        _along(number, f"{stem}_along", connections),
+    ]
 
 
 def regularised_loss(connection: Connection) -> LossPlane:

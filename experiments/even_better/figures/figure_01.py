@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.even_better.figures.figures import ReportFigure
+from experiments.even_better.figures.common import ReportFigure
 from sam_jax import metrics, plotting
 from sam_jax.typing import LossFn
 
@@ -11,7 +11,7 @@ STEEP, FLAT = 1.0, 0.0  # curvatures of the sides
 REACH = 5.0
 
 
-def definition_figure() -> ReportFigure:
+def figure_01() -> list[ReportFigure]:
     """Draw one-dimensional losses and the factors that the instrument finds for them."""
     sides = (("symmetric", STEEP), ("in between", STEEP / 4), ("asymmetric", FLAT))
     figure, (axes,) = plotting.small_multiples(1, 1, panel=(4.8, 3.4))
@@ -27,7 +27,7 @@ def definition_figure() -> ReportFigure:
     plotting.curves_with_bands(axes, lines, scale="linear")
     plotting.label_axes(axes, "", "Distance μ from the minimum", "Loss")
     plotting.shared_legend(figure, width=2.2, below=True)
-    return ReportFigure(1, None, "figure_1", _CAPTION, figure)
+    return [ReportFigure(1, None, "figure_1", _CAPTION, figure)]
 
 
 _CAPTION = (

@@ -8,10 +8,8 @@ import ml_collections
 
 from experiments.even_better.claims import evidence
 from experiments.even_better.claims import printed_correlations as recomputed
-from experiments.even_better.figures import connections as connection_figures
-from experiments.even_better.figures import figure_01 as definition_figure
-from experiments.even_better.figures import figures
-from experiments.even_better.figures import landscapes as landscape_figures
+from experiments.even_better.figures.all_figures import all_figures
+from experiments.even_better.figures.common import ReportFigure
 from experiments.even_better.pages import claims as claims_report
 from experiments.even_better.pages import published as published_report
 from experiments.even_better.pages import tables as page
@@ -69,16 +67,11 @@ def report(
     for table in all_tables:
         _write(folder / "tables" / f"{table.stem}.csv", formats.to_csv(table))
         _write(folder / "tables" / f"{table.stem}.md", formats.to_markdown(table))
-    all_figures = [
-        definition_figure.definition_figure(),
-        *figures.all_figures(results),
-        *landscape_figures.landscape_figures(results),
-        *connection_figures.connection_figures(pairs),
-    ]
-    for figure in all_figures:
+    drawn = all_figures(results, pairs)
+    for figure in drawn:
         plotting.save(figure.figure, folder / "figures" / figure.stem)
     sections = [
-        _section(name, numbers, all_tables, shown, all_figures) for name, numbers, shown in SECTIONS
+        _section(name, numbers, all_tables, shown, drawn) for name, numbers, shown in SECTIONS
     ]
     last = [_correlations(results, folder), _settings(settings)]
     sections.insert(1, _separation(results, all_tables[0], folder))
@@ -129,7 +122,7 @@ def _section(
     numbers: Sequence[int | str],
     all_tables: Sequence[tables.Table],
     shown: Sequence[int],
-    all_figures: Sequence[figures.ReportFigure],
+    drawn: Sequence[ReportFigure],
 ) -> Markup:
     children = [element("h2", name, id=_anchor(name))]
     for number in numbers:
@@ -142,7 +135,7 @@ def _section(
             element("div", element("div", *blocks), *_published_beside(number), class_="beside"),
         ]
     for number in shown:
-        chosen = [figure for figure in all_figures if figure.number == number]
+        chosen = [figure for figure in drawn if figure.number == number]
         if not chosen:
             children.append(element("p", f"Figure {number}: not measured.", class_="muted"))
         children.append(element("div", *map(_figure, chosen), class_="beside"))
@@ -161,7 +154,7 @@ def _table(table: tables.Table) -> Markup:
     return element("div", page.table_html(table), *notes, links(table.stem))
 
 
-def _figure(figure: figures.ReportFigure) -> Markup:
+def _figure(figure: ReportFigure) -> Markup:
     source, vector = (f"figures/{figure.stem}.{kind}" for kind in ("png", "svg"))
     width = round(PIXELS_PER_INCH * figure.figure.get_figwidth())
     name = f"Figure {figure.number}" + (f", {figure.preset} preset" if figure.preset else "")
