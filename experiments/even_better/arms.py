@@ -98,3 +98,31 @@ def training_config(
     both = (config.small_batch, config.large_batch)
     training.instruments.adversarial.m = training.instruments.average.m = both
     return training
+
+
+def study_pairs(config: ml_collections.ConfigDict) -> list[tuple[Model, Model]]:
+    """Return the pairs of models that a study config connects.
+
+    Raises:
+      ValueError: a model of a pair is not among the models of the study, or pairs with itself; or
+        a curve has more than one bend.
+    """
+    if config.curve.bends != 1:
+        raise ValueError(
+            f"curve.bends must be 1, got {config.curve.bends}: a plane is measured through the two "
+            "models and one bend, and others would lie off it."
+        )
+    models = {
+        (model.optimiser, model.batch, model.rho, model.times_epochs): model
+        for model in study_models(config)
+    }
+    pairs = []
+    for entries in config.curve.pairs:
+        found = [models.get(tuple(entry)) for entry in entries]
+        if len(found) != 2 or None in found or found[0] == found[1]:
+            raise ValueError(
+                f"curve.pairs holds {tuple(map(tuple, entries))}; each is a pair of two different "
+                f"entries of models, which are {sorted(models)}."
+            )
+        pairs.append((found[0], found[1]))
+    return pairs

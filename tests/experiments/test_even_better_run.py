@@ -12,10 +12,9 @@ import time
 import pytest
 
 from configs.even_better import digits
-from experiments.even_better import arms as models
-from experiments.even_better.read import read_study as reading
-from experiments.even_better.run import connection as connections
-from experiments.even_better.run import plane as planes
+from experiments.even_better import arms
+from experiments.even_better.read.read_study import read_study
+from experiments.even_better.run import plane
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -77,8 +76,8 @@ def test_ends_with_table_1_and_the_report(study):
     assert max(map(len, table[:-1])) <= 100
     folders = sorted(path.parent.name for path in workdir.glob("models/*/seed_0"))
     config = digits.get_config("smoke")
-    assert folders == sorted(model.name for model in models.study_models(config))
-    pairs = connections.study_pairs(config)
+    assert folders == sorted(model.name for model in arms.study_models(config))
+    pairs = arms.study_pairs(config)
     assert len(results(workdir)) == 3 * len(folders) + 3 * len(pairs)
     figures = {path.stem for path in (workdir / "report/figures").glob("*.png")}
     drawn = {int(name.split("_")[1]) for name in figures}
@@ -87,8 +86,8 @@ def test_ends_with_table_1_and_the_report(study):
 
 def test_the_training_configs_of_the_models():
     config = digits.get_config("smoke")
-    for model in models.study_models(config):
-        training = models.training_config(config, model, seed=7)
+    for model in arms.study_models(config):
+        training = arms.training_config(config, model, seed=7)
         assert training.seed == 7
         assert training.batch_size == training.method.m == model.batch_size
         assert training.method.rho == model.rho
@@ -114,7 +113,7 @@ def test_models_that_make_no_sense(entry, message):
     config = digits.get_config("smoke")
     config.models = (("sgd", "small", 0.0, 1), entry)
     with pytest.raises(ValueError, match=message):
-        models.study_models(config)
+        arms.study_models(config)
 
 
 def test_pairs_that_make_no_sense():
@@ -123,15 +122,15 @@ def test_pairs_that_make_no_sense():
     for pair in ((known, ("sam", "small", 0.7, 1)), (known, known), (known,)):
         config.curve.pairs = (pair,)
         with pytest.raises(ValueError, match="curve.pairs holds"):
-            connections.study_pairs(config)
+            arms.study_pairs(config)
 
 
 def test_curves_connect_the_models(study):
     """The ends have the losses of the two models, up to their statistics, and lie on the plane."""
     config = digits.get_config("smoke")
-    _, found = reading.read_study(study[0], config)
+    _, found = read_study(study[0], config)
     assert len(found) == len(config.curve.pairs)
-    for (connection,), (start, end) in zip(found, connections.study_pairs(config), strict=True):
+    for (connection,), (start, end) in zip(found, arms.study_pairs(config), strict=True):
         assert (connection.start, connection.end) == (start, end)
         for record in (connection.curve, connection.line):
             assert len(record["test_loss"]) == config.curve.points
@@ -153,7 +152,7 @@ def test_planes_without_a_point_at_the_model():
     config = digits.get_config("smoke")
     config.plane.points = 4
     with pytest.raises(ValueError, match="plane.points must be odd"):
-        planes.check_planes(config)
+        plane.check_planes(config)
 
 
 def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_path):
@@ -240,17 +239,17 @@ def test_a_report_shows_what_its_config_lists(study, tmp_path):
     config = digits.get_config("smoke")
     config.seeds, config.models = (0,), config.models[:2]
     config.curve.pairs = ()
-    found, pairs = reading.read_study(study[0], config)
+    found, pairs = read_study(study[0], config)
     assert [model.name for model in found.all_models] == ["sgd_16", "sgd_16_2x_epochs"]
     assert pairs == [] and len(found.planes) == 2
-    everything, both = reading.read_study(study[0])
+    everything, both = read_study(study[0])
     assert len(everything.all_models) == 5 and len(both) == 2
     config = digits.get_config("smoke")
     config.curve.pairs = tuple(reversed(config.curve.pairs))
-    _, reversed_pairs = reading.read_study(study[0], config)
+    _, reversed_pairs = read_study(study[0], config)
     # Figure 2 is that of the first pair of the config.
     ends = [(pair[0].start, pair[0].end) for pair in reversed_pairs]
-    assert ends == connections.study_pairs(config)
+    assert ends == arms.study_pairs(config)
 
 
 def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):

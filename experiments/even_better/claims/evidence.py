@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.even_better.arms import Model
 from experiments.even_better.paper.published import BATCH_SIZES, published_cells, published_values
+from experiments.even_better.paper.second_runs import LONGER_SGD, SECOND_RUNS
 from experiments.even_better.read.connections import Connection, low_shares, relative_rises
 from experiments.even_better.read.planes import basin_share
 from experiments.even_better.read.results import Results, number, select
@@ -16,18 +17,6 @@ from experiments.even_better.tables.tables import Column, column_by_seed, column
 from sam_jax.metrics import statistics
 
 SHAPES = ("curve", "line")
-# The study's SGD for 400 epochs, from its released files (run rose-fog-156); accuracy in per cent.
-LONGER_SGD = {"test_loss": 0.2492, "test_accuracy": 91.53}
-# Second runs of two models, from its released files (stoic-jazz-100, silver-haze-107). Only these
-# numbers are there of them.
-SECOND_RUNS = {
-    ("sgd", "small", 0.0): {
-        "test_loss": 0.2233, "train_loss": 0.1412, "asymmetry_factor": 0.1181,
-    },
-    ("sam", "small", 0.1): {
-        "test_loss": 0.1724, "train_loss": 0.1082, "asymmetry_factor": 0.0274,
-    },
-}  # fmt: skip
 
 
 class Quantity(NamedTuple):

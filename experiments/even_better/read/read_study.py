@@ -5,10 +5,9 @@ import pathlib
 
 import ml_collections
 
-from experiments.even_better.arms import study_models
+from experiments.even_better.arms import study_models, study_pairs
 from experiments.even_better.read.connections import Connection, read_connections
 from experiments.even_better.read.results import Results, read_results
-from experiments.even_better.run.connection import study_pairs
 
 
 def read_study(

@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from experiments.even_better.arms import Model, study_models
+from experiments.even_better.arms import Model
 from experiments.even_better.run.plane import diverged
 from sam_jax import metrics
 from sam_jax.metrics import curves
@@ -28,34 +28,6 @@ from sam_jax.training.loop import Trained, load_trained
 from sam_jax.typing import PyTree
 
 MARGIN = 0.2  # of the plane around what it shows, as a share of its size (Garipov et al.)
-
-
-def study_pairs(config: ml_collections.ConfigDict) -> list[tuple[Model, Model]]:
-    """Return the pairs of models that a study config connects.
-
-    Raises:
-      ValueError: a model of a pair is not among the models of the study, or pairs with itself; or
-        a curve has more than one bend.
-    """
-    if config.curve.bends != 1:
-        raise ValueError(
-            f"curve.bends must be 1, got {config.curve.bends}: a plane is measured through the two "
-            "models and one bend, and others would lie off it."
-        )
-    models = {
-        (model.optimiser, model.batch, model.rho, model.times_epochs): model
-        for model in study_models(config)
-    }
-    pairs = []
-    for entries in config.curve.pairs:
-        found = [models.get(tuple(entry)) for entry in entries]
-        if len(found) != 2 or None in found or found[0] == found[1]:
-            raise ValueError(
-                f"curve.pairs holds {tuple(map(tuple, entries))}; each is a pair of two different "
-                f"entries of models, which are {sorted(models)}."
-            )
-        pairs.append((found[0], found[1]))
-    return pairs
 
 
 def run_connection(

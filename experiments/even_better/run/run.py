@@ -6,8 +6,8 @@ import pathlib
 
 import ml_collections
 
-from experiments.even_better.arms import Model, study_models, training_config
-from experiments.even_better.run.connection import run_connection, study_pairs
+from experiments.even_better.arms import Model, study_models, study_pairs, training_config
+from experiments.even_better.run.connection import run_connection
 from experiments.even_better.run.plane import Load, check_planes, run_plane
 from sam_jax.training import records, workdirs
 from sam_jax.training.loop import load_trained, train_and_evaluate
