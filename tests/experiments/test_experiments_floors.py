@@ -41,7 +41,7 @@ def floor_of(room, graph, above=()):
     return 1 + max((floor_of(r, graph, (*above, room)) for r in graph.get(room, ())), default=-1)
 
 
-@pytest.mark.parametrize("study", ["even_better"])
+@pytest.mark.parametrize("study", ["even_better", "variants", "study"])
 def test_rooms_import_downwards(study):
     graph = room_graph(study)
     assert len(graph) > 3

@@ -1,10 +1,11 @@
 """What a method brings against what it costs."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from experiments.study.figures import ReportFigure
+from experiments.study.table import Column
 from experiments.variants.results import (
-    Results,
+    VariantsResults,
     over_seeds,
     speed,
     total_gradients,
@@ -24,14 +25,14 @@ CAPTION = (
 )
 
 
-def cost_figure(results: Results) -> tuple[Figure, str]:
-    """Return four panels, accuracy and loss against gradients and against time, and a caption."""
+def figure_1(results: VariantsResults) -> ReportFigure:
+    """Return four panels, accuracy and loss against gradients and against time."""
     outside = []
     figure, panels = plotting.small_multiples(4, 2, panel=(4.6, 3.4))
     costs = (("gradients", "Gradients in all"), ("time", "Time in all"))
     shown = [(outcome, cost) for outcome in OUTCOMES for cost in costs]
-    for axes, ((quantity, _, scale, _), (cost, words)) in zip(panels, shown, strict=True):
-        points = _points(results, quantity, scale, cost)
+    for axes, (outcome, (cost, words)) in zip(panels, shown, strict=True):
+        points = _points(results, outcome, cost)
         shown_points, far = _without_far_ones(points)
         outside += far
         plotting.draw_points(axes, shown_points)
@@ -39,19 +40,20 @@ def cost_figure(results: Results) -> tuple[Figure, str]:
         if np.isfinite(first):
             axes.axhline(first, color=plotting.GREY, linewidth=1.0, linestyle="--", zorder=1)
         axes.margins(0.08)
-        name = {"test_accuracy": "Test accuracy / %", "test_loss": "Test loss"}[quantity]
-        plotting.label_axes(axes, "", f"{words} ÷ {results.methods[0].label}", name)
+        name = {"test_accuracy": "Test accuracy / %", "test_loss": "Test loss"}[outcome.quantity]
+        plotting.label_axes(axes, "", f"{words} ÷ {results.arms[0].label}", name)
     plotting.shared_legend(figure, width=2.1)
     names = ", ".join(dict.fromkeys(outside))
     note = f" Too far from the others to be drawn in every panel: {names}." if names else ""
-    return figure, CAPTION.format(reference=results.methods[0].label, outside=note)
+    caption = CAPTION.format(reference=results.arms[0].label, outside=note)
+    return ReportFigure("Figure 1", "cost", caption, figure)
 
 
-def _points(results: Results, quantity: str, scale: float, cost: str) -> list[plotting.Point]:
-    looks = plotting.styles([i // METHODS_A_COLOUR for i in range(len(results.methods))])
+def _points(results: VariantsResults, outcome: Column, cost: str) -> list[plotting.Point]:
+    looks = plotting.styles([i // METHODS_A_COLOUR for i in range(len(results.arms))])
     points = []
-    for method, look in zip(results.methods, looks, strict=True):
-        y = mean_and_stderr(scale * over_seeds(results, method, quantity))
+    for method, look in zip(results.arms, looks, strict=True):
+        y = mean_and_stderr(outcome.scale * over_seeds(results, method, outcome.quantity))
         if cost == "gradients":
             x, error = total_gradients(results, method), float("nan")
         else:
