@@ -30,6 +30,30 @@ class Model(NamedTuple):
         return model_label(self.optimiser, self.batch_size, self.rho) + longer(self.times_epochs)
 
 
+class Plan(NamedTuple):
+    """What a config says, parsed once."""
+
+    config: ml_collections.ConfigDict
+    arms: tuple[Model, ...]
+    seeds: tuple[int, ...]
+    pairs: tuple[tuple[Model, Model], ...]  # that curves connect
+
+
+def plan(config: ml_collections.ConfigDict) -> Plan:
+    """Return the models, seeds and pairs of a config.
+
+    Raises:
+      ValueError: as `study_models` and `study_pairs`, or a plane has no point at its model.
+    """
+    if config.plane.points < 3 or config.plane.points % 2 == 0:
+        raise ValueError(
+            f"plane.points must be odd and at least 3, so that the model is one of them; got "
+            f"{config.plane.points}."
+        )
+    arms, pairs = study_models(config), study_pairs(config)
+    return Plan(config, tuple(arms), tuple(config.seeds), tuple(pairs))
+
+
 def model_label(optimiser: str, batch_size: int, rho: float) -> str:
     """Return the study's name of a model.
 

@@ -1,10 +1,7 @@
 """How the numbers of a report are written."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -68,36 +65,6 @@ def number_text(value: float, style: str) -> str:
     if not math.isfinite(value):
         return "∞" if value > 0 else "−∞" if value < 0 else "—"
     return f"{value:{style}}".replace("-", "−")
-
-
-def padded(texts: Sequence[str], pad: Callable[[str, int], str]) -> list[str]:
-    """Return texts of one width; `pad` is `str.ljust` or `str.rjust`."""
-    return [pad(text, max(map(len, texts))) for text in texts]
-
-
-def csv_text(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table as CSV, numbers in full precision.
-
-    >>> csv_text(["model", "loss"], [["128-SGD", 0.25]])
-    'model,loss\\n128-SGD,0.25\\n'
-    """
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([heads, *rows])
-    return file.getvalue()
-
-
-def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1) -> str:
-    """Return a Markdown table; all but the first columns are aligned to the right.
-
-    >>> print(markdown(["model", "loss"], [["128-SGD", 0.25]]), end="")
-    | model | loss |
-    | --- | ---: |
-    | 128-SGD | 0.25 |
-    """
-    rule = ["---"] * text_columns + ["---:"] * (len(heads) - text_columns)
-    lines = [heads, rule, *rows]
-    texts = [[str(value).replace("|", "\\|") for value in line] for line in lines]
-    return "".join("| " + " | ".join(line) + " |\n" for line in texts)
 
 
 def describe(found: Correlation) -> str:

@@ -1,5 +1,7 @@
 """Planes and curves of known shape through the figures and the numbers taken from them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,10 +17,11 @@ from experiments.even_better.figures.figure_08 import figure_08
 from experiments.even_better.figures.figure_09 import figure_09, surface_models
 from experiments.even_better.read.connections import Connection, relative_rises
 from experiments.even_better.read.planes import basin_share
-from experiments.even_better.read.results import Results
+from experiments.even_better.read.results import StudyResults
+from experiments.even_better.tables.beyond import beyond_table
 from experiments.even_better.tables.correlations import correlation_rows
-from experiments.even_better.tables.separation import pairs
-from experiments.even_better.tables.tables import beyond_table, table_1
+from experiments.even_better.tables.separation import separation
+from experiments.even_better.tables.table_01 import table_01
 from sam_jax.metrics.landscape import LossPlane
 
 AXIS = np.linspace(-1, 1, 9)
@@ -42,7 +45,7 @@ def bowl(curvature, middle=0.1):
 
 
 def records_of(model, seed):
-    about = {"model": model.name, "seed": seed}
+    about = {"arm": model.name, "seed": seed}
     loss = LOSS[model.name] + 0.01 * seed
     yield dict(about, measure="evaluation", test_loss=loss, train_loss=loss**2, test_accuracy=0.9)
     sound = dict(about, preset="sound")
@@ -61,9 +64,8 @@ def results():
         for model in MODELS
         for seed in SEEDS
     }
-    return Results(
-        models=tuple(model for model in MODELS if model.times_epochs == 1),
-        longer=tuple(model for model in MODELS if model.times_epochs == 2),
+    return StudyResults(
+        arms=MODELS,
         seeds=SEEDS,
         records=tuple(r for model in MODELS for seed in SEEDS for r in records_of(model, seed)),
         histories={},
@@ -92,7 +94,7 @@ def test_figures_of_planes_show_every_model_and_every_seed(results):
     contours, surfaces, cuts = *figure_04(results), *figure_09(results)
     assert [figure.number for figure in (contours, surfaces, cuts)] == [4, 9, 9]
     panels = contours.figure.axes[: len(MODELS)]
-    for axes, model in zip(panels, results.all_models, strict=True):
+    for axes, model in zip(panels, results.arms, strict=True):
         assert axes.get_title().startswith(model.label)
         shares = [100 * basin_share(results.planes[model.name, seed]) for seed in SEEDS]
         assert f"basin {np.mean(shares):.1f}" in axes.get_title()
@@ -120,18 +122,18 @@ def test_a_plane_that_is_nowhere_finite_is_no_end(results):
     planes = dict(results.planes)
     for seed in SEEDS:
         planes["sam1", seed] = bowl(np.nan)
-    (contours,) = figure_04(results._replace(planes=planes))
+    (contours,) = figure_04(dataclasses.replace(results, planes=planes))
     titles = [axes.get_title() for axes in contours.figure.axes]
     assert any(title.startswith("32-SAM ρ=0.1\nbasin —") for title in titles)
-    without = results._replace(planes={})
+    without = dataclasses.replace(results, planes={})
     assert figure_04(without) == figure_09(without) == []
 
 
 def test_the_longer_run_is_in_table_1_and_in_no_comparison(results):
-    table = table_1(results)
-    assert [model.name for model in table.models][:2] == ["sgd", "sgd_long"]
-    assert table.cells[1][0].mean == pytest.approx(0.705)
-    found = pairs(results, table)
+    table = table_01(results)
+    assert [row.about["model"] for row in table.rows][:2] == ["sgd", "sgd_long"]
+    assert table.cell(1, 0).mean == pytest.approx(0.705)
+    found = separation(results, table)
     names = {model.name for pair in found for model in pair[:2]}
     assert len(names) == 5 and "sgd_long" not in names
     body = evidence.runs(results, "sound")
@@ -148,8 +150,8 @@ def test_what_the_study_did_not_measure(results):
     table = beyond_table(results)
     assert table.stem == "table_A_sound"
     heads = [column.quantity for column in table.columns]
-    traces = [row[heads.index("trace")].mean for row in table.cells]
-    losses = [LOSS[model.name] + 0.005 for model in results.all_models]
+    traces = [cell.mean for cell in table.cells(heads.index("trace"))]
+    losses = [LOSS[model.name] + 0.005 for model in results.arms]
     assert traces == pytest.approx([20 * loss for loss in losses])
     rows = {row.name: row for row in correlation_rows(results, "sound")}
     assert rows["Hessian: trace"].pearson.r == pytest.approx(1)
@@ -157,7 +159,7 @@ def test_what_the_study_did_not_measure(results):
     assert rows["Hessian: trace"].published is None
     # Given the training loss, its square, little is left of the test loss, and all in common.
     assert rows["Hessian: trace"].partial.r == pytest.approx(1)
-    nothing = beyond_table(results._replace(records=()))
+    nothing = beyond_table(dataclasses.replace(results, records=()))
     assert nothing.columns == ()
 
 
@@ -198,10 +200,11 @@ def test_rises_in_units_of_the_ends():
     assert plane.values == pytest.approx(bowl(1.0).values["train_loss"] + 1.0)
 
 
-def test_figures_of_connections_show_every_seed_and_both_ways():
+def test_figures_of_connections_show_every_seed_and_both_ways(results):
     connections = [made_connection(seed, 0.05) for seed in range(4)]
-    pairs = [connections, connections[:1], connections[:2]]
-    figures = figure_02(pairs) + figure_08(pairs)
+    pairs = (connections, connections[:1], connections[:2])
+    found = dataclasses.replace(results, pairs=pairs)
+    figures = figure_02(found) + figure_08(found)
     assert [figure.number for figure in figures] == [2, 2, 8, 8, 8, 8]
     assert len({figure.stem for figure in figures}) == 6  # no file twice
     planes, along, *_ = figures
@@ -218,7 +221,7 @@ def test_figures_of_connections_show_every_seed_and_both_ways():
 
 def test_claims_of_connections_through_the_evidence(results):
     connections = [made_connection(seed, 0.001 * seed, 0.6 + 0.01 * seed) for seed in range(3)]
-    body = evidence.runs(results, "sound", [connections])
+    body = evidence.runs(dataclasses.replace(results, pairs=(connections,)), "sound")
     verdicts = {c.key: c.verdict(c.parts(body)) for c in claims.CLAIMS if "basins" in c.key}
     assert verdicts == {"basins_by_curve": "fails", "basins_by_line": "holds"}
 

@@ -13,8 +13,7 @@ import pytest
 
 from configs.even_better import digits
 from experiments.even_better import arms
-from experiments.even_better.read.read_study import read_study
-from experiments.even_better.run import plane
+from experiments.even_better.read.results import read_results
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -128,7 +127,7 @@ def test_pairs_that_make_no_sense():
 def test_curves_connect_the_models(study):
     """The ends have the losses of the two models, up to their statistics, and lie on the plane."""
     config = digits.get_config("smoke")
-    _, found = read_study(study[0], config)
+    found = read_results(study[0], arms.plan(config)).pairs
     assert len(found) == len(config.curve.pairs)
     for (connection,), (start, end) in zip(found, arms.study_pairs(config), strict=True):
         assert (connection.start, connection.end) == (start, end)
@@ -152,7 +151,7 @@ def test_planes_without_a_point_at_the_model():
     config = digits.get_config("smoke")
     config.plane.points = 4
     with pytest.raises(ValueError, match="plane.points must be odd"):
-        plane.check_planes(config)
+        arms.plan(config)
 
 
 def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_path):
@@ -239,14 +238,16 @@ def test_a_report_shows_what_its_config_lists(study, tmp_path):
     config = digits.get_config("smoke")
     config.seeds, config.models = (0,), config.models[:2]
     config.curve.pairs = ()
-    found, pairs = read_study(study[0], config)
-    assert [model.name for model in found.all_models] == ["sgd_16", "sgd_16_2x_epochs"]
+    found = read_results(study[0], arms.plan(config))
+    pairs = found.pairs
+    assert [model.name for model in found.arms] == ["sgd_16", "sgd_16_2x_epochs"]
     assert pairs == [] and len(found.planes) == 2
-    everything, both = read_study(study[0])
-    assert len(everything.all_models) == 5 and len(both) == 2
+    everything = read_results(study[0])
+    both = everything.pairs
+    assert len(everything.arms) == 5 and len(both) == 2
     config = digits.get_config("smoke")
     config.curve.pairs = tuple(reversed(config.curve.pairs))
-    _, reversed_pairs = read_study(study[0], config)
+    reversed_pairs = read_results(study[0], arms.plan(config)).pairs
     # Figure 2 is that of the first pair of the config.
     ends = [(pair[0].start, pair[0].end) for pair in reversed_pairs]
     assert ends == arms.study_pairs(config)

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.even_better.arms import model_label
-from experiments.even_better.claims import tests
-from experiments.even_better.claims.evidence import Evidence, Quantity, model_means
+from experiments.even_better.claims.evidence import Evidence, Quantity
 from experiments.even_better.claims.groups import FACTOR, between_groups, label_of, model_name
-from experiments.even_better.claims.tests import Part
+from experiments.study import claims as tests
+from experiments.study.claims import Part
+from experiments.study.evidence import arm_means
 
 MODERATE = 0.3  # of correlations, in the words of Cohen (1988)
 
@@ -34,7 +35,7 @@ def asymmetry_correlates(bound: float = 0.0) -> Callable[[Evidence], list[Part]]
 def average_factors_range(evidence: Evidence) -> list[Part]:
     """Of the average SAMs, the highest mean asymmetry factor is above the lowest."""
     rows = evidence.group("average_sam", "small") + evidence.group("average_sam", "large")
-    means = model_means(evidence, FACTOR)
+    means = arm_means(evidence, FACTOR)
     rows = sorted((row for row in rows if np.isfinite(means[row])), key=lambda row: means[row])
     if len(rows) < 2:
         return []

@@ -1,30 +1,11 @@
 """The claims of the study's abstract, contributions and section 5, each with its test."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 from experiments.even_better.claims import asymmetry
 from experiments.even_better.claims import connections as curves
 from experiments.even_better.claims import losses as parts
-from experiments.even_better.claims.evidence import Evidence, Quantity
+from experiments.even_better.claims.evidence import Quantity
 from experiments.even_better.claims.groups import FACTOR, TEST_LOSS
-from experiments.even_better.claims.tests import Part, combined
-
-
-class Claim(NamedTuple):
-    """A claim of the study and how it is tested."""
-
-    key: str
-    statement: str
-    source: str  # where the study makes it
-    test: str  # what is computed
-    parts: Callable[[Evidence], list[Part]]
-    combine: str = "all"  # or "any": how many of its parts the claim says
-
-    def verdict(self, found: list[Part]) -> str:
-        """Return "holds", "fails", "undecided" or "no data" from the parts."""
-        return combined(found, self.combine)
-
+from experiments.study.verdicts import Claim
 
 CLAIMS = (
     Claim(

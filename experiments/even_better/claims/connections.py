@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from experiments.even_better.claims import tests
 from experiments.even_better.claims.evidence import Evidence
-from experiments.even_better.claims.tests import Part
+from experiments.study import claims as tests
+from experiments.study.claims import Part
 
 BARRIER = 0.1  # of the ends' test loss: a rise above it makes a barrier
 MOST = 0.5  # of a trajectory

@@ -9,12 +9,13 @@ import numpy as np
 from experiments.even_better.arms import Model
 from experiments.even_better.paper.published import BATCH_SIZES, published_cells, published_values
 from experiments.even_better.paper.second_runs import LONGER_SGD, SECOND_RUNS
-from experiments.even_better.read.connections import Connection, low_shares, relative_rises
+from experiments.even_better.read.connections import low_shares, relative_rises
 from experiments.even_better.read.planes import basin_share
-from experiments.even_better.read.results import Results, number, select
+from experiments.even_better.read.results import StudyResults
+from experiments.even_better.tables.columns import columns_of
 from experiments.even_better.tables.correlations import QUANTITIES
-from experiments.even_better.tables.tables import Column, column_by_seed, columns_of
-from sam_jax.metrics import statistics
+from experiments.study.results import number
+from experiments.study.table import Column
 
 SHAPES = ("curve", "line")
 
@@ -58,6 +59,18 @@ class Evidence(NamedTuple):
     second_runs: Mapping[ModelKey, Mapping[str, float]] = {}  # model -> quantity, without seeds
     average_radius: str = "σ"  # of average measures: the deviation σ, or the norm ρ of it all
 
+    @property
+    def outcome(self) -> Quantity:
+        """The test loss, with which other quantities are correlated."""
+        return Quantity("test_loss")
+
+    def all_runs(self, rows: Sequence[int], quantity: Quantity) -> np.ndarray:
+        """Return what every run of some models has, second ones included."""
+        first = self.values(quantity)[list(rows), 0]
+        again = (self.second_runs.get(self.models[row], {}) for row in rows)
+        more = [found[quantity.name] for found in again if quantity.name in found]
+        return np.array([*first, *more])
+
     def group(self, optimiser: str, batch: str, rho: float | None = None) -> list[int]:
         """Return the rows of the models with this optimiser, batch and, if given, rho."""
         return [
@@ -84,20 +97,19 @@ def study(printed: bool = False) -> Evidence:
     )
 
 
-def runs(results: Results, preset: str, pairs: Sequence[Sequence[Connection]] = ()) -> Evidence:
+def runs(results: StudyResults, preset: str) -> Evidence:
     """Return these runs, measured with one preset ("sound" or "published").
 
     Args:
       results: what was read.
       preset: the preset; losses, accuracies, planes and curves do not depend on it.
-      pairs: the connections of every pair of models.
     """
     models = tuple(ModelKey(m.optimiser, m.batch, m.rho) for m in results.models)
     sizes = {model.batch: model.batch_size for model in results.models}
     longer = tuple(model for model in results.longer if model.optimiser == "sgd")[:1]
     connected = [
         Connected(found[0].label, *(relative_rises(found, s) for s in SHAPES), low_shares(found))
-        for found in pairs
+        for found in results.pairs
     ]
     return Evidence(
         f"These runs, {preset} preset",
@@ -111,7 +123,7 @@ def runs(results: Results, preset: str, pairs: Sequence[Sequence[Connection]] = 
     )
 
 
-def run_column(results: Results, preset: str, quantity: Quantity) -> Column | None:
+def run_column(results: StudyResults, preset: str, quantity: Quantity) -> Column | None:
     """Return the column of these runs' tables that shows a quantity of the study, or None.
 
     Of several settings, such as asymmetry factors at two distances, it is the first.
@@ -127,53 +139,22 @@ def run_column(results: Results, preset: str, quantity: Quantity) -> Column | No
     return None
 
 
-def compare(
-    evidence: Evidence,
-    group: Sequence[int],
-    other: Sequence[int],
-    quantity: Quantity,
-    confidence: float = 0.95,
-) -> statistics.MeanDifference:
-    """Return the mean of a quantity over a group of models minus that over another group.
-
-    With seeds, the groups' means of every seed are paired, so that n counts seeds. Without, the
-    runs of a group are all there is to tell how much it varies: Welch's test over runs, whose
-    spread holds the effect of rho too, and which says nothing about a group of one run.
-    """
-    values = evidence.values(quantity)
-    if evidence.seeds:
-        means = [values[list(rows)].mean(axis=0) for rows in (group, other)]
-        return statistics.mean_difference(*means, paired=True, confidence=confidence)
-    runs = (_all_runs(evidence, rows, quantity) for rows in (group, other))
-    return statistics.mean_difference(*runs, confidence=confidence)
-
-
-def model_means(evidence: Evidence, quantity: Quantity) -> np.ndarray:
-    """Return the mean over seeds of every model, NaN where there is none."""
-    return np.array([statistics.mean_and_stderr(row).mean for row in evidence.values(quantity)])
-
-
-def _all_runs(evidence: Evidence, rows: Sequence[int], quantity: Quantity) -> np.ndarray:
-    """Return what every run of some models has, second ones included."""
-    first = evidence.values(quantity)[list(rows), 0]
-    again = (evidence.second_runs.get(evidence.models[row], {}) for row in rows)
-    return np.array([*first, *(found[quantity.name] for found in again if quantity.name in found)])
-
-
 def _run_values(
-    results: Results, models: tuple[Model, ...], preset: str, quantity: Quantity
+    results: StudyResults, models: tuple[Model, ...], preset: str, quantity: Quantity
 ) -> np.ndarray:
     found = np.full((len(models), len(results.seeds)), np.nan)
     if quantity.name not in ("curve_rise", "basin_share"):
         column = run_column(results, preset, quantity)
-        return column_by_seed(results, column, models) if column else found
+        if column is None:
+            return found
+        return results.by_seed(column.quantity, column.where, arms=models, scale=column.scale)
     for row, model in enumerate(models):
         for place, seed in enumerate(results.seeds):
             if quantity.name == "basin_share" and (model.name, seed) in results.planes:
                 found[row, place] = basin_share(results.planes[model.name, seed])
             elif quantity.name == "curve_rise":
-                where = {"model": model.name, "seed": seed, "preset": preset}
-                for record in select(results, measure="loss_curve", **where):
+                where = {"arm": model.name, "seed": seed, "preset": preset}
+                for record in results.select(measure="loss_curve", **where):
                     found[row, place] = _rise(record)
     return found
 

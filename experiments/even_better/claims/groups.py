@@ -6,9 +6,10 @@ A claim about a group, such as "small-batch SAM", is about the mean over its mod
 from collections.abc import Sequence
 
 from experiments.even_better.arms import model_label
-from experiments.even_better.claims import tests
-from experiments.even_better.claims.evidence import Evidence, Quantity, model_means
-from experiments.even_better.claims.tests import Part
+from experiments.even_better.claims.evidence import Evidence, Quantity
+from experiments.study import claims as tests
+from experiments.study.claims import Part
+from experiments.study.evidence import arm_means
 
 GROUPS = {
     "SGD": ("sgd", "small"),
@@ -77,4 +78,4 @@ def model_name(evidence: Evidence, row: int) -> str:
 
 def mean_of(evidence: Evidence, rows: list[int], quantity: Quantity) -> float:
     """Return the mean over some models, zero over none."""
-    return float(model_means(evidence, quantity)[rows].mean()) if rows else 0.0
+    return float(arm_means(evidence, quantity)[rows].mean()) if rows else 0.0

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.even_better.claims import tests
 from experiments.even_better.claims.evidence import Evidence, ModelKey, Quantity
 from experiments.even_better.claims.groups import (
     TEST_LOSS,
@@ -16,7 +15,8 @@ from experiments.even_better.claims.groups import (
     rivals_of,
     rows_of,
 )
-from experiments.even_better.claims.tests import Part
+from experiments.study import claims as tests
+from experiments.study.claims import Part
 
 RHOS = (0.05, 0.1, 0.2)  # of the study's adversarial measures
 SIGMAS = (0.5, 1.0)  # of its average measures

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.even_better.claims.evidence import Evidence, Quantity, model_means, study
+from experiments.even_better.claims.evidence import Evidence, Quantity, study
 from experiments.even_better.tables.correlations import RESAMPLES
+from experiments.study.evidence import arm_means
 from sam_jax.metrics import statistics
 
 
@@ -31,13 +32,13 @@ class Recomputed(NamedTuple):
 
 
 def _column(*quantity: object) -> Callable[[Evidence], np.ndarray]:
-    return lambda evidence: model_means(evidence, Quantity(*quantity))
+    return lambda evidence: arm_means(evidence, Quantity(*quantity))
 
 
 def _unperturbed(evidence: Evidence) -> np.ndarray:
     # The loss with the batch statistics of the small m.
     perturbed, sharpness = (
-        model_means(evidence, Quantity(name, "small", 0.05))
+        arm_means(evidence, Quantity(name, "small", 0.05))
         for name in ("adversarial_loss", "adversarial_sharpness")
     )
     return perturbed - sharpness
@@ -92,7 +93,7 @@ def _correlate(
     source: PrintedCorrelation, evidence: Evidence, method: str = "pearson"
 ) -> statistics.Correlation:
     rows = evidence.group(*source.without) if source.without else []
-    x, y = source.values(evidence), model_means(evidence, Quantity("test_loss"))
+    x, y = source.values(evidence), arm_means(evidence, Quantity("test_loss"))
     return statistics.correlation(
         np.delete(x, rows), np.delete(y, rows), method, resamples=RESAMPLES
     )

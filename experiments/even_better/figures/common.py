@@ -1,12 +1,11 @@
 """What several figures share: the styles of the models, and means over seeds as curves."""
 
-from typing import NamedTuple
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.even_better.arms import Model
-from experiments.even_better.read.results import Results
+from experiments.even_better.read.results import StudyResults
+from experiments.study.figures import ReportFigure
 from sam_jax import plotting
 from sam_jax.metrics.statistics import mean_and_stderr
 
@@ -14,19 +13,17 @@ BARS = "Error bars: standard error over seeds, where there are several."
 BANDS = "Lines: mean over seeds; bands: standard error, where there are several."
 
 
-class ReportFigure(NamedTuple):
-    """A figure with the stem of its files and the words beneath it."""
-
-    number: int
-    preset: str | None
-    stem: str
-    caption: str
-    figure: Figure
+def report_figure(
+    number: int, preset: str | None, stem: str, caption: str, figure: Figure
+) -> ReportFigure:
+    """Return a figure under the number that the study gives it."""
+    name = f"Figure {number}" + (f", {preset} preset" if preset else "")
+    return ReportFigure(name, stem, caption, figure, number)
 
 
-def model_styles(results: Results) -> dict[Model, plotting.Style]:
+def model_styles(results: StudyResults) -> dict[Model, plotting.Style]:
     """Return the style of every model in all figures: a colour for every optimiser and batch."""
-    models = results.all_models
+    models = results.arms
     groups = [(model.optimiser, model.batch) for model in models]
     return dict(zip(models, plotting.styles(groups), strict=True))
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.even_better.figures.common import BANDS, ReportFigure, averaged
+from experiments.even_better.figures.common import BANDS, averaged, report_figure
 from experiments.even_better.read.connections import Connection, rise_above_ends
+from experiments.study.figures import ReportFigure
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.metrics.statistics import mean_and_stderr
@@ -69,7 +70,7 @@ def _planes(number: int, stem: str, connections: Sequence[Connection]) -> Report
         "with the l2 term of the curve's training; right, the test loss. Axes are distances "
         f"between weights.{_cut_off(shown)}"
     )
-    return ReportFigure(number, None, stem, caption, figure)
+    return report_figure(number, None, stem, caption, figure)
 
 
 def _along(number: int, stem: str, connections: Sequence[Connection]) -> ReportFigure:
@@ -99,7 +100,7 @@ def _along(number: int, stem: str, connections: Sequence[Connection]) -> ReportF
         f"{BANDS} The test loss rises above the higher "
         f"of its ends by: {rises}."
     )
-    return ReportFigure(number, None, stem, caption, figure)
+    return report_figure(number, None, stem, caption, figure)
 
 
 def _values(records: Sequence[Record], field: str) -> list[np.ndarray]:

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.even_better.figures.common import ReportFigure
+from experiments.even_better.figures.common import report_figure
+from experiments.study.figures import ReportFigure
 from sam_jax import metrics, plotting
 from sam_jax.typing import LossFn
 
@@ -27,7 +28,7 @@ def figure_01() -> list[ReportFigure]:
     plotting.curves_with_bands(axes, lines, scale="linear")
     plotting.label_axes(axes, "", "Distance μ from the minimum", "Loss")
     plotting.shared_legend(figure, width=2.2, below=True)
-    return [ReportFigure(1, None, "figure_1", _CAPTION, figure)]
+    return [report_figure(1, None, "figure_1", _CAPTION, figure)]
 
 
 _CAPTION = (

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 
 from experiments.even_better.arms import Model
-from experiments.even_better.figures.common import ReportFigure
+from experiments.even_better.figures.common import report_figure
 from experiments.even_better.figures.landscapes import QUANTITY, landscapes
 from experiments.even_better.read.planes import RISE, basin_level, basin_share
-from experiments.even_better.read.results import Results
+from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.correlations import test_losses
+from experiments.study.figures import ReportFigure
 from experiments.study.formats import describe
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.metrics.statistics import correlation, mean_and_stderr
 
 
-def figure_04(results: Results) -> list[ReportFigure]:
+def figure_04(results: StudyResults) -> list[ReportFigure]:
     """Return the figure, where planes were measured."""
     found = landscapes(results)
     if found is None:
@@ -54,10 +55,10 @@ def _contours(
         f"{found}. (In the study's released contours, of ten runs, seven of them of its "
         "Table 1, r = −0.80, p = 0.005.)"
     )
-    return ReportFigure(4, None, "figure_4", caption, figure)
+    return report_figure(4, None, "figure_4", caption, figure)
 
 
-def _correlation(results: Results, planes: dict[Model, list[LossPlane]]) -> str:
+def _correlation(results: StudyResults, planes: dict[Model, list[LossPlane]]) -> str:
     """Return Pearson's r of the basins with the test loss, over the models that are compared."""
     shares = [
         mean_and_stderr([basin_share(plane) for plane in planes.get(model, [])]).mean

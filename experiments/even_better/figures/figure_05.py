@@ -1,20 +1,21 @@
 """Figure 5: the test loss against the asymmetry factor, and their correlation."""
 
-from experiments.even_better.figures.common import BARS, ReportFigure
+from experiments.even_better.figures.common import BARS, report_figure
 from experiments.even_better.figures.perturbed_loss import against_test_loss
-from experiments.even_better.read.results import PRESETS, Results, select
-from experiments.even_better.tables.correlations import column_setting, correlate
-from experiments.even_better.tables.tables import columns_of
+from experiments.even_better.read.results import PRESETS, StudyResults
+from experiments.even_better.tables.columns import column_setting, columns_of
+from experiments.even_better.tables.correlations import correlate
+from experiments.study.figures import ReportFigure
 from experiments.study.formats import describe, span
 from sam_jax import plotting
 
 
-def figure_05(results: Results) -> list[ReportFigure]:
+def figure_05(results: StudyResults) -> list[ReportFigure]:
     """Return a figure a preset, a panel for every distance; the caption has the correlations."""
     return [figure for preset in PRESETS for figure in _of_preset(results, preset)]
 
 
-def _of_preset(results: Results, preset: str) -> list[ReportFigure]:
+def _of_preset(results: StudyResults, preset: str) -> list[ReportFigure]:
     columns = columns_of(results, "asymmetry_factor", preset, "factor")
     if not columns:
         return []
@@ -29,7 +30,7 @@ def _of_preset(results: Results, preset: str) -> list[ReportFigure]:
             f"{describe(row.spearman)}."
         )
         names = [model.name for model in results.models]
-        measured = [r for r in select(results, **column.where) if r["model"] in names]
+        measured = [r for r in results.select(**column.where) if r["arm"] in names]
         invalid = sum(record["num_not_positive"] for record in measured)
         directions = sum(record["num_directions"] for record in measured)
         texts.append(
@@ -37,4 +38,4 @@ def _of_preset(results: Results, preset: str) -> list[ReportFigure]:
         )
     plotting.shared_legend(figure, below=True)
     caption = f"Test loss against the asymmetry factor. {' '.join(texts)} {BARS}"
-    return [ReportFigure(5, preset, f"figure_5_{preset}", caption, figure)]
+    return [report_figure(5, preset, f"figure_5_{preset}", caption, figure)]

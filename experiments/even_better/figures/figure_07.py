@@ -3,12 +3,14 @@
 import numpy as np
 
 from experiments.even_better.arms import Model
-from experiments.even_better.figures.common import BANDS, ReportFigure, averaged, model_styles
-from experiments.even_better.read.results import Results, number
+from experiments.even_better.figures.common import BANDS, averaged, model_styles, report_figure
+from experiments.even_better.read.results import StudyResults
+from experiments.study.figures import ReportFigure
+from experiments.study.results import number
 from sam_jax import plotting
 
 
-def figure_07(results: Results) -> list[ReportFigure]:
+def figure_07(results: StudyResults) -> list[ReportFigure]:
     """Figure 7: test loss and accuracy per epoch."""
     figure, panels = plotting.small_multiples(2, 2, panel=(4.1, 3.4))
     names = (("test_loss", "Test loss", 1.0), ("test_accuracy", "Test accuracy / %", 100.0))
@@ -28,11 +30,11 @@ def figure_07(results: Results) -> list[ReportFigure]:
         "Test loss and accuracy per epoch; the range of the accuracies is that of the second half "
         f"of the epochs. {BANDS}"
     )
-    return [ReportFigure(7, None, "figure_7", caption, figure)]
+    return [report_figure(7, None, "figure_7", caption, figure)]
 
 
 def history(
-    results: Results, model: Model, style: plotting.Style, field: str, unit: float
+    results: StudyResults, model: Model, style: plotting.Style, field: str, unit: float
 ) -> plotting.Curve:
     """Return a quantity per epoch of a model, averaged over the seeds."""
     points = [

@@ -5,17 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.even_better.arms import Model
-from experiments.even_better.figures.common import BANDS, ReportFigure, averaged, model_styles
+from experiments.even_better.figures.common import BANDS, averaged, model_styles, report_figure
 from experiments.even_better.figures.landscapes import QUANTITY, landscapes
 from experiments.even_better.read.planes import middle_of
-from experiments.even_better.read.results import Results
+from experiments.even_better.read.results import StudyResults
+from experiments.study.figures import ReportFigure
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
 
 GROUPS = (("sgd", "small"), ("sam", "small"), ("average_sam", "small"), ("sam", "large"))
 
 
-def figure_09(results: Results) -> list[ReportFigure]:
+def figure_09(results: StudyResults) -> list[ReportFigure]:
     """Return the surfaces of some models and cuts through them, where planes were measured."""
     found = landscapes(results)
     if found is None:
@@ -49,7 +50,7 @@ def _surfaces(means: dict[Model, LossPlane], scale: plotting.Shades) -> ReportFi
         "The planes of Figure 4 as surfaces, of four kinds of models as in the study: the mean "
         "over the seeds. The next figure shows how much they differ, where there are several."
     )
-    return ReportFigure(9, None, "figure_9", caption, figure)
+    return report_figure(9, None, "figure_9", caption, figure)
 
 
 def _cuts(
@@ -70,7 +71,7 @@ def _cuts(
         plotting.label_axes(axes, title, name, "Training loss")
     plotting.shared_legend(figure, width=2.0, below=True)
     caption = f"Cuts through the surfaces of Figure 9 at the models. {BANDS}"
-    return ReportFigure(9, None, "figure_9_cuts", caption, figure)
+    return report_figure(9, None, "figure_9_cuts", caption, figure)
 
 
 def _cut(plane: LossPlane, name: str) -> np.ndarray:

@@ -3,16 +3,17 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.even_better.figures.common import BANDS, ReportFigure
+from experiments.even_better.figures.common import BANDS, report_figure
 from experiments.even_better.figures.slices import Slices, slices
-from experiments.even_better.read.results import Results
+from experiments.even_better.read.results import StudyResults
+from experiments.study.figures import ReportFigure
 from sam_jax import plotting
 
 
-def figure_11(results: Results) -> list[ReportFigure]:
+def figure_11(results: StudyResults) -> list[ReportFigure]:
     """Return a figure a preset and direction."""
     return [
-        ReportFigure(
+        report_figure(
             11,
             found.preset,
             f"figure_11_{found.suffix}",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.even_better.arms import Model
-from experiments.even_better.read.results import Results
+from experiments.even_better.read.results import StudyResults
 from sam_jax import plotting
 from sam_jax.metrics.landscape import LossPlane
 
@@ -20,9 +20,9 @@ class Landscapes(NamedTuple):
     scale: plotting.Shades
 
 
-def landscapes(results: Results) -> Landscapes | None:
+def landscapes(results: StudyResults) -> Landscapes | None:
     """Return the landscapes; None where no plane is finite anywhere."""
-    planes = {model: model_planes(results, model) for model in results.all_models}
+    planes = {model: model_planes(results, model) for model in results.arms}
     planes = {model: found for model, found in planes.items() if found}
     means = {model: plotting.mean_plane(found, QUANTITY) for model, found in planes.items()}
     finite = [mean.values for mean in means.values() if np.isfinite(mean.values).any()]
@@ -30,7 +30,7 @@ def landscapes(results: Results) -> Landscapes | None:
     return None if scale is None else Landscapes(planes, means, scale)
 
 
-def model_planes(results: Results, model: Model) -> list[LossPlane]:
+def model_planes(results: StudyResults, model: Model) -> list[LossPlane]:
     """Return the planes of a model, by seed."""
     return [
         results.planes[model.name, seed]

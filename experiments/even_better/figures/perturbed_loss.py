@@ -2,11 +2,13 @@
 
 from matplotlib.axes import Axes
 
-from experiments.even_better.figures.common import BARS, ReportFigure, model_styles
-from experiments.even_better.read.results import Results
-from experiments.even_better.tables.correlations import column_setting, test_losses
-from experiments.even_better.tables.tables import Column, column_means, columns_of
+from experiments.even_better.figures.common import BARS, model_styles, report_figure
+from experiments.even_better.read.results import StudyResults
+from experiments.even_better.tables.columns import column_means, column_setting, columns_of
+from experiments.even_better.tables.correlations import test_losses
+from experiments.study.figures import ReportFigure
 from experiments.study.formats import signed
+from experiments.study.table import Column
 from sam_jax import plotting
 from sam_jax.metrics.statistics import correlation
 
@@ -14,7 +16,7 @@ TRAINING = Column("", "training loss", "train_loss", {"measure": "evaluation"})
 
 
 def perturbed_loss_figures(
-    results: Results, number: int, measure: str, preset: str
+    results: StudyResults, number: int, measure: str, preset: str
 ) -> list[ReportFigure]:
     """Figures 3 and 10: the test loss against the perturbed loss, a panel for every setting."""
     columns = columns_of(results, measure, preset, "perturbed_loss")
@@ -35,10 +37,10 @@ def perturbed_loss_figures(
         f"Test loss against the training loss at {word} perturbed points, with least-squares "
         f"lines and Pearson's r over the models' seed means. {BARS}"
     )
-    return [ReportFigure(number, preset, f"figure_{number}_{preset}", caption, figure)]
+    return [report_figure(number, preset, f"figure_{number}_{preset}", caption, figure)]
 
 
-def against_test_loss(axes: Axes, results: Results, column: Column, x_label: str) -> None:
+def against_test_loss(axes: Axes, results: StudyResults, column: Column, x_label: str) -> None:
     """Draw the models with their regression line; the title has Pearson's r."""
     styles = model_styles(results)
     cells, losses = column_means(results, column), test_losses(results)

@@ -6,8 +6,9 @@ import numpy as np
 
 from experiments.even_better.arms import Model
 from experiments.even_better.figures.common import averaged, model_styles
-from experiments.even_better.read.results import PRESETS, Results, number, select, settings_of
-from experiments.even_better.tables.tables import SETTINGS, law
+from experiments.even_better.read.results import PRESETS, StudyResults, settings_of
+from experiments.even_better.tables.columns import SETTINGS, law
+from experiments.study.results import number
 from sam_jax import metrics, plotting
 
 
@@ -25,7 +26,7 @@ class Slices(NamedTuple):
         return plotting.titled("", [metrics.PRESETS[self.preset].curve.batch_norm])
 
 
-def slices(results: Results) -> list[Slices]:
+def slices(results: StudyResults) -> list[Slices]:
     """Return the slices of every preset and direction, without those that were not measured."""
     found = []
     for preset in PRESETS:
@@ -41,10 +42,10 @@ def slices(results: Results) -> list[Slices]:
 
 
 def curve(
-    results: Results, model: Model, style: plotting.Style, preset: str, setting: dict[str, str]
+    results: StudyResults, model: Model, style: plotting.Style, preset: str, setting: dict[str, str]
 ) -> plotting.Curve:
     """Return the loss curve of a model, averaged over the seeds at every distance."""
-    records = select(results, model=model.name, measure="loss_curve", preset=preset, **setting)
+    records = results.select(arm=model.name, measure="loss_curve", preset=preset, **setting)
     points = [
         (number(distance), number(loss))
         for record in records

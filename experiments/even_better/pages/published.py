@@ -1,35 +1,61 @@
-"""The page of the study's numbers: printed, from its released data, and of these runs."""
+"""The study's numbers: as printed, recomputed from its released data, and of these runs."""
 
-from collections.abc import Sequence
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import markupsafe
+import pandas as pd
+
 from experiments.even_better.arms import Model, model_label
-from experiments.even_better.claims.evidence import Quantity, run_column
-from experiments.even_better.claims.printed_correlations import Recomputed
-from experiments.even_better.pages.tables import published_heads, published_html
+from experiments.even_better.claims.evidence import Quantity, run_column, runs
+from experiments.even_better.claims.printed_correlations import Recomputed, recompute
 from experiments.even_better.paper.errata import errors
-from experiments.even_better.paper.published import PublishedCell, published_cells
-from experiments.even_better.read.results import Results
-from experiments.even_better.tables.tables import column_means
-from experiments.study import formats
+from experiments.even_better.paper.published import BATCH_SIZES, PublishedCell, published_cells
+from experiments.even_better.read.results import StudyResults
+from experiments.even_better.tables.columns import column_means
 from experiments.study.formats import p_text, signed, span
-from experiments.study.page import Markup, element, grid, links
-from sam_jax.metrics.statistics import MeanAndStderr, mean_and_stderr
+from experiments.study.grid import Grid, Marked, csv_text
+from experiments.study.pages import LinkedGrid, write_page, write_table
+from experiments.study.table import Cell, write_means
 
 TITLE = "The study's numbers: printed, recomputed and of these runs"
 CELLS, CORRELATIONS, ERRORS = "published_cells", "published_correlations", "published_errors"
 TABLES = (1, 2, 5, 6, 7)
-NOTHING = mean_and_stderr([])
+NOTHING = Cell(math.nan, n=0)
 
 
 class Compared(NamedTuple):
     """A printed cell beside the same cell of these runs, measured with the published preset."""
 
     cell: PublishedCell
-    run: MeanAndStderr  # n = 0 where these runs have no such model or measurement
+    run: Cell  # n = 0 where these runs have no such model or measurement
 
 
-def compare_cells(results: Results) -> list[Compared]:
+def write_published(results: StudyResults, folder: pathlib.Path) -> None:
+    """Write the page, `published.html`, and its tables."""
+    cells = compare_cells(results)
+    found = recompute(runs(results, "published"))
+    correlations, errata = correlations_grid(found), errors_grid()
+    write_table(folder, CELLS, cells_csv(cells), cells_markdown(cells))
+    write_table(folder, CORRELATIONS, correlations_csv(found), correlations.markdown())
+    write_table(folder, ERRORS, errors_csv(), errata.markdown())
+    write_page(
+        folder / "published.html",
+        "published.html.j2",
+        pathlib.Path(__file__).parent,
+        title=TITLE,
+        cells=CELLS,
+        count=len(cells),
+        differing=sum(compared.cell.differs for compared in cells),
+        tables=[(n, published_grid(n), notes(n), run_grid(results, cells, n)) for n in TABLES],
+        correlations=LinkedGrid(correlations, CORRELATIONS),
+        errors=LinkedGrid(errata, ERRORS),
+    )
+
+
+def compare_cells(results: StudyResults) -> list[Compared]:
     """Return every printed cell, table by table, with what these runs have of it."""
     rows = {(model.optimiser, model.batch, model.rho): i for i, model in enumerate(results.models)}
     columns = {}
@@ -53,13 +79,12 @@ def cells_csv(found: Sequence[Compared]) -> str:
         "table optimiser batch rho quantity measured_batch measured_rho printed recomputed "
         "differs run_mean run_stderr run_n"
     ).split()
-    return formats.csv_text(
-        heads,
-        (
-            [*cell[:7], cell.printed, cell.corrected, cell.differs, *run]
-            for cell, run in found
-        ),
-    )  # fmt: skip
+    rows = []
+    for cell, run in found:
+        place = ["" if value is None else value for value in cell[:7]]
+        numbers = [cell.printed, cell.corrected, cell.differs, run.mean, run.stderr, run.n]
+        rows.append([*place, *numbers])
+    return csv_text(pd.DataFrame(rows, columns=heads, dtype=object))
 
 
 def cells_markdown(found: Sequence[Compared]) -> str:
@@ -70,12 +95,65 @@ def cells_markdown(found: Sequence[Compared]) -> str:
         rows = []
         ours = {id(c.cell): text for c, text in _run_texts(found, number)}
         for row, cells in _rows(found, number):
-            texts = [_marked(c.cell) + f" ({ours[id(c.cell)]})" for c in cells]
+            texts = [_arrow(c.cell) + f" ({ours[id(c.cell)]})" for c in cells]
             rows.append([model_label(row[0], cells[0].cell.batch_size, row[2]), *texts])
-        joined = [f"{a} {b}".strip() for a, b in zip(groups, heads, strict=True)]
         title = f"Table {number}, printed → recomputed (these runs)\n\n"
-        blocks.append(title + formats.markdown(joined, rows))
+        blocks.append(title + Grid(heads, rows, groups).markdown())
     return "\n".join(blocks)
+
+
+def published_grid(number: int) -> Grid:
+    """Return a table of the study; corrected numbers follow the printed ones."""
+    cells = [cell for cell in published_cells() if cell.table == number]
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    rows = []
+    for row in dict.fromkeys(cell.row for cell in cells):
+        optimiser, batch, rho = row
+        found = {cell.column: _published_text(cell) for cell in cells if cell.row == row}
+        head = model_label(optimiser, BATCH_SIZES[batch], rho)
+        rows.append([head, *(found[column] for column in columns)])
+    groups, heads = published_heads(number)
+    caption = "The study: printed → corrected" if notes(number) else "The study, as printed"
+    return Grid(heads, rows, groups, caption)
+
+
+def notes(number: int) -> list[str]:
+    """Return what the corrected cells of a table say of themselves."""
+    cells = [cell for cell in published_cells() if cell.table == number]
+    return [note for note in dict.fromkeys(cell.note for cell in cells) if note]
+
+
+def published_heads(
+    number: int, batch_sizes: Mapping[str, int] = BATCH_SIZES
+) -> tuple[list[str], list[str]]:
+    """Return the two lines of headings of a table of the study.
+
+    Args:
+      number: Of the table.
+      batch_sizes: What the small and the large batch are.
+    """
+    columns = dict.fromkeys(cell.column for cell in published_cells() if cell.table == number)
+    groups = [f"m = {batch_sizes.get(batch, batch)}" if batch else "" for _, batch, _ in columns]
+    # Tables 6 and 7 print as ρ what was the standard deviation of every weight's noise.
+    radius = "σ" if number in (6, 7) else "ρ"
+    heads = [
+        f"{radius} = {rho:g}" if rho else quantity.replace("_", " ").capitalize()
+        for quantity, _, rho in columns
+    ]
+    return ["", *groups], ["Model", *heads]
+
+
+def run_grid(results: StudyResults, found: Sequence[Compared], number: int) -> Grid:
+    """Return the same table of these runs, measured with the published preset."""
+    sizes = {model.batch: model.batch_size for model in results.models}
+    models = {(model.optimiser, model.batch, model.rho): model for model in results.models}
+    ours = {id(c.cell): text for c, text in _run_texts(found, number)}
+    groups, heads = published_heads(number, sizes)
+    rows = [
+        [_run_label(models.get(row)), *(ours[id(c.cell)] for c in cells)]
+        for row, cells in _rows(found, number)
+    ]
+    return Grid(heads, rows, groups, "These runs, published preset")
 
 
 def correlations_csv(found: Sequence[Recomputed]) -> str:
@@ -86,74 +164,38 @@ def correlations_csv(found: Sequence[Recomputed]) -> str:
         "spearman_p_value r_of_printed_table "
         "run_r run_n run_p_value"
     ).split()
-    rows = (
+    rows = [
         [source.figure, source.label, source.printed, ours.r, ours.n, ours.p_value]
         + [ours.permutation_p_value, *ours.fisher_interval, *ours.bootstrap_interval]
         + [*ours.leave_one_out, ranks.r, ranks.p_value, as_printed.r, run.r, run.n, run.p_value]
         for source, ours, ranks, as_printed, run in found
-    )
-    return formats.csv_text(heads, rows)
+    ]
+    return csv_text(pd.DataFrame(rows, columns=heads))
 
 
-def correlations_markdown(found: Sequence[Recomputed]) -> str:
-    """Return the printed correlations as a Markdown table."""
-    heads = [f"{a} {b}".strip() for a, b in zip(_GROUPS, _HEADS, strict=True)]
-    return formats.markdown(heads, _correlation_rows(found), 2)
+def correlations_grid(found: Sequence[Recomputed]) -> Grid:
+    """Return the printed correlations, recomputed, as texts."""
+    rows = []
+    for source, ours, ranks, as_printed, run in found:
+        printed = signed(as_printed.r)
+        if as_printed.r != ours.r:
+            printed = Marked(f"{printed} ≠", "corrected")
+        row = [str(source.figure), source.label, source.printed.replace("-", "−")]
+        row += [signed(ours.r), str(ours.n), p_text(ours.p_value), span(ours.fisher_interval)]
+        row += [span(ours.bootstrap_interval), span(ours.leave_one_out)]
+        row += [p_text(ours.permutation_p_value), signed(ranks.r), p_text(ranks.p_value)]
+        rows.append([*row, printed, signed(run.r), str(run.n), p_text(run.p_value)])
+    return Grid(_HEADS, rows, _GROUPS, text_columns=2)
 
 
 def errors_csv() -> str:
     """Return the errors as CSV."""
-    return formats.csv_text(["what", "effect", "evidence"], errors())
+    return csv_text(pd.DataFrame(errors(), columns=["what", "effect", "evidence"]))
 
 
-def errors_markdown() -> str:
-    """Return the errors as a Markdown table."""
-    return formats.markdown(["What", "Effect", "Evidence"], errors(), 3)
-
-
-def published_page(
-    results: Results, cells: Sequence[Compared], correlations: Sequence[Recomputed]
-) -> list[Markup]:
-    """Return what the page shows."""
-    differing = sum(compared.cell.differs for compared in cells)
-    children = [
-        element("h1", TITLE),
-        element("p", element("a", "Report of these runs", href="index.html")),
-        element(
-            "p",
-            f"The study prints {len(cells)} numbers in Tables 1, 2, 5, 6 and 7. Its released data "
-            f"say something else of {differing}: these are marked, printed → recomputed. Beside "
-            "them is the same cell of these runs with the published preset, mean ± standard error "
-            "over seeds; model, data and batches are those of these runs, so that only the pattern "
-            "compares.",
-        ),
-        links(CELLS),
-    ]
-    for number in TABLES:
-        beside = element("div", published_html(number), _run_html(results, cells, number),
-                         class_="beside")  # fmt: skip
-        children += [element("h2", f"Table {number}", id=f"table-{number}"), beside]
-    rows = _correlation_rows(correlations)
-    for row in rows:
-        if "≠" in row[_PRINTED]:
-            row[_PRINTED] = element("span", row[_PRINTED], class_="corrected")
-    facts = [[error.what, error.effect, error.evidence] for error in errors()]
-    return [
-        *children,
-        element("h2", "Correlations with the test loss"),
-        element(
-            "p",
-            "Pearson's r over the models, with Fisher's 95% interval, that of a bootstrap over "
-            "models (BCa) and the range with any one model left out. “Spearman” is r of the ranks, "
-            "“Printed table” Pearson's of the numbers as they were printed, with ≠ where it "
-            "differs. The tables' digits leave an error of up to 0.02 in r.",
-        ),
-        grid("", _GROUPS, _HEADS, rows, 2),
-        links(CORRELATIONS),
-        element("h2", "What is wrong in the text and the code"),
-        element("div", grid("", [""] * 3, ["What", "Effect", "Evidence"], facts, 3), class_="wide"),
-        links(ERRORS),
-    ]
+def errors_grid() -> Grid:
+    """Return the errors as texts."""
+    return Grid(["What", "Effect", "Evidence"], [list(e) for e in errors()], text_columns=3)
 
 
 _GROUPS = (
@@ -166,19 +208,6 @@ _HEADS = (
     *("r", "p"),
     *("r", "r", "n", "p"),
 )
-_PRINTED = 12  # the column of r from the printed table
-
-
-def _correlation_rows(found: Sequence[Recomputed]) -> list[list[str]]:
-    return [
-        [str(source.figure), source.label, source.printed.replace("-", "−")]
-        + [signed(ours.r), str(ours.n), p_text(ours.p_value), span(ours.fisher_interval)]
-        + [span(ours.bootstrap_interval), span(ours.leave_one_out)]
-        + [p_text(ours.permutation_p_value), signed(ranks.r), p_text(ranks.p_value)]
-        + [signed(as_printed.r) + (" ≠" if as_printed.r != ours.r else "")]
-        + [signed(run.r), str(run.n), p_text(run.p_value)]
-        for source, ours, ranks, as_printed, run in found
-    ]
 
 
 def _rows(
@@ -196,26 +225,21 @@ def _run_texts(found: Sequence[Compared], number: int) -> list[tuple[Compared, s
     texts = []
     for column in dict.fromkeys(compared.cell.column for compared in chosen):
         cells = [compared for compared in chosen if compared.cell.column == column]
-        written = formats.cell_texts([compared.run for compared in cells], most)
+        written = write_means([compared.run for compared in cells], most)
         texts += zip(cells, written, strict=True)
     return texts
-
-
-def _run_html(results: Results, found: Sequence[Compared], number: int) -> Markup:
-    sizes = {model.batch: model.batch_size for model in results.models}
-    models = {(model.optimiser, model.batch, model.rho): model for model in results.models}
-    ours = {id(c.cell): text for c, text in _run_texts(found, number)}
-    groups, heads = published_heads(number, sizes)
-    rows = [
-        [_run_label(models.get(row)), *(ours[id(c.cell)] for c in cells)]
-        for row, cells in _rows(found, number)
-    ]
-    return grid("These runs, published preset", groups, heads, rows, 1)
 
 
 def _run_label(model: Model | None) -> str:
     return model.label if model else "not trained"
 
 
-def _marked(cell: PublishedCell) -> str:
+def _arrow(cell: PublishedCell) -> str:
     return f"**{cell.printed} → {cell.corrected}**" if cell.differs else cell.printed
+
+
+def _published_text(cell: PublishedCell) -> str:
+    if not cell.differs:
+        return cell.printed
+    corrected = markupsafe.Markup('<span class="corrected">{}</span>').format(cell.corrected)
+    return markupsafe.Markup("{} → {}").format(cell.printed, corrected)

@@ -34,7 +34,7 @@ def read_connections(
     workdir: pathlib.Path | str,
     pairs: Sequence[tuple[Model, Model]] | None = None,
     seeds: Collection[int] | None = None,
-) -> list[list[Connection]]:
+) -> tuple[tuple[Connection, ...], ...]:
     """Return the finished connections of every pair, by seed.
 
     Args:
@@ -51,7 +51,7 @@ def read_connections(
         if (pairs is None or ends in found) and (seeds is None or seed in seeds):
             connection = Connection(*ends, seed, shapes["curve"], shapes["line"], read_plane(plane))
             found.setdefault(ends, []).append(connection)
-    return [sorted(each, key=lambda c: c.seed) for each in found.values() if each]
+    return tuple(tuple(sorted(each, key=lambda c: c.seed)) for each in found.values() if each)
 
 
 def rise_above_ends(record: Record) -> float:

@@ -1,111 +1,78 @@
-"""What the runs left in a work directory: models, records, per-epoch histories and planes.
+"""What the runs left in a work directory: models, records, per-epoch histories, planes, curves.
 
 `workdir/models/NAME/seed_S/` holds `records.jsonl`, `metrics.jsonl` and `plane.jsonl`, one JSON
-object a line. Where a measurement was repeated, the last line holds.
+object a line. Where a measurement was repeated, the last line holds. `workdir/curves/PAIR/seed_S/`
+holds what connects two models.
 """
 
-import math
+import dataclasses
+import itertools
 import pathlib
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-
-from experiments.even_better.arms import BATCHES, OPTIMISERS, Model
+from experiments.even_better.arms import BATCHES, OPTIMISERS, Model, Plan
+from experiments.even_better.read.connections import Connection, read_connections
+from experiments.study.arms import seed_folder
+from experiments.study.results import Results, read_records
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read
 
 PRESETS = ("sound", "published")
 IDENTITY = (
-    *("model", "seed", "measure", "preset"),
+    *("measure", "preset"),
     *("measured_batch", "m", "measured_rho", "distribution", "distance"),
 )
 
 
-class Results(NamedTuple):
-    """Everything that was read."""
+@dataclasses.dataclass(frozen=True)
+class StudyResults(Results[Model]):
+    """Everything that was read; the arms are all models in the order of Table 1."""
 
-    models: tuple[Model, ...]  # those that are compared, in the order of Table 1
-    longer: tuple[Model, ...]  # those that were trained for more epochs
-    seeds: tuple[int, ...]
-    records: tuple[Record, ...]
     histories: dict[tuple[str, int], tuple[Record, ...]]  # by (model name, seed)
     planes: dict[tuple[str, int], LossPlane]  # likewise
+    pairs: tuple[tuple[Connection, ...], ...] = ()  # the connections of every pair of models
 
     @property
-    def all_models(self) -> tuple[Model, ...]:
-        """All models, each optimiser and batch together."""
-        return tuple(sorted(self.models + self.longer, key=_table_1_order))
+    def models(self) -> tuple[Model, ...]:
+        """The models that are compared."""
+        return tuple(model for model in self.arms if model.times_epochs == 1)
+
+    @property
+    def longer(self) -> tuple[Model, ...]:
+        """The models that were trained for more epochs."""
+        return tuple(model for model in self.arms if model.times_epochs != 1)
 
 
-def read_results(
-    workdir: pathlib.Path | str, runs: Collection[tuple[str, int]] | None = None
-) -> Results:
-    """Read every `records.jsonl`, `metrics.jsonl` and finished `plane.jsonl` of the models.
+def read_results(workdir: pathlib.Path | str, plan: Plan | None = None) -> StudyResults:
+    """Read every `records.jsonl`, `metrics.jsonl` and finished `plane.jsonl`, and the curves.
 
     Args:
-      workdir: The folder of a study, with `models/NAME/seed_S`.
-      runs: The model and seed of the runs to read; None for all that are there.
+      workdir: the folder of a study.
+      plan: of its config; runs that it does not list, which an earlier config may have left, are
+        not read. None reads all.
 
     Raises:
-      ValueError: Where there is no record at all.
+      ValueError: there is no record at all.
     """
-    folders = sorted(pathlib.Path(workdir).glob("models/*/seed_*"))
-    found = {folder: read(folder / "records.jsonl") for folder in folders}
-    names = {folder: (lines[0]["model"], lines[0]["seed"]) for folder, lines in found.items()
-             if lines}  # fmt: skip
-    if runs is not None:
-        names = {folder: name for folder, name in names.items() if name in runs}
-    latest = {
-        tuple(record.get(name) for name in IDENTITY): record
-        for folder in names
-        for record in found[folder]
-    }
-    if not latest:
-        raise ValueError(
-            f"No records under {workdir}/models/NAME/seed_S/records.jsonl; train and measure "
-            "some models first, or pass the directory that they were written to."
-        )
-    records = tuple(latest.values())
-    models = {
-        Model(
-            *(r["model"], r["optimiser"], r["batch"], int(r["batch_size"]), float(r["rho"])),
-            times_epochs=int(r["times_epochs"]),
-        )
-        for r in records
-    }
-    ordered = sorted(models, key=_table_1_order)
-    histories = {name: _by_epoch(read(folder / "metrics.jsonl")) for folder, name in names.items()}
-    return Results(
-        models=tuple(model for model in ordered if model.times_epochs == 1),
-        longer=tuple(model for model in ordered if model.times_epochs != 1),
-        seeds=tuple(sorted({record["seed"] for record in records})),
-        records=records,
-        histories=histories,
-        planes={
-            name: read_plane(folder / "plane.jsonl")
-            for folder, name in names.items()
-            if is_whole(folder / "plane.jsonl")
-        },
+    models = _trained_models(pathlib.Path(workdir))
+    if plan is not None:
+        wanted = set(itertools.product((arm.name for arm in plan.arms), plan.seeds))
+        models = {run: model for run, model in models.items() if run in wanted}
+    seeds = sorted({seed for _, seed in models})
+    arms = sorted(set(models.values()), key=_table_1_order)
+    records = read_records(workdir, arms, seeds, IDENTITY)
+    folders = {run: seed_folder(workdir, model, run[1]) for run, model in models.items()}
+    planes = {run: folder / "plane.jsonl" for run, folder in folders.items()}
+    return StudyResults(
+        tuple(arms),
+        tuple(seeds),
+        records,
+        {run: _by_epoch(read(folder / "metrics.jsonl")) for run, folder in folders.items()},
+        {run: read_plane(path) for run, path in planes.items() if is_whole(path)},
+        read_connections(workdir, plan.pairs if plan else None, plan.seeds if plan else None),
     )
-
-
-def select(results: Results, **where: Any) -> list[Record]:
-    """Return the records with these fields, by seed; a field that is absent counts as None."""
-    chosen = [r for r in results.records if all(r.get(k) == v for k, v in where.items())]
-    return sorted(chosen, key=lambda record: record["seed"])
-
-
-def over_seeds(results: Results, quantity: str, **where: Any) -> np.ndarray:
-    """Return a scalar quantity of the selected records, shape [seeds]; NaN for null.
-
-    Args:
-      results: What was read.
-      quantity: A field of the records.
-      **where: Fields that select the records, among them the model and the measure.
-    """
-    return np.array([number(record.get(quantity)) for record in select(results, **where)])
 
 
 def settings_of(
@@ -121,15 +88,21 @@ def settings_of(
     """
     found = {
         tuple(record.get(name) for name in names)
-        for record in select(results, measure=measure, preset=preset)
+        for record in results.select(measure=measure, preset=preset)
     }
     ordered = sorted(found, key=lambda values: tuple(_rank(value) for value in values))
     return [dict(zip(names, values, strict=True)) for values in ordered]
 
 
-def number(value: Any) -> float:
-    """Return a float; None, for what was not computed, is NaN."""
-    return math.nan if value is None else float(value)
+def _trained_models(workdir: pathlib.Path) -> dict[tuple[str, int], Model]:
+    """Return the model of every run that has records, by (name, seed)."""
+    found = {}
+    for path in sorted(workdir.glob("models/*/seed_*/records.jsonl")):
+        for first in read(path)[:1]:
+            fields = (first[name] for name in ("model", "optimiser", "batch", "batch_size", "rho"))
+            model = Model(*fields, times_epochs=int(first["times_epochs"]))
+            found[model.name, first["seed"]] = model._replace(rho=float(model.rho))
+    return found
 
 
 def _by_epoch(lines: list[Record]) -> tuple[Record, ...]:

@@ -1,7 +1,6 @@
 """The plane of random directions around every model, for Figures 4 and 9."""
 
 import pathlib
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from experiments.study.study import Load
 from sam_jax import metrics
 from sam_jax.training import records
 from sam_jax.training.landscapes import is_whole, measure_plane
@@ -16,21 +16,10 @@ from sam_jax.training.loop import Trained
 from sam_jax.training.randomness import stream
 from sam_jax.typing import Key, Params, PyTree
 
-Load = Callable[[], tuple[ml_collections.ConfigDict, Trained]]
-
 
 def diverged(trained: Trained) -> bool:
     """Say whether a model has weights that are not finite, around which there is no landscape."""
     return not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(trained.state.params))
-
-
-def check_planes(config: ml_collections.ConfigDict) -> None:
-    """Raise a ValueError unless the planes have a point at the model itself."""
-    if config.plane.points < 3 or config.plane.points % 2 == 0:
-        raise ValueError(
-            f"plane.points must be odd and at least 3, so that the model is one of them; got "
-            f"{config.plane.points}."
-        )
 
 
 def run_plane(

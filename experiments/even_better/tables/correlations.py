@@ -1,25 +1,28 @@
 """How well every measure goes with the test loss, over the models."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from experiments.even_better.paper.published import published_values
-from experiments.even_better.read.results import Results
-from experiments.even_better.tables.tables import (
-    BEYOND,
-    Column,
+from experiments.even_better.read.results import StudyResults
+from experiments.even_better.tables.beyond import BEYOND
+from experiments.even_better.tables.columns import (
+    TEST_LOSS,
+    TRAIN_LOSS,
     column_means,
+    column_setting,
     columns_of,
-    law,
-    radius,
 )
-from experiments.study.formats import csv_text, markdown, p_text, signed, span
+from experiments.study.formats import p_text, signed, span
+from experiments.study.grid import Grid, csv_text
+from experiments.study.table import Cell, Column
 from sam_jax.metrics.statistics import (
     METHODS,
     Correlation,
-    MeanAndStderr,
     PartialCorrelation,
     adjust_p_values,
     correlation,
@@ -28,8 +31,6 @@ from sam_jax.metrics.statistics import (
 
 RESAMPLES = 1999  # of the bootstrap intervals and the permutation tests
 
-TEST_LOSS = Column("Loss", "test", "test_loss", {"measure": "evaluation"})
-TRAIN_LOSS = TEST_LOSS._replace(name="train", quantity="train_loss")
 # measure, quantity, name for readers, quantity of published.csv or None
 QUANTITIES = (
     ("adversarial_sharpness", "perturbed_loss", "Adversarial loss", "adversarial_loss"),
@@ -54,7 +55,7 @@ class CorrelationRow(NamedTuple):
     published: Correlation | None  # from the study's corrected tables
 
 
-def test_losses(results: Results) -> list[MeanAndStderr]:
+def test_losses(results: StudyResults) -> list[Cell]:
     """Return the test loss of every model."""
     return column_means(results, TEST_LOSS)
 
@@ -62,7 +63,7 @@ def test_losses(results: Results) -> list[MeanAndStderr]:
 test_losses.__test__ = False  # its name is no test for pytest to collect
 
 
-def correlate(results: Results, column: Column) -> CorrelationRow:
+def correlate(results: StudyResults, column: Column) -> CorrelationRow:
     """Correlate the seed means of a column with those of the test loss."""
     x, y, given = (
         [cell.mean for cell in column_means(results, c)] for c in (column, TEST_LOSS, TRAIN_LOSS)
@@ -86,12 +87,6 @@ def correlate(results: Results, column: Column) -> CorrelationRow:
     )
 
 
-def column_setting(column: Column) -> str:
-    """Describe what a column was measured with, such as "m = 128, ρ = 0.1"."""
-    has_radius = column.where.get("measured_rho") is not None
-    return law(column.where) + (f", {radius(column.where)}" if has_radius else "")
-
-
 def published_correlation(
     quantity: str, measured_batch: str | None = None, measured_rho: float | None = None
 ) -> Correlation | None:
@@ -102,7 +97,7 @@ def published_correlation(
     return correlation(values, published_values("test_loss"), resamples=RESAMPLES)
 
 
-def correlation_rows(results: Results, preset: str) -> list[CorrelationRow]:
+def correlation_rows(results: StudyResults, preset: str) -> list[CorrelationRow]:
     """Return a row for every measure, setting and quantity of a preset."""
     return [
         correlate(results, column)
@@ -124,7 +119,7 @@ def holm_p_values(rows: list[CorrelationRow], method: str) -> np.ndarray:
     return adjust_p_values([getattr(row, method).p_value for row in rows])
 
 
-def correlations_csv(rows: list[CorrelationRow]) -> str:
+def correlations_csv(rows: Sequence[CorrelationRow]) -> str:
     """Return the rows as CSV."""
     names = [
         *("r", "n", "p_value", "holm_p_value", "permutation_p_value"),
@@ -145,14 +140,15 @@ def correlations_csv(rows: list[CorrelationRow]) -> str:
             values += [*found.bootstrap_interval, *found.leave_one_out]
         values += [row.partial.r, row.partial.p_value, *row.partial.fisher_interval]
         lines.append([row.name, row.setting, *values, *published])
-    return csv_text(["measure", "setting", *columns, "published_r", "published_n"], lines)
+    heads = ["measure", "setting", *columns, "published_r", "published_n"]
+    return csv_text(pd.DataFrame(lines, columns=heads))
 
 
-TEXT_GROUPS = (
+_GROUPS = (
     *("", "", *["Pearson"] * 6, *["Spearman"] * 3, *["Kendall"] * 3),
     *(*["Pearson, given train loss"] * 2, "", "Study"),
 )
-TEXT_HEADS = (
+_HEADS = (
     *("Quantity", "Measured with"),
     *("r", "95% CI", "bootstrap", "p", "p, Holm", "one left out"),
     *("r", "p", "p, Holm", "τ", "p", "p, Holm"),
@@ -160,8 +156,8 @@ TEXT_HEADS = (
 )
 
 
-def correlation_texts(rows: list[CorrelationRow]) -> list[list[str]]:
-    """Return the rows as texts, in the order of `TEXT_HEADS`."""
+def correlations_grid(rows: Sequence[CorrelationRow], preset: str) -> Grid:
+    """Return the rows of a preset as texts."""
     holm = {method: holm_p_values(rows, method) for method in METHODS}
     lines = []
     for index, row in enumerate(rows):
@@ -175,11 +171,4 @@ def correlation_texts(rows: list[CorrelationRow]) -> list[list[str]]:
         line += [signed(row.partial.r), p_text(row.partial.p_value)]
         published = signed(row.published.r) if row.published else "—"
         lines.append([*line, str(row.pearson.n), published])
-    return lines
-
-
-def correlations_markdown(rows: list[CorrelationRow]) -> str:
-    """Return the rows as a Markdown table."""
-    pairs = zip(TEXT_GROUPS, TEXT_HEADS, strict=True)
-    heads = [f"{group} {head}".strip() for group, head in pairs]
-    return markdown(heads, correlation_texts(rows), 2)
+    return Grid(_HEADS, lines, _GROUPS, f"These runs: {preset} preset", 2)
