@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from experiments.study.figures import ReportFigure
+from experiments.study.figures import ReportFigure, save_figures
 from experiments.study.grid import Grid, kind
 
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
@@ -58,11 +58,40 @@ def write_page(
     return path
 
 
-def write_table(folder: pathlib.Path, stem: str, csv: str, markdown: str) -> None:
-    """Write a table to `folder/tables` as CSV and Markdown."""
+def write_table(folder: pathlib.Path, stem: str, csv: str, *grids: Grid) -> LinkedGrid:
+    """Write a table to `folder/tables` as CSV and Markdown, and return what a page shows of it.
+
+    Args:
+      folder: of the report.
+      stem: of the files.
+      csv: the table as CSV.
+      *grids: the table as texts; the first is what a page shows.
+    """
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "tables" / f"{stem}.csv").write_text(csv, encoding="utf-8")
+    titles = [f"{g.caption}\n\n" if g.caption and len(grids) > 1 else "" for g in grids]
+    markdown = "\n".join(t + g.markdown() for t, g in zip(titles, grids, strict=True))
     (folder / "tables" / f"{stem}.md").write_text(markdown, encoding="utf-8")
+    return LinkedGrid(grids[0], stem)
+
+
+def write_report(
+    folder: pathlib.Path,
+    title: str,
+    introduction: Sequence[str],
+    sections: Sequence[Section],
+    settings: Mapping[str, Any],
+) -> pathlib.Path:
+    """Write the figures of some sections and a page of them all, `folder/index.html`."""
+    save_figures(folder, [figure for section in sections for figure in section.figures])
+    return write_page(
+        folder / "index.html",
+        "report.html.j2",
+        title=title,
+        introduction=introduction,
+        sections=sections,
+        settings=settings,
+    )
 
 
 def anchor(name: str) -> str:

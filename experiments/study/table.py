@@ -112,13 +112,18 @@ class Table(NamedTuple):
             left,
         )
 
-    def csv(self, names: Mapping[str, str]) -> str:
+    def csv(self, names: Mapping[str, str] | None = None) -> str:
         """Return the table in long form, a line a cell, with numbers in full precision.
 
         Args:
           names: the fields to write, in order, with their headings. Fields are those of the row's
-            `about`, of the column's `where`, "quantity", and those of a cell.
+            `about`, of the column's `where`, "quantity", and those of a cell. None writes them all
+            but the quartiles.
         """
+        if names is None:
+            about = [name for row in self.rows for name in row.about]
+            about += [name for column in self.columns for name in column.where]
+            names = {name: name for name in (*about, "quantity", "mean", "stderr", "n")}
         lines = []
         for row, about in enumerate(self.rows):
             for number, column in enumerate(self.columns):
@@ -152,3 +157,15 @@ def means_over_seeds(
     """Return mean and standard error over the seeds of every arm; None: all arms."""
     values = results.by_seed(column.quantity, column.where, arms=arms, scale=column.scale)
     return [Cell(*mean_and_stderr(row)) for row in values]
+
+
+def arms_table(results: Results, stem: str, columns: Sequence[Column]) -> Table:
+    """Return a table with a row an arm, of columns that are found in the records."""
+    return make_table(
+        stem,
+        ("Arm",),
+        [Row((arm.label,), {"arm": arm.name}) for arm in results.arms],
+        columns,
+        [means_over_seeds(results, column) for column in columns],
+        seeds=len(results.seeds),
+    )

@@ -70,16 +70,15 @@ def claims_csv(found: Sequence[Tested]) -> str:
     return csv_text(pd.DataFrame(rows, columns=heads))
 
 
-def claims_markdown(found: Sequence[Tested]) -> str:
-    """Return the verdicts, then every part, as Markdown tables."""
+def claims_grids(found: Sequence[Tested]) -> tuple[Grid, Grid]:
+    """Return the verdicts, and every part of every claim."""
     parts = [
         [tested.claim.statement, tested.evidence, *part_texts(part)]
         for tested in found
         for part in tested.parts
     ]
     heads = ["Claim", "Evidence", "Part", "n", "Effect", "Interval", "Verdict", "Would decide"]
-    tables = (verdicts_grid(found), Grid(heads, parts, text_columns=3))
-    return "\n".join(table.markdown() for table in tables)
+    return verdicts_grid(found), Grid(heads, parts, text_columns=3)
 
 
 def verdicts_grid(found: Sequence[Tested]) -> Grid:

@@ -3,7 +3,7 @@
 import pathlib
 
 from experiments.study.figures import save_figures
-from experiments.study.pages import LinkedGrid, write_page, write_table
+from experiments.study.pages import write_page, write_table
 from experiments.study.study import Settings
 from experiments.variants.figure_1 import figure_1
 from experiments.variants.published_tables import DATA_SETS, published_csv, published_grid
@@ -25,13 +25,11 @@ def report(results: VariantsResults, folder: pathlib.Path, settings: Settings) -
       The path of the page.
     """
     table, figure = methods_table(results), figure_1(results)
-    write_table(folder, table.stem, table.csv(CSV), table.grid().markdown())
     save_figures(folder, [figure])
     published = []
     for number in DATA_SETS:
         stem, grid = f"published_table_{number}", published_grid(number, results, table)
-        write_table(folder, stem, published_csv(number, results), grid.markdown())
-        published.append(LinkedGrid(grid, stem))
+        published.append(write_table(folder, stem, published_csv(number, results), grid))
     rounds = sorted({len(cost["seconds"]) for cost in results.costs.values()})
     shares = {method.label: share_of_passes(results, method) for method in results.arms}
     return write_page(
@@ -42,7 +40,7 @@ def report(results: VariantsResults, folder: pathlib.Path, settings: Settings) -
         results=results,
         reference=results.arms[0].label,
         compared=" and from ".join(method.label for method in references(results)),
-        methods=LinkedGrid(table.grid(), table.stem),
+        methods=write_table(folder, table.stem, table.csv(CSV), table.grid()),
         figure=figure,
         rounds="–".join(str(n) for n in dict.fromkeys([*rounds[:1], *rounds[-1:]])) or "0",
         shares=[f"{label} {share:.2f}" for label, share in shares.items() if share == share],

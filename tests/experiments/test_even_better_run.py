@@ -203,7 +203,7 @@ def test_accepted_changes_are_measured_anew_and_named_in_the_report(study, tmp_p
     assert (folder / "config.json").read_text() == config
     assert (folder / "metrics.jsonl").read_bytes() == metrics  # not trained again
     page = (workdir / "report/index.html").read_text()
-    assert "trained with other settings" in page and "sgd_16 seed 0" in page
+    assert "trained with other settings" in page and "16-SGD seed 0" in page
     # Models that were not trained anew keep their planes and curves.
     for kind in ("models/*/seed_*/plane.jsonl", "curves/*/seed_*/*.jsonl"):
         for path in workdir.glob(kind):
@@ -241,7 +241,7 @@ def test_a_report_shows_what_its_config_lists(study, tmp_path):
     found = read_results(study[0], arms.plan(config))
     pairs = found.pairs
     assert [model.name for model in found.arms] == ["sgd_16", "sgd_16_2x_epochs"]
-    assert pairs == [] and len(found.planes) == 2
+    assert pairs == () and len(found.planes) == 2
     everything = read_results(study[0])
     both = everything.pairs
     assert len(everything.arms) == 5 and len(both) == 2

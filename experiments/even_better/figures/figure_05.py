@@ -22,8 +22,8 @@ def _of_preset(results: StudyResults, preset: str) -> list[ReportFigure]:
     figure, panels = plotting.small_multiples(len(columns), 2, panel=(4.0, 3.4))
     texts = []
     for axes, column in zip(panels, columns, strict=True):
-        against_test_loss(axes, results, column, "Asymmetry factor Ω")
         row = correlate(results, column)
+        against_test_loss(axes, results, column, "Asymmetry factor Ω", row.pearson)
         texts.append(
             f"{column_setting(column).capitalize()}: Pearson's {describe(row.pearson)}; "
             f"leaving out any one model, r runs from {span(row.pearson.leave_one_out)}; Spearman's "

@@ -5,12 +5,12 @@ from matplotlib.axes import Axes
 from experiments.even_better.figures.common import BARS, model_styles, report_figure
 from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.columns import column_means, column_setting, columns_of
-from experiments.even_better.tables.correlations import test_losses
+from experiments.even_better.tables.correlations import pearson, test_losses
 from experiments.study.figures import ReportFigure
 from experiments.study.formats import signed
 from experiments.study.table import Column
 from sam_jax import plotting
-from sam_jax.metrics.statistics import correlation
+from sam_jax.metrics.statistics import Correlation
 
 TRAINING = Column("", "training loss", "train_loss", {"measure": "evaluation"})
 
@@ -30,7 +30,7 @@ def perturbed_loss_figures(
     )
     for axes, column in zip(panels, columns, strict=True):
         x_label = "Training loss" if column == TRAINING else "Perturbed loss"
-        against_test_loss(axes, results, column, x_label)
+        against_test_loss(axes, results, column, x_label, pearson(results, column))
     plotting.shared_legend(figure, below=True)
     word = "adversarially" if measure == "adversarial_sharpness" else "randomly"
     caption = (
@@ -40,7 +40,9 @@ def perturbed_loss_figures(
     return [report_figure(number, preset, f"figure_{number}_{preset}", caption, figure)]
 
 
-def against_test_loss(axes: Axes, results: StudyResults, column: Column, x_label: str) -> None:
+def against_test_loss(
+    axes: Axes, results: StudyResults, column: Column, x_label: str, found: Correlation
+) -> None:
     """Draw the models with their regression line; the title has Pearson's r."""
     styles = model_styles(results)
     cells, losses = column_means(results, column), test_losses(results)
@@ -49,8 +51,6 @@ def against_test_loss(axes: Axes, results: StudyResults, column: Column, x_label
         for model, x, y in zip(results.models, cells, losses, strict=True)
     ]
     plotting.scatter_with_regression(axes, points)
-    means = [cell.mean for cell in cells], [cell.mean for cell in losses]
-    found = correlation(*means, resamples=1)
     plotting.label_axes(
         axes,
         f"{column_setting(column) or column.name}\nr = {signed(found.r)} (n = {found.n})",

@@ -5,18 +5,16 @@ import pathlib
 from experiments.even_better.claims.claims import CLAIMS
 from experiments.even_better.claims.evidence import runs, study
 from experiments.even_better.read.results import PRESETS, StudyResults
-from experiments.study.pages import LinkedGrid, write_page, write_table
+from experiments.study.pages import write_page, write_table
 from experiments.study.verdicts import (
     Tested,
     claims_csv,
-    claims_markdown,
+    claims_grids,
     claims_of,
     parts_grid,
     test_claims,
-    verdicts_grid,
 )
 
-STEM = "claims"
 TITLE = "The study's claims, tested"
 
 
@@ -28,12 +26,11 @@ def write_claims(results: StudyResults, folder: pathlib.Path) -> None:
 
 def write_tested(found: list[Tested], folder: pathlib.Path) -> None:
     """Write the page of claims that were tested."""
-    write_table(folder, STEM, claims_csv(found), claims_markdown(found))
     write_page(
         folder / "claims.html",
         "claims.html.j2",
         pathlib.Path(__file__).parent,
         title=TITLE,
-        verdicts=LinkedGrid(verdicts_grid(found), STEM),
+        verdicts=write_table(folder, "claims", claims_csv(found), *claims_grids(found)),
         claims=[(claim, parts_grid(found, claim)) for claim in claims_of(found)],
     )

@@ -71,7 +71,7 @@ def report(results: StudyResults, folder: pathlib.Path, settings: Settings) -> p
     """
     tables, figures = all_tables(results), all_figures(results)
     for table in (table for found in tables.values() for table in found):
-        write_table(folder, table.stem, table.csv(CSV), table.grid().markdown())
+        write_table(folder, table.stem, table.csv(CSV), table.grid())
     save_figures(folder, figures)
     write_published(results, folder)
     write_claims(results, folder)
@@ -115,9 +115,9 @@ def _separation(
     """Write which models the seeds separate and return what the page says of it."""
     if len(results.seeds) < 2 or len(results.models) < 2:
         return None
-    pairs, stem = separation(results, table), "separation"
+    pairs = separation(results, table)
     first, every = separation_grids(pairs, table)
-    write_table(folder, stem, comparison_csv(pairs), f"{first.markdown()}\n{every.markdown()}")
+    stem = write_table(folder, "separation", comparison_csv(pairs), first, every).stem
     return {
         "summary": summary(pairs, table.columns[0], "test loss"),
         "first": first,
@@ -133,7 +133,8 @@ def _correlations(results: StudyResults, folder: pathlib.Path) -> list[LinkedGri
     for preset in PRESETS:
         rows = correlation_rows(results, preset)
         if rows:
-            grid, stem = correlations_grid(rows, preset), f"correlations_{preset}"
-            write_table(folder, stem, correlations_csv(rows), grid.markdown())
-            found.append(LinkedGrid(grid, stem))
+            grid = correlations_grid(rows, preset)
+            found.append(
+                write_table(folder, f"correlations_{preset}", correlations_csv(rows), grid)
+            )
     return found

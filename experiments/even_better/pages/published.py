@@ -17,7 +17,7 @@ from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.columns import column_means
 from experiments.study.formats import p_text, signed, span
 from experiments.study.grid import Grid, Marked, csv_text
-from experiments.study.pages import LinkedGrid, write_page, write_table
+from experiments.study.pages import write_page, write_table
 from experiments.study.table import Cell, write_means
 
 TITLE = "The study's numbers: printed, recomputed and of these runs"
@@ -37,21 +37,19 @@ def write_published(results: StudyResults, folder: pathlib.Path) -> None:
     """Write the page, `published.html`, and its tables."""
     cells = compare_cells(results)
     found = recompute(runs(results, "published"))
-    correlations, errata = correlations_grid(found), errors_grid()
-    write_table(folder, CELLS, cells_csv(cells), cells_markdown(cells))
-    write_table(folder, CORRELATIONS, correlations_csv(found), correlations.markdown())
-    write_table(folder, ERRORS, errors_csv(), errata.markdown())
     write_page(
         folder / "published.html",
         "published.html.j2",
         pathlib.Path(__file__).parent,
         title=TITLE,
-        cells=CELLS,
+        cells=write_table(folder, CELLS, cells_csv(cells), *cells_grids(cells)).stem,
         count=len(cells),
         differing=sum(compared.cell.differs for compared in cells),
         tables=[(n, published_grid(n), notes(n), run_grid(results, cells, n)) for n in TABLES],
-        correlations=LinkedGrid(correlations, CORRELATIONS),
-        errors=LinkedGrid(errata, ERRORS),
+        correlations=write_table(
+            folder, CORRELATIONS, correlations_csv(found), correlations_grid(found)
+        ),
+        errors=write_table(folder, ERRORS, errors_csv(), errors_grid()),
     )
 
 
@@ -87,19 +85,19 @@ def cells_csv(found: Sequence[Compared]) -> str:
     return csv_text(pd.DataFrame(rows, columns=heads, dtype=object))
 
 
-def cells_markdown(found: Sequence[Compared]) -> str:
-    """Return every table as Markdown: printed → recomputed (these runs)."""
-    blocks = []
+def cells_grids(found: Sequence[Compared]) -> list[Grid]:
+    """Return every table: printed → recomputed (these runs)."""
+    grids = []
     for number in TABLES:
         groups, heads = published_heads(number)
         rows = []
         ours = {id(c.cell): text for c, text in _run_texts(found, number)}
         for row, cells in _rows(found, number):
-            texts = [_arrow(c.cell) + f" ({ours[id(c.cell)]})" for c in cells]
+            texts = [f"{_arrow(c.cell)} ({ours[id(c.cell)]})" for c in cells]
             rows.append([model_label(row[0], cells[0].cell.batch_size, row[2]), *texts])
-        title = f"Table {number}, printed → recomputed (these runs)\n\n"
-        blocks.append(title + Grid(heads, rows, groups).markdown())
-    return "\n".join(blocks)
+        caption = f"Table {number}, printed → recomputed (these runs)"
+        grids.append(Grid(heads, rows, groups, caption))
+    return grids
 
 
 def published_grid(number: int) -> Grid:

@@ -63,6 +63,12 @@ def test_losses(results: StudyResults) -> list[Cell]:
 test_losses.__test__ = False  # its name is no test for pytest to collect
 
 
+def pearson(results: StudyResults, column: Column) -> Correlation:
+    """Return Pearson's r of a column's seed means with the test loss, without a bootstrap."""
+    x, y = ([cell.mean for cell in column_means(results, c)] for c in (column, TEST_LOSS))
+    return correlation(x, y, resamples=1)
+
+
 def correlate(results: StudyResults, column: Column) -> CorrelationRow:
     """Correlate the seed means of a column with those of the test loss."""
     x, y, given = (
