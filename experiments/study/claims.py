@@ -6,8 +6,8 @@ otherwise. Without finite numbers it has no data, and its claim cannot hold.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def difference(
     label: str,
     group: Sequence[int],
     other: Sequence[int],
-    quantity: Hashable,
+    quantity: Any,
     direction: str,
     *,
     margin: float = 0.0,
@@ -84,7 +84,7 @@ def extreme(
     label: str,
     group: Sequence[int],
     rivals: Mapping[str, Sequence[int]],
-    quantity: Hashable,
+    quantity: Any,
     direction: str = "negative",
 ) -> list[Part]:
     """Test that a group has the lowest mean of all; the part shows the rival that decides.
@@ -124,7 +124,7 @@ def extreme(
 def correlation(
     evidence: Evidence,
     label: str,
-    quantity: Hashable,
+    quantity: Any,
     direction: str,
     *,
     bound: float = 0.0,
@@ -142,9 +142,7 @@ def correlation(
     return [Part(label, count, found.r, found.fisher_interval, 1 - LEVEL, said, needed)]
 
 
-def better_correlated(
-    evidence: Evidence, label: str, quantity: Hashable, other: Hashable
-) -> list[Part]:
+def better_correlated(evidence: Evidence, label: str, quantity: Any, other: Any) -> list[Part]:
     """Test whether one quantity has a higher Pearson's r with the test loss than another.
 
     The label says how far the difference moves where any one model is left out.

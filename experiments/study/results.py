@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from experiments.study.arms import Arm, seed_folder
+from experiments.study.arms import Arm, Plan, seed_folder
 from sam_jax.training.records import Record, read
 
 A = TypeVar("A", bound=Arm)
@@ -52,6 +52,15 @@ class Results(Generic[A]):
                 place = rows[record["arm"]], columns[record["seed"]]
                 values[place] = scale * number(record.get(quantity))
         return values
+
+
+def read_results(workdir: pathlib.Path | str, plan: Plan) -> Results:
+    """Return the records of all arms and seeds of a plan, one of every measure.
+
+    Raises:
+      ValueError: there is no record at all.
+    """
+    return Results(plan.arms, plan.seeds, read_records(workdir, plan.arms, plan.seeds))
 
 
 def read_records(

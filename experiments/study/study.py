@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from experiments.study.arms import Arm, Plan
+from experiments.study.results import read_results
 from sam_jax.training.loop import Trained
 from sam_jax.training.records import Record
 
@@ -58,9 +59,9 @@ class Study:
     plan: Callable[[ml_collections.ConfigDict], Any]
     training_config: Callable[[ml_collections.ConfigDict, Any, int], ml_collections.ConfigDict]
     measure: Callable[[Any, Run], None]
-    read: Callable[[pathlib.Path, Any], Any]
     report: Callable[[Any, pathlib.Path, Settings], pathlib.Path]
     summary: Callable[[Any], str]
+    read: Callable[[pathlib.Path, Any], Any] = read_results
     measure_across: Callable[[Any, pathlib.Path, Sequence[Run]], None] = nothing_more
     settings: Callable[[Any, Settings], Settings] = all_settings
     compile_ahead: bool = False
