@@ -48,9 +48,9 @@ class Study:
       measure: (plan, run) -> None; it appends what it measures to `records.jsonl` in the run's
         folder, and repeats nothing that is there.
       measure_across: (plan, workdir, runs) -> None, the same of several runs together, at the end.
-      read: (workdir, plan) -> what the runs left.
       report: (results, folder, settings) -> the path of the page; it writes the whole report.
       summary: results -> a table that the command prints.
+      read: (workdir, plan) -> results, what the runs left.
       settings: (plan, the config as a dict) -> what the report shows of it.
       compile_ahead: a thread compiles the arms that are not trained while others train.
     """

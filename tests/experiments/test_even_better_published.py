@@ -17,7 +17,7 @@ from experiments.even_better.claims.printed_correlations import recompute
 from experiments.even_better.figures.common import model_styles
 from experiments.even_better.figures.perturbed_loss import perturbed_loss_figures
 from experiments.even_better.pages import published as published_report
-from experiments.even_better.paper.errata import errors
+from experiments.even_better.paper.errata import errata
 from experiments.even_better.paper.published import published_cells, published_values
 from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.correlations import (
@@ -205,19 +205,19 @@ def test_another_world_gives_other_correlations():
 
 
 def test_the_errors_follow_from_the_tables():
-    text = " ".join(" ".join(error) for error in errors())
+    text = " ".join(" ".join(error) for error in errata())
     assert "20 cells are wrong; for ρ = 0.05 Figure 3's r = −0.04 would be 0.19" in text
     assert "10 cells are too large by the unperturbed loss, 0.10 to 0.24" in text
     assert "0.229 in the one and 0.1435 in the other" in text
     assert "r = 0.96, 0.94, 0.94 for m = 5000 and 0.84, 0.84, 0.86" in text
     assert "p = 0.145 for the 9 models of Figure 5 and 0.308 for all 10" in text
-    assert len(errors()) == 13 and all(error.evidence for error in errors())
+    assert len(errata()) == 13 and all(error.evidence for error in errata())
 
 
 def test_the_geometry_that_the_errors_tell():
     # Their closed forms by drawing: d uniform weights, relative errors of order 1 / sqrt(d).
     u, v = np.random.default_rng(0).uniform(size=(2, 100_000))
-    text = " ".join(error.effect for error in errors())
+    text = " ".join(error.effect for error in errata())
     to_ones = u.sum() / math.sqrt(u.size * (u @ u))
     to_another = u @ v / math.sqrt((u @ u) * (v @ v))
     assert f"{to_ones:.2f}" == "0.87" and "0.866" in text

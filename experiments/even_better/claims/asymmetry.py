@@ -11,8 +11,6 @@ from experiments.study import claims as tests
 from experiments.study.claims import Part
 from experiments.study.evidence import arm_means
 
-MODERATE = 0.3  # of correlations, in the words of Cohen (1988)
-
 
 def asymmetry_correlates(bound: float = 0.0) -> Callable[[Evidence], list[Part]]:
     """The asymmetry factor goes with the test loss, with and without the outlier of Figure 5."""

@@ -5,6 +5,7 @@ from experiments.even_better.claims import connections as curves
 from experiments.even_better.claims import losses as parts
 from experiments.even_better.claims.evidence import Quantity
 from experiments.even_better.claims.groups import FACTOR, TEST_LOSS
+from experiments.even_better.thresholds import MODERATE
 from experiments.study.verdicts import Claim
 
 CLAIMS = (
@@ -22,7 +23,7 @@ CLAIMS = (
         "Section 5.3, Figure 5",
         "Pearson's r of Ω with the test loss is above 0.3, a medium one in the words of Cohen "
         "(1988).",
-        asymmetry.asymmetry_correlates(asymmetry.MODERATE),
+        asymmetry.asymmetry_correlates(MODERATE),
     ),
     Claim(
         "sam_is_the_most_asymmetric",

@@ -3,11 +3,9 @@
 import numpy as np
 
 from experiments.even_better.claims.evidence import Evidence
+from experiments.even_better.thresholds import BARRIER, MOST
 from experiments.study import claims as tests
 from experiments.study.claims import Part
-
-BARRIER = 0.1  # of the ends' test loss: a rise above it makes a barrier
-MOST = 0.5  # of a trajectory
 
 
 def separated_by_curves(evidence: Evidence) -> list[Part]:

@@ -15,14 +15,12 @@ from experiments.even_better.claims.groups import (
     rivals_of,
     rows_of,
 )
+from experiments.even_better.thresholds import APPROXIMATELY, POOR, SHARE
 from experiments.study import claims as tests
 from experiments.study.claims import Part
 
 RHOS = (0.05, 0.1, 0.2)  # of the study's adversarial measures
 SIGMAS = (0.5, 1.0)  # of its average measures
-POOR = 0.5  # below it a correlation is not large, in the words of Cohen (1988)
-SHARE = 0.05  # differences of the test loss below this share of it count as none
-APPROXIMATELY = 0.1  # the same for losses that are said to be approximately equal
 
 
 def lowest_of(name: str, *quantities: Quantity) -> Callable[[Evidence], list[Part]]:

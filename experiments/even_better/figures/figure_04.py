@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from experiments.even_better.arms import Model
 from experiments.even_better.figures.common import report_figure
 from experiments.even_better.figures.landscapes import QUANTITY, landscapes
-from experiments.even_better.read.planes import RISE, basin_level, basin_share
+from experiments.even_better.read.planes import basin_level, basin_share
 from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.correlations import test_losses
+from experiments.even_better.thresholds import RISE
 from experiments.study.figures import ReportFigure
 from experiments.study.formats import describe
 from sam_jax import plotting

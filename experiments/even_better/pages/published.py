@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.even_better.arms import Model, model_label
 from experiments.even_better.claims.evidence import Quantity, run_column, runs
 from experiments.even_better.claims.printed_correlations import Recomputed, recompute
-from experiments.even_better.paper.errata import errors
+from experiments.even_better.paper.errata import errata
 from experiments.even_better.paper.published import BATCH_SIZES, PublishedCell, published_cells
 from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.columns import column_means
@@ -188,12 +188,12 @@ def correlations_grid(found: Sequence[Recomputed]) -> Grid:
 
 def errors_csv() -> str:
     """Return the errors as CSV."""
-    return csv_text(pd.DataFrame(errors(), columns=["what", "effect", "evidence"]))
+    return csv_text(pd.DataFrame(errata(), columns=["what", "effect", "evidence"]))
 
 
 def errors_grid() -> Grid:
     """Return the errors as texts."""
-    return Grid(["What", "Effect", "Evidence"], [list(e) for e in errors()], text_columns=3)
+    return Grid(["What", "Effect", "Evidence"], [list(e) for e in errata()], text_columns=3)
 
 
 _GROUPS = (

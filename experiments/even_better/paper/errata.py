@@ -14,20 +14,20 @@ from experiments.study.formats import p_text, signed
 from sam_jax.metrics import statistics
 
 
-class Error(NamedTuple):
-    """One error."""
+class Erratum(NamedTuple):
+    """One error of the study."""
 
     what: str
     effect: str
     evidence: str
 
 
-def errors() -> tuple[Error, ...]:
+def errata() -> tuple[Erratum, ...]:
     """Return the errors, those of the printed numbers first."""
     return (*_of_the_tables(), *_of_the_measures(), *_of_the_conclusions(), *_CONNECTIVITY)
 
 
-def _of_the_tables() -> tuple[Error, ...]:
+def _of_the_tables() -> tuple[Erratum, ...]:
     swapped, repeated = (
         sum(cell.differs for cell in published_cells() if cell.table == table) for table in (2, 6)
     )
@@ -36,7 +36,7 @@ def _of_the_tables() -> tuple[Error, ...]:
     column = ("adversarial_loss", "large", 0.05)
     printed, corrected = (_r(*column, printed=flag) for flag in (True, False))
     return (
-        Error(
+        Erratum(
             "Table 2 prints its columns (m = 5000, ρ = 0.05) and (m = 5000, ρ = 0.1) in each "
             "other's place.",
             f"{swapped} cells are wrong; for ρ = 0.05 Figure 3's r = {signed(corrected)} would be "
@@ -44,7 +44,7 @@ def _of_the_tables() -> tuple[Error, ...]:
             "Code: sharpness, analysis/sharpness_collection.csv. The corrected columns minus Table "
             "5 give one unperturbed loss for every ρ, the printed ones do not.",
         ),
-        Error(
+        Erratum(
             "The last column of Table 6 prints the perturbed loss, not the sharpness.",
             f"{repeated} cells are too large by the unperturbed loss, "
             f"{min(excess):.2f} to {max(excess):.2f}.",
@@ -53,21 +53,21 @@ def _of_the_tables() -> tuple[Error, ...]:
     )
 
 
-def _of_the_measures() -> tuple[Error, ...]:
+def _of_the_measures() -> tuple[Erratum, ...]:
     weights, sigmas = 2_296_922, (0.5, 1.0)
     norms = " and ".join(f"{sigma * math.sqrt(weights):.0f}" for sigma in sigmas)
     unperturbed, training = _unperturbed("small", 0.05), published_values("train_loss")
     # Of u uniform in (0, 1), the mean is 1/2 and that of the square 1/3.
     to_ones, to_another = 0.5 / math.sqrt(1 / 3), 0.25 / (1 / 3)
     return (
-        Error(
+        Erratum(
             "The text gives the perturbations of average sharpness a fixed norm; the code adds "
             "noise of deviation σ = 0.5 or 1 to every weight.",
             f"Over {weights} weights the norm is about {norms} and not 0.5 and 1: Tables 6 and 7 "
             "show the loss far from the minimum.",
             "Code: sharpness, analysis/sharpness_collection.py (eval_avg_sharpness).",
         ),
-        Error(
+        Erratum(
             "The sharpness tables were measured with the batch statistics of batch norm and on "
             "images that were not normalised; Table 1 with running statistics and normalised "
             "images.",
@@ -76,20 +76,20 @@ def _of_the_measures() -> tuple[Error, ...]:
             "Code: sharpness, analysis/sharpness_collection.py (a new model is in training mode) "
             "and analysis/deep_nets/data.py. Table 2 minus Table 5 against Table 1.",
         ),
-        Error(
+        Erratum(
             "m changes the examples of the ascent, those of the evaluation and the batch of the "
             "batch norm statistics all at once: 4 batches of 128 or of 5000 images.",
             "A difference between the two m is not one of the ascent alone.",
             "Code: sharpness, analysis/sharpness_collection.py before commit c376ea7, which goes "
             "down to one batch each.",
         ),
-        Error(
+        Erratum(
             "The text trains with augmentation; the code of the asymmetry factor measures without "
             "(commit c534157), and in evaluation mode (acfb0f2).",
             "The printed factors are of the plain training images. The text does not say so.",
             "Code: kian, sam/data/classification.py; the factors were added later (35a3283).",
         ),
-        Error(
+        Erratum(
             "The directions of the asymmetry factor have weights between 0 and 1.",
             f"They are almost one direction: their cosine is {to_ones:.3f} to the vector of ones "
             f"and {to_another:.2f} among themselves. The factor tells how the loss answers to a "
@@ -97,7 +97,7 @@ def _of_the_measures() -> tuple[Error, ...]:
             "Code: kian, asymmetry.py (torch.rand). The cosines follow from the uniform law, in "
             "high dimension.",
         ),
-        Error(
+        Erratum(
             "Average SAM divides by the squared norm in the text and by the norm in the code; the "
             "text multiplies a perturbation that has ρ already by ρ again.",
             "None on the numbers: the code is what was run.",
@@ -106,7 +106,7 @@ def _of_the_measures() -> tuple[Error, ...]:
     )
 
 
-def _of_the_conclusions() -> tuple[Error, ...]:
+def _of_the_conclusions() -> tuple[Erratum, ...]:
     small, large = (
         ", ".join(signed(_r("adversarial_sharpness", batch, rho)) for rho in (0.05, 0.1, 0.2))
         for batch in ("small", "large")
@@ -116,21 +116,21 @@ def _of_the_conclusions() -> tuple[Error, ...]:
     others = np.arange(len(loss)) != np.argmax(factor)
     without = statistics.correlation(factor[others], loss[others], resamples=1)
     return (
-        Error(
+        Erratum(
             "“5000-sharpness correlates poorly with test loss” rests on the perturbed loss, which "
             "contains the training loss.",
             f"The sharpness itself (Table 5) has r = {large} for m = 5000 and {small} for m = 128 "
             "(ρ = 0.05, 0.1, 0.2), to about 0.02 by the tables' digits.",
             "Tables 1 and 5.",
         ),
-        Error(
+        Erratum(
             "The correlation of the asymmetry factor with the test loss is called moderately "
             "strong; no test is given.",
             f"p = {p_text(without.p_value)} for the {without.n} models of Figure 5 and "
             f"{p_text(everyone.p_value)} for all {everyone.n}: neither differs from zero.",
             "Table 1.",
         ),
-        Error(
+        Erratum(
             "The tables show one run a model, though two were trained twice.",
             "The repetitions differ by as much as most models: Ω = 0.0758 and 0.1181 of 128-SGD, "
             "0.0681 and 0.0274 of 128-SAM ρ = 0.1.",
@@ -141,14 +141,14 @@ def _of_the_conclusions() -> tuple[Error, ...]:
 
 
 _CONNECTIVITY = (
-    Error(
+    Erratum(
         "The curve that should connect two models has the second as its trainable middle; its "
         "end is a network with random weights.",
         "The curves do not connect the two models.",
         "Code: antoniab-loss-landscape, dnn-mode-connectivity/train.py "
         "(import_base_parameters(end_net, 1)).",
     ),
-    Error(
+    Erratum(
         "The test split of the curves takes the last 5000 training images with the labels of the "
         "first 5000.",
         "A test error near 90%, that of guessing, all along: that the “test loss stays high "

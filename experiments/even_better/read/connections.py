@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.even_better.arms import Model
+from experiments.even_better.thresholds import LOW
 from sam_jax.metrics.landscape import LossPlane
 from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read
-
-LOW = 1.1  # times the higher of the ends
 
 
 class Connection(NamedTuple):

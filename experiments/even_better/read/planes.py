@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
+from experiments.even_better.thresholds import RISE
 from sam_jax.metrics.landscape import LossPlane
-
-RISE = 0.5  # of the training loss above that of a model: what lies within is called its basin
 
 
 def middle_of(plane: LossPlane) -> tuple[int, int]:
