@@ -1,5 +1,6 @@
 """The models of the study: which optimiser, which batch and which rho, as training configs."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import ml_collections
@@ -50,8 +51,8 @@ def plan(config: ml_collections.ConfigDict) -> Plan:
             f"plane.points must be odd and at least 3, so that the model is one of them; got "
             f"{config.plane.points}."
         )
-    arms, pairs = study_models(config), study_pairs(config)
-    return Plan(config, tuple(arms), tuple(config.seeds), tuple(pairs))
+    arms = study_models(config)
+    return Plan(config, tuple(arms), tuple(config.seeds), tuple(study_pairs(config, arms)))
 
 
 def model_label(optimiser: str, batch_size: int, rho: float) -> str:
@@ -124,8 +125,10 @@ def training_config(
     return training
 
 
-def study_pairs(config: ml_collections.ConfigDict) -> list[tuple[Model, Model]]:
-    """Return the pairs of models that a study config connects.
+def study_pairs(
+    config: ml_collections.ConfigDict, arms: Sequence[Model]
+) -> list[tuple[Model, Model]]:
+    """Return the pairs of models that a study config connects, of those that it lists.
 
     Raises:
       ValueError: a model of a pair is not among the models of the study, or pairs with itself; or
@@ -137,8 +140,7 @@ def study_pairs(config: ml_collections.ConfigDict) -> list[tuple[Model, Model]]:
             "models and one bend, and others would lie off it."
         )
     models = {
-        (model.optimiser, model.batch, model.rho, model.times_epochs): model
-        for model in study_models(config)
+        (model.optimiser, model.batch, model.rho, model.times_epochs): model for model in arms
     }
     pairs = []
     for entries in config.curve.pairs:

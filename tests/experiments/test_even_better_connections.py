@@ -17,7 +17,7 @@ def config():
 @pytest.fixture
 def connect(config, monkeypatch):
     """Return `connect(workdir)`, with models of two seeds in the place of the trained ones."""
-    pair = arms.study_pairs(config)[0]
+    pair = arms.plan(config).pairs[0]
     config.curve.points = 10  # two lines of a file on eight devices
     source, data = build.load_data(config.training)
     program = build.make_program(config.training, source, len(data.train_labels))
@@ -88,4 +88,4 @@ def test_more_than_one_bend_lies_off_the_plane():
     config = digits.get_config("smoke")
     config.curve.bends = 2
     with pytest.raises(ValueError, match=r"curve.bends must be 1, got 2"):
-        arms.study_pairs(config)
+        arms.plan(config)

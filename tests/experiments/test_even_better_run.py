@@ -76,7 +76,7 @@ def test_ends_with_table_1_and_the_report(study):
     folders = sorted(path.parent.name for path in workdir.glob("models/*/seed_0"))
     config = digits.get_config("smoke")
     assert folders == sorted(model.name for model in arms.study_models(config))
-    pairs = arms.study_pairs(config)
+    pairs = arms.plan(config).pairs
     assert len(results(workdir)) == 3 * len(folders) + 3 * len(pairs)
     figures = {path.stem for path in (workdir / "report/figures").glob("*.png")}
     drawn = {int(name.split("_")[1]) for name in figures}
@@ -121,7 +121,7 @@ def test_pairs_that_make_no_sense():
     for pair in ((known, ("sam", "small", 0.7, 1)), (known, known), (known,)):
         config.curve.pairs = (pair,)
         with pytest.raises(ValueError, match="curve.pairs holds"):
-            arms.study_pairs(config)
+            arms.plan(config)
 
 
 def test_curves_connect_the_models(study):
@@ -129,7 +129,7 @@ def test_curves_connect_the_models(study):
     config = digits.get_config("smoke")
     found = read_results(study[0], arms.plan(config)).pairs
     assert len(found) == len(config.curve.pairs)
-    for (connection,), (start, end) in zip(found, arms.study_pairs(config), strict=True):
+    for (connection,), (start, end) in zip(found, arms.plan(config).pairs, strict=True):
         assert (connection.start, connection.end) == (start, end)
         for record in (connection.curve, connection.line):
             assert len(record["test_loss"]) == config.curve.points
@@ -250,7 +250,7 @@ def test_a_report_shows_what_its_config_lists(study, tmp_path):
     reversed_pairs = read_results(study[0], arms.plan(config)).pairs
     # Figure 2 is that of the first pair of the config.
     ends = [(pair[0].start, pair[0].end) for pair in reversed_pairs]
-    assert ends == arms.study_pairs(config)
+    assert tuple(ends) == arms.plan(config).pairs
 
 
 def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):
