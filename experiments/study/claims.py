@@ -52,8 +52,8 @@ def difference(
       other: Rows of the models to subtract.
       quantity: What the means are of.
       direction: "positive", "negative" or "equivalent", as of `statistics.verdict`.
-      margin: The claim is that the effect is beyond -margin for "positive" and below margin for
-        "negative", so that a margin makes both easier; for "equivalent" it lies within.
+      margin: What the claim allows. "positive": effect > -margin. "negative": effect < margin.
+        "equivalent": |effect| < margin.
       confidence: Of the interval.
 
     Returns:

@@ -101,7 +101,7 @@ def _difference(
 
 
 def _costs(results: VariantsResults) -> list[tuple[Column, list[Cell]]]:
-    relative = f"÷ {results.arms[0].label}"
+    relative, in_turns = f"÷ {results.arms[0].label}", f"{results.arms[0].label} in turns"
     speeds = [read.speed(results, method) for method in results.arms]
     memory = [read.memory(results, method) for method in results.arms]
     state = [results.costs.get(m.name, {}).get("method_state_bytes") for m in results.arms]
@@ -116,10 +116,7 @@ def _costs(results: VariantsResults) -> list[tuple[Column, list[Cell]]]:
             [Cell(s.images_per_second, n=s.n) for s in speeds],
         ),
         (
-            Column(
-                *(speed, f"{results.arms[0].label} in turns", "reference_images_per_second"),
-                write=_digits(".0f"),
-            ),
+            Column(speed, in_turns, "reference_images_per_second", write=_digits(".0f")),
             [Cell(s.reference_images_per_second, n=s.n) for s in speeds],
         ),
         (

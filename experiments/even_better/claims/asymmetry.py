@@ -20,10 +20,9 @@ def asymmetry_correlates(bound: float = 0.0) -> Callable[[Evidence], list[Part]]
         label = model_label("average_sam", evidence.batch_sizes.get("small", 0), 0.5)
         found = tests.correlation(evidence, "all models", FACTOR, "positive", bound=bound)
         if outlier:
+            words = f"without {label}, as in Figure 5"
             found += tests.correlation(
-                *(evidence, f"without {label}, as in Figure 5", FACTOR, "positive"),
-                bound=bound,
-                without=outlier,
+                evidence, words, FACTOR, "positive", bound=bound, without=outlier
             )
         return found
 

@@ -135,8 +135,8 @@ def _sparse(path: np.ndarray) -> np.ndarray:
 
 
 def _cut_off(connections: Sequence[Connection]) -> str:
-    highest = [np.nanmax(c.plane.values[name]) for c in connections
-               for name in ("train_loss", "test_loss")]  # fmt: skip
+    names = ("train_loss", "test_loss")
+    highest = [np.nanmax(c.plane.values[name]) for c in connections for name in names]
     return f" Losses above {HIGHEST:g} have one colour." if max(highest) > HIGHEST else ""
 
 

@@ -32,12 +32,10 @@ def _one_by_one(found: Slices) -> Figure:
     for index, (axes, (model, line)) in enumerate(zip(panels, drawn, strict=True)):
         plotting.curves_with_bands(axes, [line], markers=0, scale=scale)
         lowest = int(np.nanargmin(line.y))
-        axes.plot(
-            *(line.x[lowest], line.y[lowest]), "o", markersize=9, markeredgecolor="black",
-            markerfacecolor="none",
-        )  # fmt: skip
+        hollow = {"markeredgecolor": "black", "markerfacecolor": "none"}
+        axes.plot(line.x[lowest], line.y[lowest], "o", markersize=9, **hollow)
         (centre,) = np.nonzero(line.x == 0)
-        axes.plot(*(line.x[centre], line.y[centre]), "o", markersize=6, color=plotting.HIGHLIGHT)
+        axes.plot(line.x[centre], line.y[centre], "o", markersize=6, color=plotting.HIGHLIGHT)
         plotting.label_axes(axes, model.label, "μ", "" if index % columns else "Training loss")
     figure.suptitle(found.policy, fontsize=plotting.FONT_SIZE)
     return figure

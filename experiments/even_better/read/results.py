@@ -20,9 +20,9 @@ from sam_jax.training.landscapes import is_whole, read_plane
 from sam_jax.training.records import Record, read
 
 PRESETS = ("sound", "published")
-IDENTITY = (
-    *("measure", "preset"),
-    *("measured_batch", "m", "measured_rho", "distribution", "distance"),
+IDENTITY = (  # the fields that tell two records of a run apart
+    *("measure", "preset", "measured_batch", "m", "measured_rho"),
+    *("distribution", "normalisation", "distance", "rise"),
 )
 
 

@@ -24,8 +24,7 @@ from sam_jax.training import records, workdirs
 from sam_jax.training.connectivity import CurveSettings, find_curve
 from sam_jax.training.curve_evaluation import curve_record, evaluate_curve
 from sam_jax.training.landscapes import is_whole, measure_plane
-from sam_jax.training.loop import Trained, load_trained
-from sam_jax.typing import PyTree
+from sam_jax.training.loop import load_trained
 
 MARGIN = 0.2  # of the plane around what it shows, as a share of its size (Garipov et al.)
 
@@ -40,8 +39,8 @@ def run_connection(
 ) -> None:
     """Train and measure the curve between two trained models of a seed.
 
-    What accepted changes of the config leave of other settings is measured anew, and trained anew
-    where the ends or the training are others.
+    After an accepted change of the config it measures again if a setting of the measurement
+    changed, and trains again if an end or a setting of the training changed.
 
     Args:
       config: as in configs/even_better/digits.py.
@@ -76,7 +75,10 @@ def run_connection(
         return
     settings = settings._replace(augmentation=_augmentation(start_config))
     controls = find_curve(
-        *(start, end, folder / "training", settings),
+        start,
+        end,
+        folder / "training",
+        settings,
         prepare_images=start.program.prepare_images,
         label=label,
     )
@@ -88,20 +90,37 @@ def run_connection(
     for shape, points in (("curve", controls), ("line", line))[done:]:
         kind = settings.kind if shape == "curve" else "chain"
         found = evaluate_curve(
-            *(start, points, kind, config.curve.points),
+            start,
+            points,
+            kind,
+            config.curve.points,
             batch_size=config.training.instruments.batch_size,
             label=f"{label} {shape}",
             path=partial[shape],
         )
         positions = found.positions
         path_in_plane = metrics.curve_coordinates(through, points, positions, kind)
-        records.append(path, {**about, "shape": shape, **curve_record(found),
-                              "coordinates": path_in_plane,
-                              "landmarks": through.coordinates,
-                              "weight_decay": settings.weight_decay})  # fmt: skip
+        record = {**about, "shape": shape, **curve_record(found), "coordinates": path_in_plane}
+        more = {"landmarks": through.coordinates, "weight_decay": settings.weight_decay}
+        records.append(path, record | more)
     for written in partial.values():
         written.unlink(missing_ok=True)  # the records have it all
-    _measure_plane(config, start, through, controls, settings, plane, f"{label} plane")
+    along = metrics.curve_coordinates(
+        through, controls, np.linspace(0, 1, config.curve.points), settings.kind
+    )
+    xs, ys = metrics.grid_around(along, config.curve.plane_points, MARGIN)
+    measure_plane(
+        start,
+        through.first_axis,
+        through.second_axis,
+        xs,
+        ys,
+        plane,
+        origin=through.origin,
+        batch_norm="recalibrated",
+        batch_size=config.training.instruments.batch_size,
+        label=f"{label} plane",
+    )
 
 
 def _discard_outdated(
@@ -137,26 +156,3 @@ def _augmentation(config: ml_collections.ConfigDict) -> str:
     """Return a name of how a training prepares its images."""
     data = config.data
     return f"{', '.join(data.augmentation) or 'none'}; pad {data.pad}, cutout {data.cutout_size}"
-
-
-def _measure_plane(
-    config: ml_collections.ConfigDict,
-    start: Trained,
-    through: metrics.Plane,
-    controls: PyTree,
-    settings: CurveSettings,
-    path: pathlib.Path,
-    label: str,
-) -> None:
-    """Measure the losses on a grid around the whole curve, statistics recalibrated."""
-    along = metrics.curve_coordinates(
-        through, controls, np.linspace(0, 1, config.curve.points), settings.kind
-    )
-    xs, ys = metrics.grid_around(along, config.curve.plane_points, MARGIN)
-    measure_plane(
-        *(start, through.first_axis, through.second_axis, xs, ys, path),
-        origin=through.origin,
-        batch_norm="recalibrated",
-        batch_size=config.training.instruments.batch_size,
-        label=label,
-    )

@@ -59,9 +59,14 @@ def run_plane(
         return
     grid = np.linspace(-c.limit, c.limit, c.points)
     key = stream(jax.random.key(seed), "plane")
-    directions = _two_directions(key, trained.state.params)
+    first, second = _two_directions(key, trained.state.params)
     measure_plane(
-        *(trained, *directions, grid, grid, path),
+        trained,
+        first,
+        second,
+        grid,
+        grid,
+        path,
         batch_norm=c.batch_norm,
         batch_size=batch_size,
         about=about,

@@ -5,9 +5,8 @@ from experiments.even_better.tables.columns import TEST_LOSS, TRAIN_LOSS, column
 from experiments.study.table import Column, Table
 
 TITLE = "Losses, accuracy and asymmetry factor Ω"
-ACCURACY = Column(
-    *("Accuracy", "test / %", "test_accuracy", TEST_LOSS.where), best="max", scale=100.0
-)
+EVALUATION = TEST_LOSS.where
+ACCURACY = Column("Accuracy", "test / %", "test_accuracy", EVALUATION, best="max", scale=100.0)
 
 
 def table_01(results: StudyResults) -> Table:
