@@ -9,5 +9,5 @@ tests/experiments/toy_study.py. The files, from the ground up:
 - evidence.py, claims.py, verdicts.py: claims as tests, with effect, interval and verdict.
 - comparison.py: which arms the seeds separate, and how many seeds would separate the others.
 - pages.py with templates/: the pages of a report.
-- study.py, compilation.py, runs.py, command.py: train, measure, go on where a cut run stopped, report.
+- study.py, compilation.py, runs.py, command.py: train, measure, resume and report.
 """
