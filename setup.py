@@ -28,11 +28,13 @@ setup(
         "flax>=0.12",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
         "jax>=0.8",
+        "jinja2",
         "matplotlib",
         "ml-collections",
         "numpy",
         "optax>=0.2.5",
         "orbax-checkpoint",
+        "pandas",
         "pillow",  # decodes the images of prepared sets
         "scikit-learn",
         "scipy",

@@ -97,7 +97,9 @@ def faults(arguments):
     source = source_of(module)
     if source is None:
         return [module]
-    found, config = [], None
+    found, config, text = [], None, source.read_text()
+    if "experiments.study.command" in text:  # which defines the flags of every study
+        text += source_of("experiments.study.command").read_text()
     for flag in flags:
         name, _, value = flag.removeprefix("--").partition("=")
         if name == "config":
@@ -108,7 +110,7 @@ def faults(arguments):
         elif name.startswith("config."):
             if config is None or not field_exists(config, name.removeprefix("config.")):
                 found.append(name)
-        elif flag.startswith("--") and not re.search(rf'"(--)?{name}"', source.read_text()):
+        elif flag.startswith("--") and not re.search(rf'"(--)?{name}"', text):
             found.append(flag)
     return found
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from experiments.study.compilation import arguments_of
 from sam_jax.optim import ScheduledState
 from sam_jax.training import build
 from sam_jax.training.loop import Trained
-from sam_jax.training.randomness import stream
 from sam_jax.training.records import Record
-from sam_jax.training.step import TrainState, order_after_previous
+from sam_jax.training.step import TrainState
 from sam_jax.typing import PyTree
 
 
@@ -58,23 +58,6 @@ def calls_of(config: ml_collections.ConfigDict, trained: Trained) -> Calls:
     arguments = arguments_of(config, program, trained.data)
     states = (program.init(jax.random.key(config.seed)), trained.state)
     return Calls(program.run_steps, states, arguments)
-
-
-def arguments_of(
-    config: ml_collections.ConfigDict, program: build.Program, data: build.DeviceData
-) -> tuple[Any, ...]:
-    """Return what the first call of a training is made with, after the state."""
-    key = jax.random.key(config.seed)
-    examples = len(data.train_labels)
-    order = order_after_previous(stream(key, "order"), 0, examples, config.batch_size)
-    steps = config.steps_per_call or program.steps_per_epoch
-    return (
-        data.train_images,
-        data.train_labels,
-        order[: 1 + steps],
-        stream(key, "augmentation"),
-        build.numbers(config),
-    )
 
 
 def passes(state: TrainState) -> int | None:

@@ -16,10 +16,10 @@ class Method(NamedTuple):
     epochs_factor: int = 1  # how many times the epochs of the study
 
     @property
-    def folder(self) -> str:
+    def name(self) -> str:
         """The name of the method's folder.
 
-        >>> Method("SGD, 2x epochs", "none", ()).folder
+        >>> Method("SGD, 2x epochs", "none", ()).name
         'sgd_2x_epochs'
         """
         return re.sub(r"[^a-z0-9.]+", "_", self.label.lower()).strip("_")
@@ -29,6 +29,23 @@ class Method(NamedTuple):
         """What is set for the method alone, as text."""
         texts = [f"{name.split('.')[-1]} = {_text(value)}" for name, value in self.overrides]
         return ", ".join(texts).replace("rho = ", "ρ = ") or "—"
+
+
+class Plan(NamedTuple):
+    """What a config says, parsed once."""
+
+    config: ml_collections.ConfigDict
+    arms: tuple[Method, ...]  # the first is what all others are compared with
+    seeds: tuple[int, ...]
+
+
+def plan(config: ml_collections.ConfigDict) -> Plan:
+    """Return the methods and seeds of a config.
+
+    Raises:
+      ValueError: as `study_methods`.
+    """
+    return Plan(config, tuple(study_methods(config)), tuple(config.seeds))
 
 
 def study_methods(config: ml_collections.ConfigDict) -> list[Method]:
@@ -53,8 +70,8 @@ def study_methods(config: ml_collections.ConfigDict) -> list[Method]:
                 f"equal_compute of {label!r}: {factor} times the epochs is less than 1."
             )
         methods.append(by_label[of]._replace(label=label, epochs_factor=factor))
-    folders = [method.folder for method in methods]
-    twice = sorted({folder for folder in folders if folders.count(folder) > 1})
+    names = [method.name for method in methods]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two methods have the label, or the folder, {', '.join(twice)}.")
     for method in methods:

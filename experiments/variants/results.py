@@ -5,27 +5,27 @@
 one holds.
 """
 
+import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.variants.methods import Method
-from experiments.variants.run import costs_path, seed_folder
+from experiments.study.arms import arm_folder
+from experiments.study.results import Results, read_records
+from experiments.variants.methods import Method, Plan
 from sam_jax.training.records import Record, read
 
+OUTCOME = {"measure": "evaluation"}
 TWO_PHASES = 0.1  # difference in the share of passes from which early and late calls differ
 
 
-class Results(NamedTuple):
-    """Everything that was read."""
+@dataclasses.dataclass(frozen=True)
+class VariantsResults(Results[Method]):
+    """The outcomes of all methods and seeds, and the costs; the first arm is the reference."""
 
-    methods: tuple[Method, ...]  # the first is the reference
-    seeds: tuple[int, ...]
-    outcomes: dict[tuple[str, int], Record]  # by (label, seed)
-    costs: dict[str, Record]  # by label
+    costs: dict[str, Record]  # by the name of the arm
 
 
 class Speed(NamedTuple):
@@ -39,37 +39,29 @@ class Speed(NamedTuple):
     n: int  # rounds
 
 
-def read_results(
-    workdir: pathlib.Path | str, methods: Sequence[Method], seeds: Sequence[int]
-) -> Results:
-    """Read the records of these methods and seeds; what is missing is left out.
+def read_results(workdir: pathlib.Path | str, plan: Plan) -> VariantsResults:
+    """Read the records of the methods and seeds of a plan; what is missing is left out.
 
     Raises:
       ValueError: there is none.
     """
-    workdir = pathlib.Path(workdir)
-    outcomes, costs = {}, {}
-    for method in methods:
-        for seed in seeds:
-            if found := read(seed_folder(workdir, method, seed) / "records.jsonl"):
-                outcomes[method.label, seed] = found[-1]
-        if found := read(costs_path(workdir, method)):
-            costs[method.label] = found[-1]
-    if not outcomes:
-        raise ValueError(
-            f"No records under {workdir}/models/METHOD/seed_S/records.jsonl; train some methods "
-            "first, or pass the directory that they were trained in."
-        )
-    return Results(tuple(methods), tuple(seeds), outcomes, costs)
+    outcomes = read_records(workdir, plan.arms, plan.seeds)
+    found = {method.name: read(costs_path(workdir, method)) for method in plan.arms}
+    costs = {name: lines[-1] for name, lines in found.items() if lines}
+    return VariantsResults(plan.arms, plan.seeds, outcomes, costs)
 
 
-def over_seeds(results: Results, method: Method, quantity: str) -> np.ndarray:
+def costs_path(workdir: pathlib.Path | str, method: Method) -> pathlib.Path:
+    """Return the file with the costs of a method."""
+    return arm_folder(workdir, method) / "costs.jsonl"
+
+
+def over_seeds(results: VariantsResults, method: Method, quantity: str) -> np.ndarray:
     """Return a quantity of the outcomes of a method, [seeds], NaN where it is missing."""
-    values = [results.outcomes.get((method.label, s), {}).get(quantity) for s in results.seeds]
-    return np.array([math.nan if value is None else float(value) for value in values])
+    return results.by_seed(quantity, OUTCOME, arms=[method])[0]
 
 
-def share_of_passes(results: Results, method: Method) -> float:
+def share_of_passes(results: VariantsResults, method: Method) -> float:
     """Return the share of steps that made the pass at w + epsilon; NaN without a schedule."""
     made, steps = (over_seeds(results, method, name) for name in ("passes", "step"))
     return (
@@ -77,7 +69,7 @@ def share_of_passes(results: Results, method: Method) -> float:
     )
 
 
-def gradients_per_step(results: Results, method: Method) -> float:
+def gradients_per_step(results: VariantsResults, method: Method) -> float:
     """Return the floating-point operations of a step relative to the reference's.
 
     For a scheduled method they are 1 + share * (ratio - 1) with the share of the steps that made
@@ -86,29 +78,29 @@ def gradients_per_step(results: Results, method: Method) -> float:
     return _gradients(results, method, "flops")
 
 
-def compiled_gradients_per_step(results: Results, method: Method) -> float:
+def compiled_gradients_per_step(results: VariantsResults, method: Method) -> float:
     """Return what `gradients_per_step` does, of the programs that XLA made of the steps."""
     return _gradients(results, method, "compiled_flops")
 
 
-def total_gradients(results: Results, method: Method) -> float:
+def total_gradients(results: VariantsResults, method: Method) -> float:
     """Return the floating-point operations of the whole training relative to the reference's."""
     return gradients_per_step(results, method) * method.epochs_factor
 
 
-def memory(results: Results, method: Method) -> float:
+def memory(results: VariantsResults, method: Method) -> float:
     """Return the bytes that training holds: the step's temporary ones and the state."""
-    found = results.costs.get(method.label)
+    found = results.costs.get(method.name)
     return found["temporary_bytes"] + found["state_bytes"] if found else math.nan
 
 
-def speed(results: Results, method: Method) -> Speed:
+def speed(results: VariantsResults, method: Method) -> Speed:
     """Return images per second over a whole training, beside the reference.
 
     The calls from the initial and from the trained state weigh the same, unless they make shares
     of passes so different that the training's own share lies at one point between them.
     """
-    found = results.costs.get(method.label)
+    found = results.costs.get(method.name)
     if found is None:
         return Speed(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
     late = _weight_of_late_calls(results, method)
@@ -121,13 +113,13 @@ def speed(results: Results, method: Method) -> Speed:
     return Speed(own_median, other_median, ratio, float(low), float(high), len(own))
 
 
-def total_time(results: Results, method: Method) -> float:
+def total_time(results: VariantsResults, method: Method) -> float:
     """Return the time of the whole training relative to the reference's."""
     return method.epochs_factor / speed(results, method).ratio
 
 
-def _gradients(results: Results, method: Method, flops: str) -> float:
-    own, reference = (results.costs.get(m.label) for m in (method, results.methods[0]))
+def _gradients(results: VariantsResults, method: Method, flops: str) -> float:
+    own, reference = (results.costs.get(m.name) for m in (method, results.arms[0]))
     if own is None or reference is None:
         return math.nan
     ratio = own[flops] / reference[flops]
@@ -135,8 +127,8 @@ def _gradients(results: Results, method: Method, flops: str) -> float:
     return ratio if math.isnan(share) else 1 + share * (ratio - 1)
 
 
-def _weight_of_late_calls(results: Results, method: Method) -> float:
-    found = results.costs[method.label]
+def _weight_of_late_calls(results: VariantsResults, method: Method) -> float:
+    found = results.costs[method.name]
     share = share_of_passes(results, method)
     if found["call_passes"] is None or math.isnan(share):
         return 0.5

@@ -1,18 +1,23 @@
 """Claims of known truth, from synthetic numbers, and those of the study's own tables."""
 
 import csv
+import html
 import math
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.even_better import claim_asymmetry, claim_parts, evidence
-from experiments.even_better.claim_tests import Part, combined
-from experiments.even_better.claims import CLAIMS
-from experiments.even_better.claims_report import claims_csv, claims_html, claims_markdown
-from experiments.even_better.claims_report import test_claims as on_all
-from experiments.even_better.evidence import Connected, Evidence, ModelKey, Quantity
+from experiments.even_better.claims import asymmetry as claim_asymmetry
+from experiments.even_better.claims import evidence
+from experiments.even_better.claims import losses as claim_parts
+from experiments.even_better.claims.claims import CLAIMS
+from experiments.even_better.claims.evidence import Connected, Evidence, ModelKey, Quantity
+from experiments.even_better.pages.claims import write_tested
+from experiments.study.claims import Part, combined
+from experiments.study.evidence import compare
+from experiments.study.verdicts import claims_csv
+from experiments.study.verdicts import test_claims as on_all
 from sam_jax.metrics import statistics
 
 MODELS = evidence.study().models
@@ -299,7 +304,7 @@ def test_combined(verdicts, every, any_one):
 
 
 def test_the_studys_own_tables():
-    verdicts = {t.claim.key: t.verdict for t in on_all([evidence.study()])}
+    verdicts = {t.claim.key: t.verdict for t in on_all([evidence.study()], CLAIMS)}
     # What its ten runs decide: by the difference the large m correlates well, against the text;
     # by the perturbed loss the small m is the better proxy, as the text says.
     assert verdicts.pop("large_m_is_poor_by_sharpness") == "fails"
@@ -328,7 +333,7 @@ def test_second_runs_of_the_study_join_their_groups():
     # Only the table has sharpness, and correlations are over its ten models.
     assert evidence.study().values(Quantity("test_loss")).shape == (10, 1)
     column = Quantity("adversarial_sharpness", "small", 0.1)
-    found = evidence.compare(evidence.study(), [1, 2, 3], [0], column)
+    found = compare(evidence.study(), [1, 2, 3], [0], column)
     assert found.n == (3, 1)
 
 
@@ -342,13 +347,15 @@ def test_the_studys_asymmetry():
 
 def test_the_page_and_its_tables_have_every_part(tmp_path):
     bodies = [evidence.study(), made(low_for(SMALL_SAM))]
-    found = on_all(bodies)
+    found = on_all(bodies, CLAIMS)
     rows = list(csv.DictReader(claims_csv(found).splitlines()))
     assert {(row["claim"], row["evidence"]) for row in rows} == {
         (claim.key, body.name) for claim in CLAIMS for body in bodies
     }
     assert len(rows) == sum(max(len(tested.parts), 1) for tested in found)
-    page, text = "".join(claims_html(found)), claims_markdown(found)
+    write_tested(found, tmp_path)
+    page = html.unescape((tmp_path / "claims.html").read_text())
+    text = (tmp_path / "tables/claims.md").read_text()
     for claim in CLAIMS:
         assert claim.statement in page and claim.statement in text
     # Verdicts: one of every claim and body, and one of every part.

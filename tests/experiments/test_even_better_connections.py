@@ -4,7 +4,8 @@ import jax
 import pytest
 
 from configs.even_better import digits
-from experiments.even_better import connections
+from experiments.even_better import arms
+from experiments.even_better.run import connection
 from sam_jax.training import build, loop, records
 
 
@@ -16,7 +17,7 @@ def config():
 @pytest.fixture
 def connect(config, monkeypatch):
     """Return `connect(workdir)`, with models of two seeds in the place of the trained ones."""
-    pair = connections.study_pairs(config)[0]
+    pair = arms.plan(config).pairs[0]
     config.curve.points = 10  # two lines of a file on eight devices
     source, data = build.load_data(config.training)
     program = build.make_program(config.training, source, len(data.train_labels))
@@ -26,8 +27,8 @@ def connect(config, monkeypatch):
         state = program.init(jax.random.key(seed))
         return config.training, loop.Trained(state, program, data, source, epoch=1)
 
-    monkeypatch.setattr(connections, "load_trained", load_trained)
-    return lambda workdir: connections.run_connection(config, workdir, pair, (1, 1), 0, "curve")
+    monkeypatch.setattr(connection, "load_trained", load_trained)
+    return lambda workdir: connection.run_connection(config, workdir, pair, (1, 1), 0, "curve")
 
 
 def files(workdir):
@@ -88,4 +89,4 @@ def test_more_than_one_bend_lies_off_the_plane():
     config = digits.get_config("smoke")
     config.curve.bends = 2
     with pytest.raises(ValueError, match=r"curve.bends must be 1, got 2"):
-        connections.study_pairs(config)
+        arms.plan(config)

@@ -1,19 +1,27 @@
 """Planes and curves of known shape through the figures and the numbers taken from them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from experiments.even_better import claims, evidence
-from experiments.even_better.claim_groups import FACTOR, TEST_LOSS
-from experiments.even_better.connection_figures import connection_figures, regularised_loss
-from experiments.even_better.connection_results import Connection, relative_rises
-from experiments.even_better.correlations import correlation_rows
-from experiments.even_better.definition_figure import definition_figure
-from experiments.even_better.evidence import Quantity
-from experiments.even_better.landscape_figures import landscape_figures, surface_models
-from experiments.even_better.results import Model, Results, basin_share
-from experiments.even_better.separation import pairs
-from experiments.even_better.tables import beyond_table, table_1
+from experiments.even_better.arms import Model
+from experiments.even_better.claims import claims, evidence
+from experiments.even_better.claims.evidence import Quantity
+from experiments.even_better.claims.groups import FACTOR, TEST_LOSS
+from experiments.even_better.figures.connections import regularised_loss
+from experiments.even_better.figures.figure_01 import figure_01
+from experiments.even_better.figures.figure_02 import figure_02
+from experiments.even_better.figures.figure_04 import figure_04
+from experiments.even_better.figures.figure_08 import figure_08
+from experiments.even_better.figures.figure_09 import figure_09, surface_models
+from experiments.even_better.read.connections import Connection, relative_rises
+from experiments.even_better.read.planes import basin_share
+from experiments.even_better.read.results import StudyResults
+from experiments.even_better.tables.beyond import beyond_table
+from experiments.even_better.tables.correlations import correlation_rows
+from experiments.even_better.tables.separation import separation
+from experiments.even_better.tables.table_01 import table_01
 from sam_jax.metrics.landscape import LossPlane
 
 AXIS = np.linspace(-1, 1, 9)
@@ -37,7 +45,7 @@ def bowl(curvature, middle=0.1):
 
 
 def records_of(model, seed):
-    about = {"model": model.name, "seed": seed}
+    about = {"arm": model.name, "seed": seed}
     loss = LOSS[model.name] + 0.01 * seed
     yield dict(about, measure="evaluation", test_loss=loss, train_loss=loss**2, test_accuracy=0.9)
     sound = dict(about, preset="sound")
@@ -56,9 +64,8 @@ def results():
         for model in MODELS
         for seed in SEEDS
     }
-    return Results(
-        models=tuple(model for model in MODELS if model.times_epochs == 1),
-        longer=tuple(model for model in MODELS if model.times_epochs == 2),
+    return StudyResults(
+        arms=MODELS,
         seeds=SEEDS,
         records=tuple(r for model in MODELS for seed in SEEDS for r in records_of(model, seed)),
         histories={},
@@ -84,10 +91,10 @@ def test_surfaces_are_of_one_model_a_kind():
 
 
 def test_figures_of_planes_show_every_model_and_every_seed(results):
-    contours, surfaces, cuts = landscape_figures(results)
+    contours, surfaces, cuts = *figure_04(results), *figure_09(results)
     assert [figure.number for figure in (contours, surfaces, cuts)] == [4, 9, 9]
     panels = contours.figure.axes[: len(MODELS)]
-    for axes, model in zip(panels, results.all_models, strict=True):
+    for axes, model in zip(panels, results.arms, strict=True):
         assert axes.get_title().startswith(model.label)
         shares = [100 * basin_share(results.planes[model.name, seed]) for seed in SEEDS]
         assert f"basin {np.mean(shares):.1f}" in axes.get_title()
@@ -115,17 +122,18 @@ def test_a_plane_that_is_nowhere_finite_is_no_end(results):
     planes = dict(results.planes)
     for seed in SEEDS:
         planes["sam1", seed] = bowl(np.nan)
-    contours, _, _ = landscape_figures(results._replace(planes=planes))
+    (contours,) = figure_04(dataclasses.replace(results, planes=planes))
     titles = [axes.get_title() for axes in contours.figure.axes]
     assert any(title.startswith("32-SAM ρ=0.1\nbasin —") for title in titles)
-    assert landscape_figures(results._replace(planes={})) == []
+    without = dataclasses.replace(results, planes={})
+    assert figure_04(without) == figure_09(without) == []
 
 
 def test_the_longer_run_is_in_table_1_and_in_no_comparison(results):
-    table = table_1(results)
-    assert [model.name for model in table.models][:2] == ["sgd", "sgd_long"]
-    assert table.cells[1][0].mean == pytest.approx(0.705)
-    found = pairs(results, table)
+    table = table_01(results)
+    assert [row.about["model"] for row in table.rows][:2] == ["sgd", "sgd_long"]
+    assert table.cell(1, 0).mean == pytest.approx(0.705)
+    found = separation(results, table)
     names = {model.name for pair in found for model in pair[:2]}
     assert len(names) == 5 and "sgd_long" not in names
     body = evidence.runs(results, "sound")
@@ -142,8 +150,8 @@ def test_what_the_study_did_not_measure(results):
     table = beyond_table(results)
     assert table.stem == "table_A_sound"
     heads = [column.quantity for column in table.columns]
-    traces = [row[heads.index("trace")].mean for row in table.cells]
-    losses = [LOSS[model.name] + 0.005 for model in results.all_models]
+    traces = [cell.mean for cell in table.cells(heads.index("trace"))]
+    losses = [LOSS[model.name] + 0.005 for model in results.arms]
     assert traces == pytest.approx([20 * loss for loss in losses])
     rows = {row.name: row for row in correlation_rows(results, "sound")}
     assert rows["Hessian: trace"].pearson.r == pytest.approx(1)
@@ -151,7 +159,7 @@ def test_what_the_study_did_not_measure(results):
     assert rows["Hessian: trace"].published is None
     # Given the training loss, its square, little is left of the test loss, and all in common.
     assert rows["Hessian: trace"].partial.r == pytest.approx(1)
-    nothing = beyond_table(results._replace(records=()))
+    nothing = beyond_table(dataclasses.replace(results, records=()))
     assert nothing.columns == ()
 
 
@@ -192,9 +200,11 @@ def test_rises_in_units_of_the_ends():
     assert plane.values == pytest.approx(bowl(1.0).values["train_loss"] + 1.0)
 
 
-def test_figures_of_connections_show_every_seed_and_both_ways():
+def test_figures_of_connections_show_every_seed_and_both_ways(results):
     connections = [made_connection(seed, 0.05) for seed in range(4)]
-    figures = connection_figures([connections, connections[:1], connections[:2]])
+    pairs = (connections, connections[:1], connections[:2])
+    found = dataclasses.replace(results, pairs=pairs)
+    figures = figure_02(found) + figure_08(found)
     assert [figure.number for figure in figures] == [2, 2, 8, 8, 8, 8]
     assert len({figure.stem for figure in figures}) == 6  # no file twice
     planes, along, *_ = figures
@@ -211,13 +221,13 @@ def test_figures_of_connections_show_every_seed_and_both_ways():
 
 def test_claims_of_connections_through_the_evidence(results):
     connections = [made_connection(seed, 0.001 * seed, 0.6 + 0.01 * seed) for seed in range(3)]
-    body = evidence.runs(results, "sound", [connections])
+    body = evidence.runs(dataclasses.replace(results, pairs=(connections,)), "sound")
     verdicts = {c.key: c.verdict(c.parts(body)) for c in claims.CLAIMS if "basins" in c.key}
     assert verdicts == {"basins_by_curve": "fails", "basins_by_line": "holds"}
 
 
 def test_the_definition_gives_the_factors_of_figure_1():
-    figure = definition_figure()
+    figure = figure_01()[0]
     labels = [line.get_label() for line in figure.figure.axes[0].lines]
     assert [label.split("Ω = ")[1] for label in labels] == ["1", "0.25", "0"]
     left = [line.get_ydata()[0] for line in figure.figure.axes[0].lines]

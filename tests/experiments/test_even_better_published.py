@@ -1,6 +1,7 @@
 """The study's numbers beside those of the runs: what is marked, and what is recomputed."""
 
 import csv
+import dataclasses
 import html.parser
 import math
 import re
@@ -10,18 +11,24 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.even_better import figures, published_report, separation
-from experiments.even_better.correlations import (
+from experiments.even_better.arms import Model
+from experiments.even_better.claims.evidence import Evidence, Quantity, runs
+from experiments.even_better.claims.printed_correlations import recompute
+from experiments.even_better.figures.common import model_styles
+from experiments.even_better.figures.perturbed_loss import perturbed_loss_figures
+from experiments.even_better.pages import published as published_report
+from experiments.even_better.paper.errata import errata
+from experiments.even_better.paper.published import published_cells, published_values
+from experiments.even_better.read.results import StudyResults
+from experiments.even_better.tables.correlations import (
     correlation_rows,
     correlations_csv,
     holm_p_values,
 )
-from experiments.even_better.errors import errors
-from experiments.even_better.evidence import Evidence, Quantity, model_means, runs, study
-from experiments.even_better.published import published_cells, published_values
-from experiments.even_better.recomputed import recompute
-from experiments.even_better.results import Model, Results
-from experiments.even_better.tables import table_1
+from experiments.even_better.tables.separation import separation, separation_grids
+from experiments.even_better.tables.table_01 import table_01
+from experiments.study.comparison import comparison_csv, summary
+from experiments.study.evidence import arm_means
 from sam_jax.models import MobileNetV2
 
 SEEDS = (0, 1, 2)
@@ -47,7 +54,7 @@ def replayed(left_out=(), shift=0.0):
         row = (model.optimiser, model.batch, model.rho)
         for seed in SEEDS:
             move = shift + 0.01 * (seed - 1)
-            first = dict(model=model.name, seed=seed)
+            first = dict(arm=model.name, seed=seed)
             value = {n: cells[row, (n, None, None)] + move for n in ("test_loss", "train_loss")}
             value["test_accuracy"] = (cells[row, ("test_accuracy", None, None)] + move) / 100
             records.append(dict(first, measure="evaluation", **value))
@@ -63,9 +70,9 @@ def replayed(left_out=(), shift=0.0):
                 records.append(first | where | {field: cells[row, column] + move})
     merged = {}
     for record in records:  # both fields of a measurement are one record
-        keys = ("model", "seed", "measure", "measured_batch", "measured_rho")
+        keys = ("arm", "seed", "measure", "measured_batch", "measured_rho")
         merged.setdefault(tuple(record.get(key) for key in keys), {}).update(record)
-    return Results(models, (), SEEDS, tuple(merged.values()), {}, {})
+    return StudyResults(models, SEEDS, tuple(merged.values()), {}, {})
 
 
 class Corrected(html.parser.HTMLParser):
@@ -106,14 +113,15 @@ def test_the_marked_cells_are_the_known_errors(made):
         assert (float(row["printed"]) != float(row["recomputed"])) == (row["differs"] == "True")
 
 
-def test_the_page_marks_them_and_nothing_else(made):
-    results, cells, found = made
-    page = "".join(published_report.published_page(results, cells, found))
+def test_the_page_marks_them_and_nothing_else(made, tmp_path):
+    results, cells, _ = made
+    published_report.write_published(results, tmp_path)
+    page = (tmp_path / "published.html").read_text()
     expected = [cell.corrected for cell in published_cells() if cell.differs]
     swapped = Corrected(page).marked[30:]
     assert Corrected(page).marked[:30] == expected
     assert swapped == ["0.19 ≠", "−0.04 ≠"]  # Figure 3 from the two columns as printed
-    text = published_report.cells_markdown(cells)
+    text = (tmp_path / "tables/published_cells.md").read_text()
     assert text.count(" → ") - len(published_report.TABLES) == 30
     assert "**0.295 → 0.258** (0.2580 ± 0.0058)" in text
 
@@ -121,16 +129,18 @@ def test_the_page_marks_them_and_nothing_else(made):
 def test_the_runs_stand_beside_the_same_cell(made):
     # The mean of three seeds 0.01 apart is the study's number, with the error 0.01 / sqrt(3).
     for cell, run in made[1]:
-        assert run == pytest.approx((float(cell.corrected), 0.01 / math.sqrt(3), 3))
+        assert run[:3] == pytest.approx((float(cell.corrected), 0.01 / math.sqrt(3), 3))
 
 
-def test_models_and_measures_that_the_runs_lack_are_not_measured():
+def test_models_and_measures_that_the_runs_lack_are_not_measured(tmp_path):
     results = replayed(left_out=[("sgd", "small", 0.0)])
     kept = [r for r in results.records if r["measure"] != "average_sharpness"]
-    cells = published_report.compare_cells(results._replace(records=tuple(kept)))
+    results = dataclasses.replace(results, records=tuple(kept))
+    cells = published_report.compare_cells(results)
     for cell, run in cells:
         assert (run.n == 0) == (cell.optimiser == "sgd" or cell.table in (6, 7))
-    page = "".join(published_report.published_page(results, cells, recompute(study())))
+    published_report.write_published(results, tmp_path)
+    page = (tmp_path / "published.html").read_text()
     assert "not trained" in page and "not measured" in page
 
 
@@ -189,25 +199,25 @@ def test_another_world_gives_other_correlations():
     for record in flipped:
         if record["measure"] == "evaluation":
             record["test_loss"] *= -1
-    found = recompute(runs(results._replace(records=tuple(flipped)), "published"))
+    found = recompute(runs(dataclasses.replace(results, records=tuple(flipped)), "published"))
     for row in found:
         assert row.run.r == pytest.approx(-row.study.r)
 
 
 def test_the_errors_follow_from_the_tables():
-    text = " ".join(" ".join(error) for error in errors())
+    text = " ".join(" ".join(error) for error in errata())
     assert "20 cells are wrong; for ρ = 0.05 Figure 3's r = −0.04 would be 0.19" in text
     assert "10 cells are too large by the unperturbed loss, 0.10 to 0.24" in text
     assert "0.229 in the one and 0.1435 in the other" in text
     assert "r = 0.96, 0.94, 0.94 for m = 5000 and 0.84, 0.84, 0.86" in text
     assert "p = 0.145 for the 9 models of Figure 5 and 0.308 for all 10" in text
-    assert len(errors()) == 13 and all(error.evidence for error in errors())
+    assert len(errata()) == 13 and all(error.evidence for error in errata())
 
 
 def test_the_geometry_that_the_errors_tell():
     # Their closed forms by drawing: d uniform weights, relative errors of order 1 / sqrt(d).
     u, v = np.random.default_rng(0).uniform(size=(2, 100_000))
-    text = " ".join(error.effect for error in errors())
+    text = " ".join(error.effect for error in errata())
     to_ones = u.sum() / math.sqrt(u.size * (u @ u))
     to_another = u @ v / math.sqrt((u @ u) * (v @ v))
     assert f"{to_ones:.2f}" == "0.87" and "0.866" in text
@@ -243,39 +253,39 @@ def test_seeds_separate_what_differs_and_not_what_does_not():
     noise = {(m.name, seed): 0.02 * rng.normal() for m in models for seed in range(5)}
     other = dict(measure="evaluation", train_loss=0.1, test_accuracy=0.9)
     records = tuple(
-        dict(other, model=name, seed=seed, test_loss=losses[name] + value)
+        dict(other, arm=name, seed=seed, test_loss=losses[name] + value)
         for (name, seed), value in noise.items()
     )
-    results = Results(models, (), tuple(range(5)), records, {}, {})
-    table = table_1(results)
-    found = separation.pairs(results, table)
-    tests = {(p.model.name, p.other.name): p for p in found if p.column == 0}
+    results = StudyResults(models, tuple(range(5)), records, {}, {})
+    table = table_01(results)
+    found = separation(results, table)
+    losses = table.columns[0]
+    tests = {(p.arm.name, p.other.name): p for p in found if p.column == losses}
     assert set(tests) == {("b", "a"), ("c", "a"), ("c", "b")}
     assert tests["c", "a"].separated and tests["c", "b"].separated
     assert not tests["b", "a"].separated and tests["b", "a"].needed > 5
     assert tests["c", "a"].needed is None
     expected = scipy.stats.ttest_rel(
-        *([record["test_loss"] for record in records if record["model"] == n] for n in "ba")
+        *([record["test_loss"] for record in records if record["arm"] == n] for n in "ba")
     )
     assert tests["b", "a"].found.p_value == pytest.approx(expected.pvalue)
-    summary = separation.summary(found)
-    assert "separate 2 of 3 pairs" in summary and "(Holm), they separate 2" in summary
+    text = summary(found, losses, "test loss")
+    assert "separate 2 of 3 pairs" in text and "(Holm), they separate 2" in text
+    assert str(tests["b", "a"].needed) in text
     # Each alone at the 5% level, and none of three together.
-    close = [p._replace(found=p.found._replace(p_value=0.03)) for p in found if p.column == 0]
-    summary = separation.summary(close)
-    assert "separate 3 of 3 pairs" in summary and "(Holm), they separate 0" in summary
-    assert str(tests["b", "a"].needed) in separation.summary(found)
+    close = [p._replace(found=p.found._replace(p_value=0.03)) for p in found if p.column == losses]
+    text = summary(close, losses, "test loss")
+    assert "separate 3 of 3 pairs" in text and "(Holm), they separate 0" in text
     # Equal accuracies: no spread, so neither separated nor an estimate.
-    assert not any(p.separated or p.needed for p in found if p.column == 2)
-    rows = list(csv.DictReader(separation.separation_csv(found, table).splitlines()))
+    assert not any(p.separated or p.needed for p in found if p.column == table.columns[2])
+    rows = list(csv.DictReader(comparison_csv(found).splitlines()))
     assert len(rows) == 9
-    text = separation.separation_markdown(found, table)
+    text = "\n".join(grid.markdown() for grid in separation_grids(found, table))
     assert text.splitlines()[3].count("separated") == 1 and "separated" not in text.splitlines()[2]
     # The triangle of all pairs: the first row is empty.
     needed = str(tests["b", "a"].needed)
     triangle = [[cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines()[-3:]]
     assert triangle == [["", ""], [needed, ""], ["separated", "separated"]]
-    assert "separated" in separation.separation_html(found, table)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +296,7 @@ def test_seeds_separate_what_differs_and_not_what_does_not():
     ],
 )
 def test_figures_3_and_10_have_the_correlations_of_the_study(number, measure, expected):
-    (found,) = figures.perturbed_loss_figures(replayed(), number, measure, "published")
+    (found,) = perturbed_loss_figures(replayed(), number, measure, "published")
     titles = [axes.get_title() for axes in found.figure.axes]
     assert [re.search("r = (.*) \\(n = 10\\)", title)[1] for title in titles] == expected
 
@@ -294,11 +304,10 @@ def test_figures_3_and_10_have_the_correlations_of_the_study(number, measure, ex
 def test_a_model_looks_the_same_in_all_figures():
     results = replayed()
     longer = results.models[0]._replace(name="longer", times_epochs=2)
-    styles = figures.model_styles(results._replace(longer=(longer,)))
+    results = dataclasses.replace(results, arms=(*results.arms, longer))
+    styles = model_styles(results)
     measure = "adversarial_sharpness"
-    (found,) = figures.perturbed_loss_figures(
-        results._replace(longer=(longer,)), 3, measure, "published"
-    )
+    (found,) = perturbed_loss_figures(results, 3, measure, "published")
     assert len(set(styles.values())) == len(styles) == 11  # and all differ
     drawn = {c.get_label(): c.lines[0].get_marker() for c in found.figure.axes[0].containers}
     assert drawn == {m.label: style.marker for m, style in styles.items() if m != longer}
@@ -307,9 +316,9 @@ def test_a_model_looks_the_same_in_all_figures():
 def test_a_seed_that_is_missing_leaves_its_pair_out():
     results = replayed()
     name = results.models[0].name
-    kept = tuple(r for r in results.records if (r["model"], r["seed"]) != (name, 1))
-    body = runs(results._replace(records=kept), "published")
+    kept = tuple(r for r in results.records if (r["arm"], r["seed"]) != (name, 1))
+    body = runs(dataclasses.replace(results, records=kept), "published")
     assert isinstance(body, Evidence)
     values = body.values(Quantity("test_loss"))
     assert np.isnan(values[0]).tolist() == [False, True, False]
-    assert model_means(body, Quantity("test_loss"))[0] == pytest.approx(0.2197)
+    assert arm_means(body, Quantity("test_loss"))[0] == pytest.approx(0.2197)

@@ -9,16 +9,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.even_better import report as report_module
-from experiments.even_better.formats import cell_texts
-from experiments.even_better.results import PRESETS, read_results
-from experiments.even_better.tables import (
-    Column,
-    Table,
-    repeated_columns,
-    sharpness_table,
-    table_1,
-)
+from experiments.even_better.pages import index as report_module
+from experiments.even_better.read.results import IDENTITY, PRESETS, read_results
+from experiments.even_better.tables.columns import SETTINGS, repeated_columns
+from experiments.even_better.tables.perturbed import perturbed_table
+from experiments.even_better.tables.table_01 import table_01
+from experiments.study.formats import cell_texts
 from sam_jax.metrics.statistics import MeanAndStderr
 
 NAN = float("nan")
@@ -105,11 +101,15 @@ def cell(rows, model, **where):
     return float(row["value"]), float(row["se"]), int(row["n"])
 
 
+def report_on(workdir, settings):
+    return report_module.report(read_results(workdir), workdir / "report", settings)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     workdir = write(tmp_path_factory.mktemp("even_better"))
     settings = {"dataset": "digits <b>", "optimiser": {"rate": 0.1, "decay": [1, 2]}}
-    return workdir, report_module.report(workdir, settings)
+    return workdir, report_on(workdir, settings)
 
 
 class Links(html.parser.HTMLParser):
@@ -180,7 +180,7 @@ def test_the_best_of_every_column_is_bold(built):
 
 
 def test_table_1_as_text_fits_a_terminal(built):
-    text = report_module.table_1_text(built[0])
+    text = report_module.summary_text(read_results(built[0]))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     starred = [line for line in lines if "*" in line]
@@ -198,7 +198,7 @@ def test_text_wraps_into_blocks_when_columns_do_not_fit(tmp_path):
         return records + extra
 
     workdir = write(tmp_path, change=change)
-    text = report_module.table_1_text(workdir)
+    text = report_module.summary_text(read_results(workdir))
     assert max(map(len, text.splitlines())) <= 100
     assert text.count("average SAM") == 2
     assert text.count("μ = 20") == len(PRESETS)
@@ -226,13 +226,13 @@ def test_the_page_is_well_formed_and_refers_only_to_what_exists(built):
 
 def test_the_page_shows_figures_settings_and_the_studys_numbers(built):
     page = Links(built[1].read_text())
-    text = " ".join(page.text)
+    text = " ".join(" ".join(page.text).split())
     for number in (3, 5, 6, 10, 11):
         figures = [f"Figure {number}, {preset} preset. " for preset in PRESETS]
         assert [bold for bold in page.bold if bold in figures] == figures  # sound comes first
     assert "Figure 7. " in page.bold
     assert "digits <b>" in page.text and "optimiser.rate" in page.text and "1, 2" in page.text
-    assert "0.295 →  0.258" in text and "n = 2 seeds (0, 1)" in text
+    assert "0.295 → 0.258" in text and "n = 2 seeds (0, 1)" in text
     assert "32-SAM ρ=0.1" in text and "these seeds separate" in text
     assert "128-SAM ρ=0.1" in text
 
@@ -269,7 +269,7 @@ def test_missing_records_are_not_measured(tmp_path):
         ]
 
     workdir = write(tmp_path, change=change)
-    text = report_module.report(workdir, {}).read_text()
+    text = report_on(workdir, {}).read_text()
     folder = workdir / "report"
     assert not list(folder.glob("*/*table_6*")) and not list(folder.glob("*/figure_10*"))
     assert "Figure 10: not measured" in text
@@ -278,9 +278,9 @@ def test_missing_records_are_not_measured(tmp_path):
     assert math.isnan(value) and math.isnan(stderr) and n == 0
     value, stderr, n = cell(rows, "sharp", measured_batch="small", measured_rho="0.05")
     assert value == pytest.approx(0.1) and math.isnan(stderr) and n == 1
-    table = sharpness_table(read_results(workdir), 5, "sound")
-    assert cell_texts(table, 1)[0] == "not measured"
-    assert cell_texts(table, 0)[1] == "0.100 ± — (n=1)"
+    table = perturbed_table(read_results(workdir), 5, "sound")
+    assert table.texts(1)[0] == "not measured"
+    assert table.texts(0)[1] == "0.100 ± — (n=1)"
     assert (folder / "figures/figure_11_sound.png").exists()
 
 
@@ -294,14 +294,14 @@ def test_a_single_seed_with_numbers_that_are_not_finite(tmp_path):
         return records
 
     workdir = write(tmp_path, seeds=(7,), change=change)
-    text = report_module.report(workdir, {}).read_text()
+    text = report_on(workdir, {}).read_text()
     assert "There is one seed (7)" in text
     rows = read_csv(workdir / "report/tables/table_1.csv")
     value, stderr, n = cell(rows, "sharp", quantity="test_loss")
     assert value == 0.41 and math.isnan(stderr) and n == 1
-    assert "0.4100±—" in report_module.table_1_text(workdir)
-    table = table_1(read_results(workdir))
-    texts = [cell_texts(table, j)[0] for j in range(3)]
+    assert "0.4100±—" in report_module.summary_text(read_results(workdir))
+    table = table_01(read_results(workdir))
+    texts = [table.texts(j)[0] for j in range(3)]
     assert texts == ["not measured", "∞ ± —", "not measured"]
     (row,) = [
         row
@@ -317,13 +317,18 @@ def test_the_last_of_repeated_records_holds(tmp_path):
         return [first, *records]
 
     results = read_results(write(tmp_path, change=change))
-    assert table_1(results).cells[0][0].mean == pytest.approx(0.52)
-    assert table_1(results).cells[0][0].n == 2
+    assert table_01(results).cell(0, 0).mean == pytest.approx(0.52)
+    assert table_01(results).cell(0, 0).n == 2
+
+
+def test_records_of_every_setting_of_a_column_are_told_apart():
+    for settings in SETTINGS.values():
+        assert set(settings) <= set(IDENTITY)
 
 
 def test_an_empty_directory_is_explained(tmp_path):
     with pytest.raises(ValueError, match="No records under"):
-        report_module.report(tmp_path, {})
+        report_on(tmp_path, {})
 
 
 @pytest.mark.parametrize(
@@ -344,14 +349,13 @@ def test_an_empty_directory_is_explained(tmp_path):
     ],
 )
 def test_digits(cells, texts):
-    column = Column("", "", "", {})
-    table = Table(2, None, "", (), (column,), tuple((MeanAndStderr(*c),) for c in cells))
-    assert cell_texts(table, 0) == texts
+    means = [MeanAndStderr(*cell) for cell in cells]
+    assert cell_texts(means, max(cell.n for cell in means)) == texts
 
 
 def test_columns_that_one_measurement_stands_for_are_pointed_out(built, tmp_path):
     # In the fixture the numbers depend on rho and not on the measured batch.
-    assert repeated_columns(sharpness_table(read_results(built[0]), 6, "sound"))
+    assert repeated_columns(perturbed_table(read_results(built[0]), 6, "sound"))
 
     def change(records):
         for record in records:
@@ -360,8 +364,8 @@ def test_columns_that_one_measurement_stands_for_are_pointed_out(built, tmp_path
         return records
 
     results = read_results(write(tmp_path, change=change))
-    assert not repeated_columns(sharpness_table(results, 6, "sound"))
-    assert not repeated_columns(table_1(results))  # there is no m
+    assert not repeated_columns(perturbed_table(results, 6, "sound"))
+    assert not repeated_columns(table_01(results))  # there is no m
 
 
 def test_invalid_directions_are_counted(built):

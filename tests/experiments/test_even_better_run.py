@@ -7,7 +7,8 @@ import pytest
 from real_commands import kill_when, made_once, output_of
 
 from configs.even_better import digits
-from experiments.even_better import connections, models, planes, reading
+from experiments.even_better import arms
+from experiments.even_better.read.results import read_results
 
 CONFIG = "--config=configs/even_better/digits.py:smoke"
 # One seed: what is tested here does not depend on their number.
@@ -57,8 +58,8 @@ def test_ends_with_table_1_and_the_report(study):
     assert max(map(len, table[:-1])) <= 100
     folders = sorted(path.parent.name for path in workdir.glob("models/*/seed_0"))
     config = digits.get_config("smoke")
-    assert folders == sorted(model.name for model in models.study_models(config))
-    pairs = connections.study_pairs(config)
+    assert folders == sorted(model.name for model in arms.study_models(config))
+    pairs = arms.plan(config).pairs
     assert len(results(workdir)) == 3 * len(folders) + 3 * len(pairs)
     figures = {path.stem for path in (workdir / "report/figures").glob("*.png")}
     drawn = {int(name.split("_")[1]) for name in figures}
@@ -67,8 +68,8 @@ def test_ends_with_table_1_and_the_report(study):
 
 def test_the_training_configs_of_the_models():
     config = digits.get_config("smoke")
-    for model in models.study_models(config):
-        training = models.training_config(config, model, seed=7)
+    for model in arms.study_models(config):
+        training = arms.training_config(config, model, seed=7)
         assert training.seed == 7
         assert training.batch_size == training.method.m == model.batch_size
         assert training.method.rho == model.rho
@@ -94,7 +95,7 @@ def test_models_that_make_no_sense(entry, message):
     config = digits.get_config("smoke")
     config.models = (("sgd", "small", 0.0, 1), entry)
     with pytest.raises(ValueError, match=message):
-        models.study_models(config)
+        arms.study_models(config)
 
 
 def test_pairs_that_make_no_sense():
@@ -103,15 +104,15 @@ def test_pairs_that_make_no_sense():
     for pair in ((known, ("sam", "small", 0.7, 1)), (known, known), (known,)):
         config.curve.pairs = (pair,)
         with pytest.raises(ValueError, match="curve.pairs holds"):
-            connections.study_pairs(config)
+            arms.plan(config)
 
 
 def test_curves_connect_the_models(study):
     """The ends have the losses of the two models, up to their statistics, and lie on the plane."""
     config = digits.get_config("smoke")
-    _, found = reading.read_study(study[0], config)
+    found = read_results(study[0], arms.plan(config)).pairs
     assert len(found) == len(config.curve.pairs)
-    for (connection,), (start, end) in zip(found, connections.study_pairs(config), strict=True):
+    for (connection,), (start, end) in zip(found, arms.plan(config).pairs, strict=True):
         assert (connection.start, connection.end) == (start, end)
         for record in (connection.curve, connection.line):
             assert len(record["test_loss"]) == config.curve.points
@@ -133,7 +134,7 @@ def test_planes_without_a_point_at_the_model():
     config = digits.get_config("smoke")
     config.plane.points = 4
     with pytest.raises(ValueError, match="plane.points must be odd"):
-        planes.check_planes(config)
+        arms.plan(config)
 
 
 def test_nothing_is_run_twice_and_only_what_is_missing_is_measured(study, tmp_path):
@@ -185,7 +186,7 @@ def test_accepted_changes_are_measured_anew_and_named_in_the_report(study, tmp_p
     assert (folder / "config.json").read_text() == config
     assert (folder / "metrics.jsonl").read_bytes() == metrics  # not trained again
     page = (workdir / "report/index.html").read_text()
-    assert "trained with other settings" in page and "sgd_16 seed 0" in page
+    assert "trained with other settings" in page and "16-SGD seed 0" in page
     # Models that were not trained anew keep their planes and curves.
     for kind in ("models/*/seed_*/plane.jsonl", "curves/*/seed_*/*.jsonl"):
         for path in workdir.glob(kind):
@@ -220,17 +221,19 @@ def test_a_report_shows_what_its_config_lists(study, tmp_path):
     config = digits.get_config("smoke")
     config.seeds, config.models = (0,), config.models[:2]
     config.curve.pairs = ()
-    found, pairs = reading.read_study(study[0], config)
-    assert [model.name for model in found.all_models] == ["sgd_16", "sgd_16_2x_epochs"]
-    assert pairs == [] and len(found.planes) == 2
-    everything, both = reading.read_study(study[0])
-    assert len(everything.all_models) == 5 and len(both) == 2
+    found = read_results(study[0], arms.plan(config))
+    pairs = found.pairs
+    assert [model.name for model in found.arms] == ["sgd_16", "sgd_16_2x_epochs"]
+    assert pairs == () and len(found.planes) == 2
+    everything = read_results(study[0])
+    both = everything.pairs
+    assert len(everything.arms) == 5 and len(both) == 2
     config = digits.get_config("smoke")
     config.curve.pairs = tuple(reversed(config.curve.pairs))
-    _, reversed_pairs = reading.read_study(study[0], config)
+    reversed_pairs = read_results(study[0], arms.plan(config)).pairs
     # Figure 2 is that of the first pair of the config.
     ends = [(pair[0].start, pair[0].end) for pair in reversed_pairs]
-    assert ends == connections.study_pairs(config)
+    assert tuple(ends) == arms.plan(config).pairs
 
 
 def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.even_better.published import published_cells, published_values
+from experiments.even_better.paper.published import published_cells, published_values
 from sam_jax.metrics.statistics import (
     adjust_p_values,
     correlation,

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from configs.variants import digits
-from experiments.variants import figures
+from experiments.study.arms import seed_folder
+from experiments.variants import figure_1
 from experiments.variants import report as report_module
-from experiments.variants import results as results_module
-from experiments.variants.methods import study_methods, training_config
+from experiments.variants.methods import plan, study_methods, training_config
 from experiments.variants.published import networks, published, published_rows
-from experiments.variants.run import costs_path, seed_folder
+from experiments.variants.results import costs_path, over_seeds, read_results
+from experiments.variants.tables import methods_text
 from sam_jax import plotting
 
 METHODS = (
@@ -84,10 +85,15 @@ def write(workdir, config, leave_out=()):
     return workdir
 
 
+def report_on(config, workdir, settings=None):
+    results = read_results(workdir, plan(config))
+    return report_module.report(results, workdir / "report", settings or {})
+
+
 @pytest.fixture(scope="module")
 def built(config, tmp_path_factory):
     workdir = write(tmp_path_factory.mktemp("variants"), config)
-    return workdir, report_module.report(config, workdir, {"data": "digits <b>"})
+    return workdir, report_on(config, workdir, {"data": "digits <b>"})
 
 
 def read_csv(path):
@@ -239,14 +245,14 @@ SAM_ON_RESNET = ("ResNet-18", "CIFAR-10", "SAM")
 
 def test_what_is_missing_is_said(config, tmp_path):
     write(tmp_path, config, leave_out={("SAM", 0), ("SS-SAM", 0), ("SS-SAM", 1), "SAM"})
-    report_module.report(config, tmp_path, {})
+    report_on(config, tmp_path)
     value, error, *_, n = cell(tmp_path, "SAM", "test_accuracy_minus_sgd")
     assert (value, n) == (pytest.approx(5.0), 1) and math.isnan(error)
     assert math.isnan(cell(tmp_path, "SAM", "gradients_per_step")[0])
     lines = (tmp_path / "report/tables/methods.md").read_text().splitlines()
     assert "(n=1)" in lines[3] and lines[3].count("not measured") == 9
     assert lines[4].count("not measured") >= 4
-    text = report_module.table_text(config, tmp_path)
+    text = methods_text(read_results(tmp_path, plan(config)))
     assert "not measured" in text
 
 
@@ -254,25 +260,25 @@ def test_far_points_are_named_and_do_not_flatten_the_others():
     look = plotting.Style("#000000", "o", "-")
     heights = (0.0, 1.0, 2.0, 3.0, 100.0, math.nan)
     points = [plotting.Point(str(y), 1.0, y, look) for y in heights]
-    kept, far = figures._without_far_ones(points)
+    kept, far = figure_1._without_far_ones(points)
     assert [point.label for point in kept] == ["0.0", "1.0", "2.0", "3.0", "nan"]
     assert far == ["100.0"]
-    assert figures._without_far_ones(points[:4]) == (points[:4], [])
+    assert figure_1._without_far_ones(points[:4]) == (points[:4], [])
     # What all are compared with is always drawn; equal heights hide nobody.
-    assert figures._without_far_ones(points[4::-1])[1] == []
+    assert figure_1._without_far_ones(points[4::-1])[1] == []
     same = [points[0]] * 4 + [points[1]]
-    assert figures._without_far_ones(same) == (same, [])
+    assert figure_1._without_far_ones(same) == (same, [])
 
 
 def test_text_fits_a_terminal(config, built):
-    text = report_module.table_text(config, built[0])
+    text = methods_text(read_results(built[0], plan(config)))
     assert max(map(len, text.splitlines())) <= 100
     assert "95.0±2.0*" in text
 
 
 def test_an_empty_folder_is_refused(config, tmp_path):
     with pytest.raises(ValueError, match="No records under"):
-        report_module.report(config, tmp_path, {})
+        report_on(config, tmp_path)
 
 
 def test_later_records_hold(config, tmp_path):
@@ -282,10 +288,8 @@ def test_later_records_hold(config, tmp_path):
     record = json.loads(path.read_text())
     with path.open("a") as file:
         file.write(json.dumps(record | {"test_loss": 9.0}) + "\n")
-    results = results_module.read_results(tmp_path, methods, (0, 1))
-    np.testing.assert_allclose(
-        results_module.over_seeds(results, methods[1], "test_loss"), (9, 0.48)
-    )
+    results = read_results(tmp_path, plan(config))
+    np.testing.assert_allclose(over_seeds(results, methods[1], "test_loss"), (9, 0.48))
 
 
 # ---------------------------------------------------------------------------- methods of a config

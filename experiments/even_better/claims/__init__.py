@@ -1,0 +1,1 @@
+"""The claims, and the numbers that they are tested on."""

@@ -1,0 +1,1 @@
+"""What the study printed, and what is wrong in it."""

@@ -1,0 +1,1 @@
+"""What the runs left, read into values."""

@@ -1,0 +1,81 @@
+"""The plane of random directions around every model, for Figures 4 and 9."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+
+from experiments.study.study import Load
+from sam_jax import metrics
+from sam_jax.training import records
+from sam_jax.training.landscapes import is_whole, measure_plane
+from sam_jax.training.loop import Trained
+from sam_jax.training.randomness import stream
+from sam_jax.typing import Key, Params, PyTree
+
+
+def diverged(trained: Trained) -> bool:
+    """Say whether a model has weights that are not finite, around which there is no landscape."""
+    return not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(trained.state.params))
+
+
+def run_plane(
+    config: ml_collections.ConfigDict,
+    folder: pathlib.Path,
+    load: Load,
+    epoch: int,
+    seed: int,
+    label: str,
+) -> None:
+    """Measure the losses of a model on two Gaussian directions of its filters' lengths.
+
+    All models of a seed see the same random numbers; each filter then has the length of that of
+    the model. A plane of another epoch or of other settings, as accepted changes leave it, is
+    measured anew.
+
+    Args:
+      config: as in configs/even_better/digits.py.
+      folder: of a trained model; its `plane.jsonl` is written, and left alone where it is whole.
+      load: returns the config and the model of the folder, as `load_trained`.
+      epoch: of the model.
+      seed: of the directions.
+      label: what the progress calls it.
+    """
+    c, path = config.plane, folder / "plane.jsonl"
+    batch_size = config.training.instruments.batch_size
+    settings = [c.to_dict(), batch_size if c.batch_norm == "batch" else None]
+    about = {"epoch": epoch, "settings": records.digest(settings)}
+    found = records.read(path)
+    if found and any(found[0].get(name) != value for name, value in about.items()):
+        path.unlink()
+    elif is_whole(path):
+        return
+    _, trained = load()
+    if diverged(trained):
+        logging.warning("%s has weights that are not finite, and no plane.", folder)
+        return
+    grid = np.linspace(-c.limit, c.limit, c.points)
+    key = stream(jax.random.key(seed), "plane")
+    first, second = _two_directions(key, trained.state.params)
+    measure_plane(
+        trained,
+        first,
+        second,
+        grid,
+        grid,
+        path,
+        batch_norm=c.batch_norm,
+        batch_size=batch_size,
+        about=about,
+        label=label,
+    )
+
+
+@jax.jit  # compiled once for all models
+def _two_directions(key: Key, params: Params) -> tuple[PyTree, PyTree]:
+    both = metrics.random_directions(key, params, 2, "gaussian", "filter")
+    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    return first, second

@@ -1,0 +1,1 @@
+"""Tables, correlations and comparisons of these runs."""

@@ -1,0 +1,71 @@
+"""The command of a study: python -m experiments.NAME --config=CONFIG --workdir=DIR.
+
+It trains and measures what is missing, writes the report to DIR/report/index.html and prints its
+main table. The same command goes on where a cut run stopped.
+"""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from experiments.study.arms import Plan
+from experiments.study.provenance import software
+from experiments.study.runs import outdated, run
+from experiments.study.study import Settings, Study
+from sam_jax.training import workdirs
+
+flags.disclaim_key_flags()  # --help shows them as those of the study's command
+
+
+def main(study: Study) -> None:
+    """Run a study's command with the flags of the command line."""
+    config_flags.DEFINE_config_file("config", study.config, "The config file.", lock_config=True)
+    flags.DEFINE_string("workdir", None, "The folder of the study.", required=True)
+    flags.DEFINE_bool(
+        "accept_config_changes", False, "Go on in a folder that was made with another config."
+    )
+    app.run(functools.partial(_command, study))
+
+
+def _command(study: Study, argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)
+    f = flags.FLAGS
+    page, summary = run_and_report(study, f.config, f.workdir, f.accept_config_changes)
+    print(summary)
+    print(f"The report is {page.resolve()}")
+
+
+def run_and_report(
+    study: Study,
+    config: object,
+    workdir: pathlib.Path | str,
+    accept_config_changes: bool = False,
+) -> tuple[pathlib.Path, str]:
+    """Run a study and write its report.
+
+    Args:
+      study: the study.
+      config: its config, a ConfigDict.
+      workdir: the folder of the study.
+      accept_config_changes: go on in a folder that was made with another config.
+
+    Returns:
+      The path of the report's page, and the table that the command prints.
+    """
+    plan, workdir = study.plan(config), pathlib.Path(workdir)
+    run(study, plan, workdir, accept_config_changes)
+    results = study.read(workdir, plan)
+    page = study.report(results, workdir / "report", _settings(study, plan, workdir))
+    return page, study.summary(results)
+
+
+def _settings(study: Study, plan: Plan, workdir: pathlib.Path) -> Settings:
+    """Return what the report shows of the config, and what was trained otherwise."""
+    settings = study.settings(plan, workdirs.plain(plan.config)) | {"software": software()}
+    differing = outdated(study, plan, workdir)
+    return settings | ({"trained with other settings": differing} if differing else {})

@@ -1,0 +1,125 @@
+"""The pages of a report: jinja2 templates, filled and written.
+
+templates/ holds the style sheet, `base.html.j2` for every page, `macros.html.j2` for tables,
+figures, links and settings, and `report.html.j2`, a whole report in sections. A study may have
+templates of its own.
+"""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+
+from experiments.study.figures import ReportFigure, save_figures
+from experiments.study.grid import Grid, kind
+
+TEMPLATES = pathlib.Path(__file__).with_name("templates")
+
+
+class LinkedGrid(NamedTuple):
+    """A table of a page and the stem of its files in `tables/`."""
+
+    grid: Grid
+    stem: str
+
+
+class Section(NamedTuple):
+    """A part of `report.html.j2`: a heading, paragraphs, tables and figures."""
+
+    heading: str
+    paragraphs: Sequence[str] = ()
+    grids: Sequence[LinkedGrid] = ()
+    figures: Sequence[ReportFigure] = ()
+
+
+def write_page(
+    path: pathlib.Path, template: str, templates: pathlib.Path | None = None, **values: Any
+) -> pathlib.Path:
+    """Fill a template, write the page and return its path.
+
+    Args:
+      path: of the page.
+      template: the name of the template.
+      templates: a folder of a study's own templates; those of templates/ are found too.
+      **values: what the template shows. Texts are escaped.
+    """
+    folders = [folder for folder in (templates, TEMPLATES) if folder]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"kind": kind, "anchor": anchor, "flat": flat_settings}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template(template).render(**values), encoding="utf-8")
+    return path
+
+
+def write_table(folder: pathlib.Path, stem: str, csv: str, *grids: Grid) -> LinkedGrid:
+    """Write a table to `folder/tables` as CSV and Markdown, and return what a page shows of it.
+
+    Args:
+      folder: of the report.
+      stem: of the files.
+      csv: the table as CSV.
+      *grids: the table as texts; the first is what a page shows.
+    """
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    (folder / "tables" / f"{stem}.csv").write_text(csv, encoding="utf-8")
+    titles = [f"{g.caption}\n\n" if g.caption and len(grids) > 1 else "" for g in grids]
+    markdown = "\n".join(t + g.markdown() for t, g in zip(titles, grids, strict=True))
+    (folder / "tables" / f"{stem}.md").write_text(markdown, encoding="utf-8")
+    return LinkedGrid(grids[0], stem)
+
+
+def write_report(
+    folder: pathlib.Path,
+    title: str,
+    introduction: Sequence[str],
+    sections: Sequence[Section],
+    settings: Mapping[str, Any],
+) -> pathlib.Path:
+    """Write the figures of some sections and a page of them all, `folder/index.html`."""
+    save_figures(folder, [figure for section in sections for figure in section.figures])
+    return write_page(
+        folder / "index.html",
+        "report.html.j2",
+        title=title,
+        introduction=introduction,
+        sections=sections,
+        settings=settings,
+    )
+
+
+def anchor(name: str) -> str:
+    """Return the id of a heading.
+
+    >>> anchor("Average sharpness")
+    'average-sharpness'
+    """
+    return name.lower().replace(" ", "-")
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested settings with dotted names, as texts.
+
+    >>> list(flat_settings({"data": {"pad": 4}, "seeds": [0, 1]}))
+    [('data.pad', '4'), ('seeds', '0, 1')]
+    """
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat_settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _setting_text(value)
+
+
+def _setting_text(value: Any) -> str:
+    """Return a setting as text: lists with commas, lists of lists with semicolons."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    if any(isinstance(item, list | tuple) for item in value):
+        return "; ".join(" ".join(map(str, item)) for item in value)
+    return ", ".join(map(str, value)) or "none"

@@ -1,0 +1,100 @@
+"""What the runs of a study left, read once."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from experiments.study.arms import Arm, Plan, seed_folder
+from sam_jax.training.records import Record, read
+
+A = TypeVar("A", bound=Arm)
+
+
+@dataclasses.dataclass(frozen=True)
+class Results(Generic[A]):
+    """The records of all arms and seeds; each record has its "arm" (a name) and its "seed"."""
+
+    arms: tuple[A, ...]  # in the order of the tables
+    seeds: tuple[int, ...]
+    records: tuple[Record, ...]
+
+    def select(self, **where: Any) -> list[Record]:
+        """Return the records with these fields, by seed; an absent field counts as None."""
+        chosen = [r for r in self.records if all(r.get(k) == v for k, v in where.items())]
+        return sorted(chosen, key=lambda record: record["seed"])
+
+    def by_seed(
+        self,
+        quantity: str,
+        where: Mapping[str, Any],
+        *,
+        arms: Sequence[A] | None = None,
+        scale: float = 1.0,
+    ) -> np.ndarray:
+        """Return a quantity of the selected records, shape [arms, seeds]; NaN where there is none.
+
+        Args:
+          quantity: a field of the records.
+          where: fields that select one record of an arm and seed.
+          arms: the rows; None for all arms.
+          scale: what the values are multiplied with.
+        """
+        arms = self.arms if arms is None else arms
+        values = np.full((len(arms), len(self.seeds)), np.nan)
+        rows = {arm.name: row for row, arm in enumerate(arms)}
+        columns = {seed: column for column, seed in enumerate(self.seeds)}
+        for record in self.select(**where):
+            if record["arm"] in rows and record["seed"] in columns:
+                place = rows[record["arm"]], columns[record["seed"]]
+                values[place] = scale * number(record.get(quantity))
+        return values
+
+
+def read_results(workdir: pathlib.Path | str, plan: Plan) -> Results:
+    """Return the records of all arms and seeds of a plan, one of every measure.
+
+    Raises:
+      ValueError: there is no record at all.
+    """
+    return Results(plan.arms, plan.seeds, read_records(workdir, plan.arms, plan.seeds))
+
+
+def read_records(
+    workdir: pathlib.Path | str,
+    arms: Sequence[Arm],
+    seeds: Collection[int],
+    identity: Sequence[str] = ("measure",),
+) -> tuple[Record, ...]:
+    """Return what is in `workdir/models/NAME/seed_S/records.jsonl` of these arms and seeds.
+
+    Args:
+      workdir: the folder of the study.
+      arms: the arms to read; what is missing is left out.
+      seeds: the seeds to read.
+      identity: the fields that tell two records of a run apart. Of two that agree in all of them
+        the later holds.
+
+    Raises:
+      ValueError: there is no record at all.
+    """
+    found = {}
+    for arm in arms:
+        for seed in seeds:
+            for record in read(seed_folder(workdir, arm, seed) / "records.jsonl"):
+                key = (arm.name, seed, *(record.get(name) for name in identity))
+                found[key] = record | {"arm": arm.name, "seed": seed}
+    if not found:
+        raise ValueError(
+            f"No records under {workdir}/models/NAME/seed_S/records.jsonl; train and measure some "
+            "arms of the study first, or pass the folder that they were written to."
+        )
+    return tuple(found.values())
+
+
+def number(value: Any) -> float:
+    """Return a float; None, for what was not computed, is NaN."""
+    return math.nan if value is None else float(value)

@@ -1,0 +1,74 @@
+"""Train and measure every arm with every seed; what is finished is never run again."""
+
+import functools
+import itertools
+import pathlib
+from collections.abc import Callable
+
+from experiments.study.arms import Arm, Plan, seed_folder
+from experiments.study.compilation import compile_ahead
+from experiments.study.study import Run, Study
+from sam_jax.training import build, records, workdirs
+from sam_jax.training.loop import load_trained, train_and_evaluate
+
+
+def run(
+    study: Study, plan: Plan, workdir: pathlib.Path | str, accept_config_changes: bool = False
+) -> None:
+    """Train and measure all arms over all seeds, then what is measured across runs.
+
+    Every arm and seed has a folder, workdir/models/NAME/seed_S: a run of `sam_jax.train` with a
+    records.jsonl of what was measured on it. A model that was cut goes on from its last checkpoint.
+
+    Args:
+      study: the study.
+      plan: of the study's config.
+      workdir: the folder of the study.
+      accept_config_changes: go on in a folder that was made with another config, for example with
+        fewer seeds. What is trained stays as it is, and the report names it where it differs.
+
+    Raises:
+      ValueError: the config cannot be run, or the folder belongs to another one.
+    """
+    for arm in plan.arms:  # all of them, before the first is trained
+        build.check(study.training_config(plan.config, arm, plan.seeds[0]))
+    workdir = pathlib.Path(workdir)
+    workdirs.claim(workdir, plan.config, accept_config_changes)
+    wait = _compilation(study, plan, workdir)
+    runs, pairs = [], list(itertools.product(plan.seeds, plan.arms))
+    for number, (seed, arm) in enumerate(pairs, start=1):
+        wait(arm)
+        folder = seed_folder(workdir, arm, seed)
+        label = f"[{number}/{len(pairs)}] {arm.label} seed {seed}"
+        training = study.training_config(plan.config, arm, seed)
+        outcome = train_and_evaluate(training, folder, label, accept_config_changes)
+        load = functools.cache(functools.partial(load_trained, folder))  # once, where it is needed
+        trained = Run(arm, seed, folder, training, outcome, load, label)
+        study.measure(plan, trained)
+        runs.append(trained._replace(load=functools.partial(load_trained, folder)))
+    study.measure_across(plan, workdir, runs)
+
+
+def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
+    """Return the runs that were trained with another config, as accepted changes leave them."""
+    found = []
+    for seed, arm in itertools.product(plan.seeds, plan.arms):
+        wanted = workdirs.plain(study.training_config(plan.config, arm, seed))
+        trained = workdirs.plain(workdirs.read_config(seed_folder(workdir, arm, seed)))
+        del wanted["instruments"], trained["instruments"]  # they change no training
+        if wanted != trained:
+            found.append(f"{arm.label} seed {seed}")
+    return found
+
+
+def _compilation(study: Study, plan: Plan, workdir: pathlib.Path) -> Callable[[Arm], None]:
+    """Return what waits until an arm is compiled."""
+    if not study.compile_ahead:
+        return lambda arm: None
+    missing = [
+        arm
+        for arm in plan.arms
+        if not all(records.read(seed_folder(workdir, arm, s) / "records.jsonl") for s in plan.seeds)
+    ]
+    seed = plan.seeds[0]
+    return compile_ahead({arm: study.training_config(plan.config, arm, seed) for arm in missing})

@@ -1,0 +1,67 @@
+"""What a study is: the parts that its command puts together."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from experiments.study.arms import Arm, Plan
+from experiments.study.results import read_results
+from sam_jax.training.loop import Trained
+from sam_jax.training.records import Record
+
+Load = Callable[[], tuple[ml_collections.ConfigDict, Trained]]
+Settings = dict[str, Any]
+
+
+class Run(NamedTuple):
+    """One trained arm of one seed."""
+
+    arm: Arm
+    seed: int
+    folder: pathlib.Path
+    training: ml_collections.ConfigDict  # its training config
+    outcome: Record  # of the training: losses, accuracies, epoch
+    load: Load  # its config and model, loaded at the first call
+    label: str  # for progress
+
+
+def nothing_more(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> None:
+    """Measure nothing across runs."""
+
+
+def all_settings(plan: Plan, settings: Settings) -> Settings:
+    """Show every setting."""
+    return settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study. `main(study)` is its command.
+
+    Attributes:
+      config: the path of the config file that the command takes without `--config`.
+      plan: config -> the study's plan; it raises a ValueError for a config that cannot be run.
+      training_config: (config, arm, seed) -> the config that the arm is trained with.
+      measure: (plan, run) -> None; it appends what it measures to `records.jsonl` in the run's
+        folder, and repeats nothing that is there.
+      measure_across: (plan, workdir, runs) -> None, the same of several runs together, at the end.
+      report: (results, folder, settings) -> the path of the page; it writes the whole report.
+      summary: results -> a table that the command prints.
+      read: (workdir, plan) -> results, what the runs left.
+      settings: (plan, the config as a dict) -> what the report shows of it.
+      compile_ahead: a thread compiles the arms that are not trained while others train.
+    """
+
+    config: str
+    plan: Callable[[ml_collections.ConfigDict], Any]
+    training_config: Callable[[ml_collections.ConfigDict, Any, int], ml_collections.ConfigDict]
+    measure: Callable[[Any, Run], None]
+    report: Callable[[Any, pathlib.Path, Settings], pathlib.Path]
+    summary: Callable[[Any], str]
+    read: Callable[[pathlib.Path, Any], Any] = read_results
+    measure_across: Callable[[Any, pathlib.Path, Sequence[Run]], None] = nothing_more
+    settings: Callable[[Any, Settings], Settings] = all_settings
+    compile_ahead: bool = False
