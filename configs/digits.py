@@ -12,6 +12,7 @@ same program shrunk to seconds.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -29,12 +30,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
-    # Applied in this order: autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
-    # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision, flip, crop_zero, crop_reflect,
-    # cutout.
-    config.data.augmentation = ("crop_zero",)
-    config.data.pad = 1  # pixels on each side before the random crop
-    config.data.cutout_size = 16  # side of the square, in pixels
+    # What the set's own entry in sam_jax/data/sources.py says, where nothing is given: for the
+    # digits crop_zero with 1 pixel. Or a tuple of these, applied in its order; () for none: flip,
+    # crop_zero, crop_reflect, cutout, autoaugment_cifar10, autoaugment_svhn (levels of the authors'
+    # code), autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
+    config.data.augmentation = config_dict.placeholder(tuple)
+    config.data.pad = config_dict.placeholder(int)  # pixels on each side before the random crop
+    config.data.cutout_size = config_dict.placeholder(int)  # side of the square, in pixels
 
     config.model = ml_collections.ConfigDict()
     config.model.name = "small_conv_net"  # small_conv_net, mobilenet_v2, resnet, wide_resnet

@@ -20,9 +20,11 @@ class Source(NamedTuple):
       num_classes: number of classes.
       mean: of each channel over the training set, of values in [0, 1].
       std: standard deviation of each channel over all pixels of the training set, likewise.
-      augmentations: those that keep an image's class; a config picks among them.
-      pad: pixels padded on each side before the random crop.
-      cutout_size: edge of the square that cutout blanks, half the image's.
+      augmentations: what a training applies, in this order, where its config names nothing: the
+        usual ones that keep an image's class.
+      pad: pixels on each side before the random crop, an eighth of the image's, where the config
+        gives none.
+      cutout_size: side of the square that cutout paints over, half the image's, likewise.
     """
 
     name: str
@@ -75,7 +77,7 @@ _SOURCES = (
         num_classes=10,
         mean=(0.28604,),
         std=(0.35302,),
-        augmentations=("flip", "crop_zero", "cutout"),  # the AutoAugment policies are for colour
+        augmentations=("flip", "crop_zero", "cutout"),
         pad=4,
         cutout_size=14,
     ),
@@ -86,7 +88,7 @@ _SOURCES = (
         num_classes=10,
         mean=(0.49140, 0.48216, 0.44653),
         std=(0.24703, 0.24349, 0.26159),
-        augmentations=("flip", "crop_zero", "crop_reflect", "cutout", "autoaugment_cifar10"),
+        augmentations=("flip", "crop_reflect"),
         pad=4,
         cutout_size=16,
     ),
@@ -97,8 +99,7 @@ _SOURCES = (
         num_classes=100,
         mean=(0.50708, 0.48655, 0.44092),
         std=(0.26733, 0.25644, 0.27615),
-        # AutoAugment (Cubuk et al., 2019) uses the policy found on CIFAR-10 for CIFAR-100, too.
-        augmentations=("flip", "crop_zero", "crop_reflect", "cutout", "autoaugment_cifar10"),
+        augmentations=("flip", "crop_reflect"),
         pad=4,
         cutout_size=16,
     ),
@@ -109,7 +110,7 @@ _SOURCES = (
         num_classes=10,
         mean=(0.43768, 0.44377, 0.47280),
         std=(0.19803, 0.20102, 0.19704),
-        augmentations=("crop_zero", "crop_reflect", "cutout", "autoaugment_svhn"),  # digits again
+        augmentations=("crop_reflect",),  # digits again
         pad=4,
         cutout_size=16,
     ),

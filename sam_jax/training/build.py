@@ -175,6 +175,7 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
     in_loss = config.optimiser.weight_decay_in == "loss"
     weight_decay = config.optimiser.weight_decay if in_loss else 0.0
     precision = config.matmul_precision
+    augmentation = augmentation_of(config, source)
 
     def init(key: Key) -> TrainState:
         variables = _jit_init(model, source.image_shape)(stream(key, "parameters"))
@@ -215,17 +216,13 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
         return state._replace(params=params, batch_stats=batch_stats)
 
     def prepare_images(key: Key, images: jax.Array) -> jax.Array:
-        names = tuple(config.data.augmentation)
-        if names:
-            images = data.augment(
-                key,
-                images,
-                names,
-                pad=config.data.pad,
-                cutout_size=config.data.cutout_size,
-                fill=tuple(round(255 * m) for m in source.mean),
-            )
+        if augmentation.names:
+            images = data.augment(key, images, **augmentation._asdict())
         return inputs(images)
+
+    # An augmentation that does not fit the images is an error here, not within the compilation.
+    batch = jax.ShapeDtypeStruct((1, *source.image_shape), jnp.uint8)
+    jax.eval_shape(prepare_images, jax.random.key(0), batch)
 
     return Program(
         model=model,
@@ -237,6 +234,12 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
     )
+
+
+def augmentation_of(config: ml_collections.ConfigDict, source: data.Source) -> data.Augmentation:
+    """Return the augmentation of a config: the source's own where it is None."""
+    c = config.data
+    return data.augmentation_of(source, c.augmentation, c.pad, c.cutout_size)
 
 
 def full_precision(model: nn.Module) -> nn.Module:

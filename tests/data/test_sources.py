@@ -39,7 +39,8 @@ def test_table():
         assert source.name == name
         assert len(source.mean) == len(source.std) == source.image_shape[2]
         assert set(source.augmentations) <= set(AUGMENTATIONS)
-        assert source.pad < source.image_shape[0] == 2 * source.cutout_size
+        assert source.image_shape[0] == 2 * source.cutout_size
+        assert source.pad == round(source.image_shape[0] / 8)
     for name in ("digits", "svhn_cropped"):
         assert "flip" not in data.SOURCES[name].augmentations
 
