@@ -32,7 +32,14 @@ AUGMENTATIONS = ("flip", "crop_zero", "crop_reflect", "cutout", *_POLICIES)
 
 
 class Augmentation(NamedTuple):
-    """What `augment` is given for one set; `_asdict()` gives its keywords."""
+    """What `augment` is given for one set; `_asdict()` gives its keywords.
+
+    Attributes:
+      names: operations of `AUGMENTATIONS`, in their order.
+      pad: pixels on each side before a crop.
+      cutout_size: side of the square of a cutout.
+      fill: a grey level for each channel.
+    """
 
     names: tuple[str, ...]
     pad: int
@@ -50,7 +57,9 @@ def augmentation_of(
 
     Args:
       source: the set.
-      names, pad, cutout_size: as in `augment`.
+      names: operations of `AUGMENTATIONS`, in their order; empty for none.
+      pad: pixels on each side before a crop.
+      cutout_size: side of the square of a cutout.
 
     Returns:
       An Augmentation that fills with the set's mean.

@@ -2,8 +2,12 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+
+from sam_jax.data.channel_statistics import check_image_shape
 
 CHUNK = 1000  # records decoded at a time
 
@@ -27,36 +31,76 @@ def locate(tfds_name: str, root: pathlib.Path) -> pathlib.Path | None:
     return found[-1] if found else None
 
 
+class Records:
+    """The examples of one split of a prepared set, each read when it is asked for."""
+
+    def __init__(
+        self, directory: pathlib.Path, split: str, image: str = "image", label: str = "label"
+    ) -> None:
+        """Open a split; nothing is read yet.
+
+        Args:
+          directory: the folder of one version, as `locate` returns it.
+          split: for example "train".
+          image: name of the image among the features.
+          label: name of the class label.
+        """
+        # By the directory and not by the name: this looks neither elsewhere nor at the network.
+        self._source = open_builder(directory).as_data_source(split)
+        self._image, self._label = image, label
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        """Return one image, uint8 [height, width, channels], and its label."""
+        record = self._source[index]
+        return record[self._image], int(record[self._label])
+
+    def chunks(self) -> Iterator[tuple[list[np.ndarray], list[int]]]:
+        """Yield images and labels in stored order, many at a time, which are read in parallel."""
+        for start in range(0, len(self), CHUNK):
+            records = self._source.__getitems__(range(start, min(start + CHUNK, len(self))))
+            images = [record[self._image] for record in records]
+            yield images, [int(record[self._label]) for record in records]
+
+
 def read_split(
-    directory: pathlib.Path, split: str, image_shape: tuple[int, int, int]
+    name: str, records: Records, image_shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a whole split of a prepared set into memory.
 
     Args:
-      directory: the folder of one version, as `locate` returns it.
-      split: "train" or "test".
+      name: of the set, for errors.
+      records: the split.
       image_shape: height, width and channels.
 
     Returns:
       The images, uint8 [n, height, width, channels], and the labels, int32 [n], in stored order.
+
+    Raises:
+      ValueError: an image has another size.
     """
+    images = np.empty((len(records), *image_shape), np.uint8)
+    labels = np.empty(len(records), np.int32)
+    start = 0
+    for some_images, some_labels in records.chunks():
+        for image in some_images:
+            check_image_shape(name, image, image_shape)
+        stop = start + len(some_labels)
+        images[start:stop], labels[start:stop] = some_images, some_labels
+        start = stop
+    return images, labels
+
+
+def open_builder(directory: pathlib.Path) -> Any:
+    """Return the read-only builder of TensorFlow Datasets of a prepared version."""
     import tensorflow_datasets as tfds  # takes a second, and the digits do not need it
 
-    # From the directory rather than by name: this neither looks at other places nor at the network.
-    source = tfds.builder_from_directory(os.fspath(directory)).as_data_source(split)
-    images = np.empty((len(source), *image_shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    for start in range(0, len(source), CHUNK):
-        stop = min(start + CHUNK, len(source))
-        records = source.__getitems__(range(start, stop))  # a chunk is read in parallel
-        images[start:stop] = [record["image"] for record in records]
-        labels[start:stop] = [record["label"] for record in records]
-    return images, labels
+    return tfds.builder_from_directory(os.fspath(directory))
 
 
 def split_sizes(directory: pathlib.Path) -> dict[str, int]:
     """Return the number of examples of each split of a prepared set."""
-    import tensorflow_datasets as tfds
-
-    splits = tfds.builder_from_directory(os.fspath(directory)).info.splits
+    splits = open_builder(directory).info.splits
     return {name: split.num_examples for name, split in splits.items()}
