@@ -30,6 +30,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
+    # "never": the set lies whole on every device. "always": batches are read from disk when they
+    # are needed, in the same order. "auto": so where the set takes more than a quarter of a
+    # device's memory, or than 4 GiB where the device does not tell it, as CPUs.
+    config.data.streaming = "auto"
     # What the set's own entry in sam_jax/data/sources.py says, where nothing is given: for the
     # digits crop_zero with 1 pixel. Or a tuple of these, applied in its order; () for none: flip,
     # crop_zero, crop_reflect, cutout, autoaugment_cifar10, autoaugment_svhn (levels of the authors'

@@ -2,12 +2,13 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from sam_jax.data.channel_statistics import check_image_shape
+from sam_jax.data.splits import Split
 
 CHUNK = 1000  # records decoded at a time
 
@@ -35,11 +36,17 @@ class Records:
     """The examples of one split of a prepared set, each read when it is asked for."""
 
     def __init__(
-        self, directory: pathlib.Path, split: str, image: str = "image", label: str = "label"
+        self,
+        name: str,
+        directory: pathlib.Path,
+        split: str,
+        image: str = "image",
+        label: str = "label",
     ) -> None:
         """Open a split; nothing is read yet.
 
         Args:
+          name: of the set, for errors.
           directory: the folder of one version, as `locate` returns it.
           split: for example "train".
           image: name of the image among the features.
@@ -47,7 +54,7 @@ class Records:
         """
         # By the directory and not by the name: this looks neither elsewhere nor at the network.
         self._source = open_builder(directory).as_data_source(split)
-        self._image, self._label = image, label
+        self._name, self._image, self._label = name, image, label
 
     def __len__(self) -> int:
         return len(self._source)
@@ -57,40 +64,43 @@ class Records:
         record = self._source[index]
         return record[self._image], int(record[self._label])
 
-    def chunks(self) -> Iterator[tuple[list[np.ndarray], list[int]]]:
-        """Yield images and labels in stored order, many at a time, which are read in parallel."""
-        for start in range(0, len(self), CHUNK):
-            records = self._source.__getitems__(range(start, min(start + CHUNK, len(self))))
+    def chunks(
+        self, rows: Sequence[int] | None = None
+    ) -> Iterator[tuple[list[np.ndarray], list[int]]]:
+        """Yield images and labels, many at a time, which are read in parallel.
+
+        Args:
+          rows: places in the split; None for all in stored order.
+        """
+        rows = range(len(self)) if rows is None else [int(row) for row in rows]
+        for start in range(0, len(rows), CHUNK):
+            records = self._source.__getitems__(rows[start : start + CHUNK])
             images = [record[self._image] for record in records]
             yield images, [int(record[self._label]) for record in records]
 
+    def read(self, rows: np.ndarray, image_shape: tuple[int, int, int]) -> Split:
+        """Read examples into memory.
 
-def read_split(
-    name: str, records: Records, image_shape: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read a whole split of a prepared set into memory.
+        Args:
+          rows: their places in the split.
+          image_shape: height, width and channels.
 
-    Args:
-      name: of the set, for errors.
-      records: the split.
-      image_shape: height, width and channels.
+        Returns:
+          The images and labels, in the order of `rows`.
 
-    Returns:
-      The images, uint8 [n, height, width, channels], and the labels, int32 [n], in stored order.
-
-    Raises:
-      ValueError: an image has another size.
-    """
-    images = np.empty((len(records), *image_shape), np.uint8)
-    labels = np.empty(len(records), np.int32)
-    start = 0
-    for some_images, some_labels in records.chunks():
-        for image in some_images:
-            check_image_shape(name, image, image_shape)
-        stop = start + len(some_labels)
-        images[start:stop], labels[start:stop] = some_images, some_labels
-        start = stop
-    return images, labels
+        Raises:
+          ValueError: an image has another size.
+        """
+        images = np.empty((len(rows), *image_shape), np.uint8)
+        labels = np.empty(len(rows), np.int32)
+        start = 0
+        for some_images, some_labels in self.chunks(rows):
+            for image in some_images:
+                check_image_shape(self._name, image, image_shape)
+            stop = start + len(some_labels)
+            images[start:stop], labels[start:stop] = some_images, some_labels
+            start = stop
+        return Split(images, labels)
 
 
 def open_builder(directory: pathlib.Path) -> Any:

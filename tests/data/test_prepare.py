@@ -127,8 +127,8 @@ def test_fashion_mnist_is_read_by_its_usual_name(fashion_mnist_dir, fashion_mnis
     assert len(source) == len(images) == 10000
     assert source.dataset_info.features["label"].names[9] == "Ankle boot"
     folder = prepared.locate("fashion_mnist", fashion_mnist_dir)
-    records = prepared.Records(folder, "test")
-    test = data.Split(*prepared.read_split("fashion_mnist", records, (28, 28, 1)))
+    records = prepared.Records("fashion_mnist", folder, "test")
+    test = records.read(np.arange(10000), (28, 28, 1))
     for i in (0, 1, 9999):
         np.testing.assert_array_equal(source[i]["image"], test.images[i])
         assert source[i]["label"] == test.labels[i]

@@ -168,9 +168,10 @@ def test_a_set_that_cannot_be_trained_on_says_what_to_do(variant, message, tiny_
 
 
 def test_an_image_of_another_size_in_the_test_split_is_refused(tiny_tfds_dir):
-    records = prepared.Records(prepared.locate(NAME, tiny_tfds_dir), "test", "picture", "kind")
+    folder = prepared.locate(NAME, tiny_tfds_dir)
+    records = prepared.Records(NAME, folder, "test", "picture", "kind")
     with pytest.raises(ValueError, match=r"\(12, 12, 3\) and \(12, 10, 3\)"):
-        prepared.read_split(NAME, records, (12, 12, 3))
+        records.read(np.arange(5), (12, 12, 3))
 
 
 def test_preparing_prints_what_to_write_in_a_config(tiny_tfds_dir, capsys):

@@ -230,8 +230,8 @@ sys.meta_path[:] = [WithoutTensorFlow()]
 import pathlib
 from sam_jax.data import prepared
 folder = prepared.locate("fashion_mnist", pathlib.Path({str(fashion_mnist_dir)!r}))
-records = prepared.Records(folder, "test")
-images, labels = prepared.read_split("fashion_mnist", records, (28, 28, 1))
+records = prepared.Records("fashion_mnist", folder, "test")
+images, labels = records.read(range(len(records)), (28, 28, 1))
 assert "tensorflow" not in sys.modules
 print(images.shape, labels.sum())
 """
