@@ -169,9 +169,9 @@ def training_blocks(
       steps: in one block; 0 for what `BLOCK_BYTES` holds. The last block may be smaller.
       sharding: of arrays [steps, batch], which splits the second axis over the devices.
 
-    Yields:
-      The images of a block, [1 + steps, batch, H, W, C], its labels, [1 + steps, batch], and its
-      order, [1 + steps, batch]; the first batch is the last one of the block before.
+    Returns:
+      An iterator over blocks: their images [1 + steps, batch, H, W, C], labels [1 + steps, batch]
+      and order [1 + steps, batch]. Their first batch is the last one of the block before.
     """
     total, batch_size = order.shape[0] - 1, order.shape[1]
     steps = steps or max(1, split.examples_in_a_block() // batch_size)

@@ -1,6 +1,12 @@
 """A set that streams from disk trains the model that it trains in memory, bit for bit."""
 
+import json
+import os
+import pathlib
 import shutil
+import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -77,6 +83,38 @@ def test_a_streamed_run_that_was_cut_equals_an_uninterrupted_one(tiny_tfds_dir, 
     assert_same_bits(resumed.state, trained.state)
     assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert str(resumed_record) == str(record)
+
+
+def run_processes(processes):
+    """What each of so many processes printed, which share two devices."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+    here = pathlib.Path(__file__).parent
+    path = os.pathsep.join(map(str, (here.parents[1], here)))
+    devices = f"--xla_force_host_platform_device_count={2 // processes}"
+    running = [
+        subprocess.Popen(
+            [sys.executable, here / "streamed_process.py", *map(str, (index, processes, port))],
+            env=os.environ | {"PYTHONPATH": path, "XLA_FLAGS": devices},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(processes)
+    ]
+    outputs = [process.communicate(timeout=300) for process in running]
+    assert not any(process.returncode for process in running), outputs
+    return [json.loads(out.strip().splitlines()[-1]) for out, _ in outputs]
+
+
+def test_two_processes_read_half_of_every_batch_each_and_train_the_same_model():
+    (alone,) = run_processes(1)
+    together = run_processes(2)
+    assert alone.pop("reads") == 8 * (1 + 8)  # the first batch also stands before itself
+    assert [x.pop("reads") for x in together] == [4 * (1 + 8)] * 2
+    # The mean of two numbers is the same in either order, so that the bits are.
+    assert together == [alone, alone]
 
 
 def test_a_set_that_no_file_names_is_trained_on_by_its_name(tiny_tfds_dir, tmp_path):
