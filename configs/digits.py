@@ -26,7 +26,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.matmul_precision = "default"  # of training; evaluation always uses "highest"
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "digits"  # digits, cifar10, cifar100, fashion_mnist, svhn_cropped
+    # The digits, or any image classification set of TensorFlow Datasets, such as "cifar10", "mnist"
+    # or "imagenet_resized/32x32". This name and `python -m sam_jax.data.prepare NAME` are all.
+    config.data.name = "digits"
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
@@ -34,10 +36,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # are needed, in the same order. "auto": so where the set takes more than a quarter of a
     # device's memory, or than 4 GiB where the device does not tell it, as CPUs.
     config.data.streaming = "auto"
-    # What the set's own entry in sam_jax/data/sources.py says, where nothing is given: for the
-    # digits crop_zero with 1 pixel. Or a tuple of these, applied in its order; () for none: flip,
-    # crop_zero, crop_reflect, cutout, autoaugment_cifar10, autoaugment_svhn (levels of the authors'
-    # code), autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
+    # Where no value is given, the set's own: what sam_jax/data/sources.py says, for the digits
+    # crop_zero with a pad of 1, and for other sets crop_zero with an eighth of their size. Or a
+    # tuple of these, applied in its order, and () for none: flip, crop_zero, crop_reflect, cutout,
+    # autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
+    # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
     config.data.augmentation = config_dict.placeholder(tuple)
     config.data.pad = config_dict.placeholder(int)  # pixels on each side before the random crop
     config.data.cutout_size = config_dict.placeholder(int)  # side of the square, in pixels

@@ -73,7 +73,7 @@ def load(
     size = sum(map(len, rows)) * math.prod(source.image_shape)
     streamed = is_streamed(streaming, size)
     train, test = (
-        StreamedSplit(name, examples, source.image_shape, places)
+        StreamedSplit(examples, source.image_shape, places)
         if streamed
         else examples.read(places, source.image_shape)
         for examples, places in zip(splits, rows, strict=True)

@@ -29,18 +29,14 @@ class Dataset(NamedTuple):
 
 
 class Examples(Protocol):
-    """Images and labels by their place, read when they are asked for."""
+    """Images and labels that are read when they are asked for."""
 
     def __len__(self) -> int:
         """Return how many there are."""
         ...
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        """Return one image, uint8 [height, width, channels], and its label."""
-        ...
-
     def read(self, rows: np.ndarray, image_shape: tuple[int, int, int]) -> Split:
-        """Return the examples at some places."""
+        """Return the examples at some places, in their order."""
         ...
 
 
@@ -52,10 +48,6 @@ class InMemory:
 
     def __len__(self) -> int:
         return len(self._split.labels)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        """Return one image and its label."""
-        return self._split.images[index], int(self._split.labels[index])
 
     def read(self, rows: np.ndarray, image_shape: tuple[int, int, int]) -> Split:
         """Return the examples at some places; they have the shape that they have."""

@@ -20,7 +20,7 @@ def split_of(examples, taken=None):
     images = np.broadcast_to(np.arange(examples)[:, None, None, None], (examples, *SHAPE))
     held = InMemory(images.astype(np.uint8), np.arange(examples, dtype=np.int32) % 5)
     rows = np.arange(examples) if taken is None else np.asarray(taken)
-    return streaming.StreamedSplit("numbers", held, SHAPE, rows), rows
+    return streaming.StreamedSplit(held, SHAPE, rows), rows
 
 
 def sharding_of(devices):
@@ -181,6 +181,6 @@ def test_a_prepared_set_streams_what_it_loads(tiny_tfds_dir, train_examples):
 def test_a_streamed_image_of_another_size_is_refused(tiny_tfds_dir):
     folder = prepared.locate("tiny_shapes", tiny_tfds_dir)
     records = prepared.Records("tiny_shapes", folder, "test", "picture", "kind")
-    split = streaming.StreamedSplit("tiny_shapes", records, (12, 12, 3), np.arange(5))
+    split = streaming.StreamedSplit(records, (12, 12, 3), np.arange(5))
     with pytest.raises(ValueError, match=r"tiny_shapes differ in size.*\(12, 10, 3\)"):
-        split.images[:]
+        list(split.batches(np.arange(5), 2))  # in the threads that read ahead
