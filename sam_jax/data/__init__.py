@@ -1,4 +1,4 @@
-"""Image classification sets: sources, preparation and augmentation on the device."""
+"""Image classification sets by their names: preparation, streaming, augmentation on the device."""
 
 from sam_jax.data.augmentation import Augmentation as Augmentation
 from sam_jax.data.augmentation import augment as augment

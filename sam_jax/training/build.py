@@ -63,7 +63,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_choice("method.name", method.name, tuple(methods.METHODS))
     _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     _check_choice("optimiser.weight_decay_in", optimiser.weight_decay_in, ("update", "loss"))
-    _check_choice("data.streaming", config.data.get("streaming", "auto"), data.STREAMING)
+    _check_choice("data.streaming", config.data.streaming, data.STREAMING)
     _check_choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
     _check_positive("epochs", config.epochs)
     _check_positive("batch_size", config.batch_size)
@@ -81,8 +81,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
     """Return the data set of a config, on the devices unless streamed; loaded once a process."""
     c = config.data
-    streaming = c.get("streaming", "auto")  # workdirs of before do not have it
-    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples, streaming)
+    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples, c.streaming)
 
 
 @functools.lru_cache(maxsize=2)

@@ -14,7 +14,7 @@ import pytest
 from training_problems import assert_same_bits, tiny_config
 
 from sam_jax.data import streaming
-from sam_jax.training import build, loop, measure, records, workdirs
+from sam_jax.training import build, loop, measure
 
 TINY = {"data__name": "tiny_shapes", "data__synthetic_examples": 0, "batch_size": 8}
 
@@ -146,13 +146,6 @@ def test_a_streamed_model_is_measured_on_batches_and_refuses_what_needs_the_whol
         refused.take()
 
 
-def test_a_run_of_before_has_no_word_on_streaming(tmp_path):
-    config = tiny_config(epochs=1)
-    with config.unlocked():
-        del config.data["streaming"]
-    record = loop.train_and_evaluate(config, tmp_path)
-    assert records.read(tmp_path / "metrics.jsonl") == [record]
-    assert "streaming" not in workdirs.read_config(tmp_path).data
-    loop.load_trained(tmp_path)
+def test_an_unknown_choice_is_refused():
     with pytest.raises(ValueError, match="data.streaming must be one of auto, never, always"):
         build.check(tiny_config(data__streaming="yes"))
