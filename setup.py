@@ -26,6 +26,7 @@ setup(
         "absl-py",
         "array_record",
         "flax>=0.12",
+        "grain",  # streams sets that do not fit on a device
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
         "jax>=0.8",
         "jinja2",

@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.name = "cifar10"
     config.data.augmentation = ("autoaugment_cifar10_torchvision", "flip", "crop_reflect", "cutout")
     config.data.pad = 4
+    config.data.cutout_size = 16
     config.model.name = "mobilenet_v2"
     config.method.rho = 0.1
     config.evaluation.batch_size = 1000

@@ -12,6 +12,7 @@ same program shrunk to seconds.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -25,16 +26,24 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.matmul_precision = "default"  # of training; evaluation always uses "highest"
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "digits"  # digits, cifar10, cifar100, fashion_mnist, svhn_cropped
+    # The digits, or any image classification set of TensorFlow Datasets, such as "cifar10", "mnist"
+    # or "imagenet_resized/32x32". This name and `python -m sam_jax.data.prepare NAME` are all.
+    config.data.name = "digits"
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
-    # Applied in this order: autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
-    # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision, flip, crop_zero, crop_reflect,
-    # cutout.
-    config.data.augmentation = ("crop_zero",)
-    config.data.pad = 1  # pixels on each side before the random crop
-    config.data.cutout_size = 16  # side of the square, in pixels
+    # "never": the set lies whole on every device. "always": batches are read from disk when they
+    # are needed, in the same order. "auto": so where the set takes more than a quarter of a
+    # device's memory, or than 4 GiB where the device does not tell it, as CPUs.
+    config.data.streaming = "auto"
+    # Where no value is given, the set's own: what sam_jax/data/sources.py says, for the digits
+    # crop_zero with a pad of 1, and for other sets crop_zero with an eighth of their size. Or a
+    # tuple of these, applied in its order, and () for none: flip, crop_zero, crop_reflect, cutout,
+    # autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
+    # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
+    config.data.augmentation = config_dict.placeholder(tuple)
+    config.data.pad = config_dict.placeholder(int)  # pixels on each side before the random crop
+    config.data.cutout_size = config_dict.placeholder(int)  # side of the square, in pixels
 
     config.model = ml_collections.ConfigDict()
     config.model.name = "small_conv_net"  # small_conv_net, mobilenet_v2, resnet, wide_resnet

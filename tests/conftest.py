@@ -99,6 +99,21 @@ def fashion_mnist_dir(fashion_mnist_files, tmp_path_factory):
     return data_dir
 
 
+@pytest.fixture(scope="session")
+def tiny_tfds_dir(tmp_path_factory):
+    """A data_dir with `tiny_shapes`, prepared; the other sets of tiny_tfds.py can be, too."""
+    pytest.importorskip("tensorflow_datasets")
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("preparing a set needs TensorFlow")
+    import tiny_tfds  # noqa: F401  (registers its sets)
+
+    from sam_jax.data.prepare import main
+
+    data_dir = tmp_path_factory.mktemp("tensorflow_datasets")
+    main(["tiny_shapes", f"--data_dir={data_dir}"])
+    return data_dir
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs():
     """Every program holds memory maps, of which Linux gives a process 65,530: then it aborts."""

@@ -9,6 +9,7 @@ from jax import lax
 
 from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, Policy, autoaugment
 from sam_jax.data.autoaugment_levels import Levels
+from sam_jax.data.sources import Source
 from sam_jax.known import known
 from sam_jax.typing import Key
 
@@ -28,6 +29,51 @@ _POLICIES = {
     "autoaugment_svhn_torchvision": _NamedPolicy(SVHN_POLICY, "torchvision", black=True),
 }
 AUGMENTATIONS = ("flip", "crop_zero", "crop_reflect", "cutout", *_POLICIES)
+
+
+class Augmentation(NamedTuple):
+    """What `augment` is given for one set; `_asdict()` gives its keywords.
+
+    Attributes:
+      names: operations of `AUGMENTATIONS`, in their order.
+      pad: pixels on each side before a crop.
+      cutout_size: side of the square of a cutout.
+      fill: a grey level for each channel.
+    """
+
+    names: tuple[str, ...]
+    pad: int
+    cutout_size: int
+    fill: tuple[int, ...]
+
+
+def augmentation_of(
+    source: Source,
+    names: Sequence[str] | None = None,
+    pad: int | None = None,
+    cutout_size: int | None = None,
+) -> Augmentation:
+    """Return the augmentation of a set, the source's own wherever None is given.
+
+    Args:
+      source: the set.
+      names: operations of `AUGMENTATIONS`, in their order; empty for none.
+      pad: pixels on each side before a crop.
+      cutout_size: side of the square of a cutout.
+
+    Returns:
+      An Augmentation that fills with the set's mean.
+
+    >>> from sam_jax.data import SOURCES
+    >>> augmentation_of(SOURCES["digits"], cutout_size=3)
+    Augmentation(names=('crop_zero',), pad=1, cutout_size=3, fill=(78,))
+    """
+    return Augmentation(
+        names=source.augmentations if names is None else tuple(names),
+        pad=source.pad if pad is None else pad,
+        cutout_size=source.cutout_size if cutout_size is None else cutout_size,
+        fill=tuple(round(255 * mean) for mean in source.mean),
+    )
 
 
 def random_flip(key: Key, image: jax.Array) -> jax.Array:
@@ -92,7 +138,8 @@ def augment(
         the levels of torchvision and, as by its default, black where pixels come from outside
         the image. AutoAugment's authors apply their policy first, then flip, crop and cutout.
       pad: pixels of padding on each side for the crops; the padding of "crop_zero" is black.
-      cutout_size: side of the cutout square in pixels.
+      cutout_size: side of the cutout square in pixels, at most the image's longer one; half the
+        image's is usual. A square of the image's size leaves nothing of one image in H * W.
       fill: grey level, or one value a channel (0 .. 255), for cutout and for what AutoAugment's
         geometric operations move in, torchvision's policies excepted. The usual choice is the
         data set's channel mean, which normalisation turns into zero.
@@ -157,6 +204,12 @@ def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: in
     if cutout_size < 1:
         raise ValueError(
             f"cutout_size must be at least 1, got {cutout_size}; drop the name for no cutout."
+        )
+    if "cutout" in names and cutout_size > max(height, width):
+        raise ValueError(
+            f"cutout_size = {cutout_size} is larger than the images, {height} x {width} pixels, "
+            "and would hide them wholly; set cutout_size (in a config data.cutout_size) to "
+            f"{max(1, min(height, width) // 2)}, half of that, or drop the name."
         )
 
 

@@ -1,13 +1,15 @@
 """Prepare a set once, so that `sam_jax.data.load` can read it.
 
-`python -m sam_jax.data.prepare NAME --data_dir=DIR`: TensorFlow Datasets downloads the set and
-writes it as array_record. That needs TensorFlow (`pip install "sam_jax[tfds]"`); reading it later
-does not. `--from_dir` takes published files that are already on disk instead of the network.
-Other programs read the result by `tfds.data_source(NAME, data_dir=DIR)`; `tfds.load` cannot, as
-TensorFlow Datasets streams no array_record.
+`python -m sam_jax.data.prepare NAME --data_dir=DIR`: TensorFlow Datasets downloads the set, any of
+its image classification sets, and writes it as array_record. That needs TensorFlow
+(`pip install "sam_jax[tfds]"`); reading it later does not. `--from_dir` takes published files that
+are already on disk instead of the network. Other programs read the result by
+`tfds.data_source(NAME, data_dir=DIR)`; `tfds.load` cannot, as TensorFlow Datasets streams no
+array_record.
 """
 
 import argparse
+import difflib
 import functools
 import importlib.util
 import os
@@ -19,9 +21,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sam_jax.data import prepared
+from sam_jax.data.description import describe
+from sam_jax.data.loading import open_prepared
 from sam_jax.data.raw_cifar import read_cifar
 from sam_jax.data.raw_files import RawSet, RawSplit, read_fashion_mnist, read_svhn
-from sam_jax.data.sources import SOURCES
 
 READERS: dict[str, Callable[[pathlib.Path], RawSet]] = {
     "fashion_mnist": read_fashion_mnist,
@@ -56,37 +59,41 @@ def prepare(
     writes the same features, version and order of examples, and reads them by the usual name.
 
     Args:
-      name: a key of `READERS`.
+      name: an image classification set of TensorFlow Datasets, such as "mnist" or
+        "imagenet_resized/32x32".
       data_dir: where to write; None is the default of TensorFlow Datasets.
-      from_dir: a folder with published files; None downloads them. Files that were merely
-        recompressed are fine, as only their contents are checked.
+      from_dir: a folder with published files; None downloads them. For the keys of `READERS` it
+        replaces the network; files that were merely recompressed are fine, as only their contents
+        are checked. For any other set it is the folder in which TensorFlow Datasets expects what
+        has to be downloaded by hand.
       expected_examples: size of each split that `from_dir` must have; None is the published one.
 
     Returns:
       The folder of the prepared version.
 
     Raises:
-      ValueError: for an unknown name, or files in `from_dir` that are not whole.
+      ValueError: for an unknown name, a set that is no image classification set, or files in
+        `from_dir` that are not whole.
       FileNotFoundError: if files are missing in `from_dir`.
       FileExistsError: if the set is there in another file format.
       ModuleNotFoundError: if TensorFlow is not installed.
       ConnectionError: if the server cannot be reached.
       RuntimeError: if the download fails later on.
     """
-    if name not in READERS:
-        raise ValueError(f"Unknown data set {name!r}; choose one of {', '.join(READERS)}.")
-    root, tfds_name = prepared.data_root(data_dir), SOURCES[name].tfds_name
-    directory = prepared.locate(tfds_name, root)
+    if name == "digits":
+        raise ValueError("The digits come with scikit-learn; there is nothing to prepare.")
+    root = prepared.data_root(data_dir)
+    directory = prepared.locate(name, root)
     if directory is not None:
         return directory
-    if others := prepared.versions(tfds_name, root):
+    if others := prepared.versions(name, root):
         raise FileExistsError(
             f"{others[-1]} holds {name} in another file format than array_record; delete it or "
             "choose another --data_dir."
         )
     # Read before TensorFlow is looked for: a wrong folder is the likelier mistake.
     raw = None
-    if from_dir is not None:
+    if from_dir is not None and name in READERS:
         raw = READERS[name](pathlib.Path(from_dir).expanduser())
         _check_examples(name, raw, expected_examples or PUBLISHED_EXAMPLES[name])
     if importlib.util.find_spec("tensorflow") is None:
@@ -96,14 +103,35 @@ def prepare(
         )
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(tfds_name, data_dir=os.fspath(root), file_format="array_record")
+    builder = _builder(name, root)
+    describe(name, builder.info)  # before a download of hours
     config = tfds.download.DownloadConfig(try_download_gcs=False)
-    if raw is None:
-        _download_and_prepare(name, builder, config)
-    else:
+    if raw is not None:
         _use_raw_examples(name, builder, raw)
         builder.download_and_prepare(download_config=config)
+    else:
+        if from_dir is not None:
+            config = config.replace(manual_dir=pathlib.Path(from_dir).expanduser().absolute())
+        _download_and_prepare(name, builder, config)
     return pathlib.Path(builder.data_dir)
+
+
+def _builder(name: str, root: pathlib.Path) -> Any:
+    """Return the builder of TensorFlow Datasets of a set."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=os.fspath(root), file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False))
+        meant = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise ValueError(f"TensorFlow Datasets has no set {name!r}{meant}") from error
+    except ValueError as error:  # a variant that the set does not have
+        raise ValueError(f"TensorFlow Datasets has no set {name!r}: {error}") from error
+    if builder.builder_config is not None and "/" not in name:
+        variants = ", ".join(f"{name}/{variant}" for variant in builder.builder_configs)
+        raise ValueError(f"{name} has variants; choose one of {variants}.")
+    return builder
 
 
 def _check_examples(name: str, raw: RawSet, expected: Mapping[str, int]) -> None:
@@ -142,38 +170,50 @@ def _download_and_prepare(name: str, builder: Any, config: Any) -> None:
         "check the network, or get the files otherwise and run "
         f"`python -m sam_jax.data.prepare {name} --from_dir=FOLDER`."
     )
-    url = next(iter(builder.url_infos))
-    try:  # TensorFlow Datasets would retry for minutes where there is no network
-        request = urllib.request.Request(url, method="HEAD")
-        urllib.request.urlopen(request, timeout=CONNECTION_SECONDS).close()
-    except urllib.error.HTTPError:
-        pass  # the server answers; it may only dislike the question
-    except OSError as error:
-        raise ConnectionError(f"Cannot reach {url} ({error}); {advice}") from error
+    url = next(iter(builder.url_infos or ()), None)  # a builder may have no list of its files
+    if url is not None:
+        _check_connection(url, advice)
     try:
         builder.download_and_prepare(download_config=config)
     except Exception as error:  # network, server and checksums each have types of their own
         raise RuntimeError(f"Preparing {name} failed ({error}); {advice}") from error
 
 
+def _check_connection(url: str, advice: str) -> None:
+    """Raise a ConnectionError at once; TensorFlow Datasets would retry for minutes."""
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(request, timeout=CONNECTION_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # the server answers; it may only dislike the question
+    except OSError as error:
+        raise ConnectionError(f"Cannot reach {url} ({error}); {advice}") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: prepare one set, say where it lies, exit with a sentence on failure."""
     parser = argparse.ArgumentParser(prog="python -m sam_jax.data.prepare", description=__doc__)
-    parser.add_argument("name", choices=sorted(READERS))
+    parser.add_argument("name", help="an image classification set of TensorFlow Datasets")
     parser.add_argument("--data_dir", help="where to write; default: as TensorFlow Datasets")
     parser.add_argument("--from_dir", help="a folder with published files; default: download")
     args = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with its build options
-    root, tfds_name = prepared.data_root(args.data_dir), SOURCES[args.name].tfds_name
-    was_there = prepared.locate(tfds_name, root) is not None
+    was_there = prepared.locate(args.name, prepared.data_root(args.data_dir)) is not None
     try:
         directory = prepare(args.name, args.data_dir, args.from_dir)
+        # Computes what is kept beside the set, and finds out whether it can be trained on.
+        source, _, _ = open_prepared(args.name, args.data_dir)
     except (OSError, ImportError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     sizes = prepared.split_sizes(directory)
     counts = " and ".join(f"{size} {split}" for split, size in sizes.items())
     verb = "was already prepared" if was_there else "is prepared"
     print(f"{args.name} {verb}: {counts} examples in {directory}")
+    height, width, channels = source.image_shape
+    print(
+        f"config.data.name = {args.name!r}: {height} x {width} x {channels} pixels, "
+        f"{source.num_classes} classes"
+    )
 
 
 if __name__ == "__main__":

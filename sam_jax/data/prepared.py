@@ -2,8 +2,13 @@
 
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+
+from sam_jax.data.channel_statistics import check_image_shape
+from sam_jax.data.splits import Split
 
 CHUNK = 1000  # records decoded at a time
 
@@ -27,36 +32,85 @@ def locate(tfds_name: str, root: pathlib.Path) -> pathlib.Path | None:
     return found[-1] if found else None
 
 
-def read_split(
-    directory: pathlib.Path, split: str, image_shape: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read a whole split of a prepared set into memory.
+class Records:
+    """The examples of one split of a prepared set, each read when it is asked for."""
 
-    Args:
-      directory: the folder of one version, as `locate` returns it.
-      split: "train" or "test".
-      image_shape: height, width and channels.
+    def __init__(
+        self,
+        name: str,
+        directory: pathlib.Path,
+        split: str,
+        image: str = "image",
+        label: str = "label",
+    ) -> None:
+        """Open a split; nothing is read yet.
 
-    Returns:
-      The images, uint8 [n, height, width, channels], and the labels, int32 [n], in stored order.
-    """
+        Args:
+          name: of the set, for errors.
+          directory: the folder of one version, as `locate` returns it.
+          split: for example "train".
+          image: name of the image among the features.
+          label: name of the class label.
+        """
+        # By the directory and not by the name: this looks neither elsewhere nor at the network.
+        self._source = open_builder(directory).as_data_source(split)
+        self._name, self._image, self._label = name, image, label
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        """Return one image, uint8 [height, width, channels], and its label."""
+        record = self._source[index]
+        return record[self._image], int(record[self._label])
+
+    def chunks(
+        self, rows: Sequence[int] | None = None
+    ) -> Iterator[tuple[list[np.ndarray], list[int]]]:
+        """Yield images and labels, many at a time, which are read in parallel.
+
+        Args:
+          rows: places in the split; None for all in stored order.
+        """
+        rows = range(len(self)) if rows is None else [int(row) for row in rows]
+        for start in range(0, len(rows), CHUNK):
+            records = self._source.__getitems__(rows[start : start + CHUNK])
+            images = [record[self._image] for record in records]
+            yield images, [int(record[self._label]) for record in records]
+
+    def read(self, rows: np.ndarray, image_shape: tuple[int, int, int]) -> Split:
+        """Read examples into memory.
+
+        Args:
+          rows: their places in the split.
+          image_shape: height, width and channels.
+
+        Returns:
+          The images and labels, in the order of `rows`.
+
+        Raises:
+          ValueError: an image has another size.
+        """
+        images = np.empty((len(rows), *image_shape), np.uint8)
+        labels = np.empty(len(rows), np.int32)
+        start = 0
+        for some_images, some_labels in self.chunks(rows):
+            for image in some_images:
+                check_image_shape(self._name, image, image_shape)
+            stop = start + len(some_labels)
+            images[start:stop], labels[start:stop] = some_images, some_labels
+            start = stop
+        return Split(images, labels)
+
+
+def open_builder(directory: pathlib.Path) -> Any:
+    """Return the read-only builder of TensorFlow Datasets of a prepared version."""
     import tensorflow_datasets as tfds  # takes a second, and the digits do not need it
 
-    # From the directory rather than by name: this neither looks at other places nor at the network.
-    source = tfds.builder_from_directory(os.fspath(directory)).as_data_source(split)
-    images = np.empty((len(source), *image_shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    for start in range(0, len(source), CHUNK):
-        stop = min(start + CHUNK, len(source))
-        records = source.__getitems__(range(start, stop))  # a chunk is read in parallel
-        images[start:stop] = [record["image"] for record in records]
-        labels[start:stop] = [record["label"] for record in records]
-    return images, labels
+    return tfds.builder_from_directory(os.fspath(directory))
 
 
 def split_sizes(directory: pathlib.Path) -> dict[str, int]:
     """Return the number of examples of each split of a prepared set."""
-    import tensorflow_datasets as tfds
-
-    splits = tfds.builder_from_directory(os.fspath(directory)).info.splits
+    splits = open_builder(directory).info.splits
     return {name: split.num_examples for name, split in splits.items()}

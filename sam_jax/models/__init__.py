@@ -4,6 +4,10 @@ Every model is called alike: `module.apply(variables, images, train=False)` maps
 [n, H, W, C] to logits [n, num_classes]. Its variables are "params" and "batch_stats"; with
 `train=True` pass `mutable=["batch_stats"]` and receive the updated running statistics too. A model
 without batch norm has no "batch_stats" and receives none.
+
+To add one, write its file here, import its class and give it a line in `MODELS`. It takes
+`num_classes`, `dtype` and `use_fast_variance` as `SmallConvNet` does. Its other attributes are what
+a config may set, as fields of `config.model`.
 """
 
 from collections.abc import Callable

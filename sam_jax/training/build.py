@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.randomness import stream
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.step import (
+    BATCHES,
     DEVICES,
     StepInputs,
     StepMetrics,
@@ -38,13 +39,17 @@ class Program(NamedTuple):
     steps_per_epoch: int
     init: Callable[[Key], TrainState]
     run_steps: Callable[..., tuple[TrainState, StepMetrics]]
+    run_streamed_steps: Callable[..., tuple[TrainState, StepMetrics]]
     evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
     evaluated_state: Callable[[TrainState, jax.Array], TrainState]
     prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation and normalisation
 
 
 class DeviceData(NamedTuple):
-    """A data set on the devices, as uint8 images and int32 labels."""
+    """A data set on the devices, as uint8 images and int32 labels.
+
+    Of a set that is streamed these are `data.StreamedColumn`, which only look like arrays.
+    """
 
     train_images: jax.Array
     train_labels: jax.Array
@@ -58,6 +63,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_choice("method.name", method.name, tuple(methods.METHODS))
     _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     _check_choice("optimiser.weight_decay_in", optimiser.weight_decay_in, ("update", "loss"))
+    _check_choice("data.streaming", config.data.streaming, data.STREAMING)
     _check_choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
     _check_positive("epochs", config.epochs)
     _check_positive("batch_size", config.batch_size)
@@ -73,28 +79,48 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
-    """Return the data set of a config, on the devices; loaded once a process."""
+    """Return the data set of a config, on the devices unless streamed; loaded once a process."""
     c = config.data
-    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples)
+    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples, c.streaming)
 
 
 @functools.lru_cache(maxsize=2)
 def _load_data(
-    name: str, data_dir: str, synthetic_examples: int, train_examples: int
+    name: str, data_dir: str, synthetic_examples: int, train_examples: int, streaming: str
 ) -> tuple[data.Source, DeviceData]:
-    dataset = data.load(name, data_dir or None, synthetic_examples)
-    train = dataset.train
-    if train_examples:
-        if train_examples > len(train.labels):
-            raise ValueError(
-                f"data.train_examples = {train_examples}, but {name} has {len(train.labels)} "
-                "training examples; 0 takes them all."
-            )
-        # Evenly spaced, so that a set stored class by class keeps its classes.
-        rows = np.linspace(0, len(train.labels) - 1, train_examples).round().astype(int)
-        train = data.Split(train.images[rows], train.labels[rows])
-    arrays = (train.images, train.labels, dataset.test.images, dataset.test.labels)
-    return dataset.source, DeviceData(*jax.device_put(arrays, replicated()))
+    source, train, test = data.load(
+        name,
+        data_dir or None,
+        synthetic_examples,
+        train_examples=train_examples,
+        streaming=streaming,
+    )
+    arrays = (train.images, train.labels, test.images, test.labels)
+    if isinstance(train, data.StreamedSplit):
+        return source, DeviceData(*arrays)
+    return source, DeviceData(*jax.device_put(arrays, replicated()))
+
+
+def training_calls(
+    config: ml_collections.ConfigDict, program: Program, data_set: DeviceData, order: jax.Array
+) -> Iterator[tuple[Callable[..., tuple[TrainState, StepMetrics]], tuple[jax.Array, ...]]]:
+    """Yield the compiled calls of an epoch: the function, and its images, labels and order.
+
+    Args:
+      config: the whole config; `steps_per_call` says how many steps a call makes.
+      program: its compiled functions.
+      data_set: the data set.
+      order: as from `order_after_previous`.
+    """
+    images, labels = data_set.train_images, data_set.train_labels
+    if isinstance(images, data.StreamedColumn):
+        sharding = NamedSharding(replicated().mesh, BATCHES)
+        blocks = data.training_blocks(images.split, order, config.steps_per_call, sharding)
+        yield from ((program.run_streamed_steps, block) for block in blocks)
+        return
+    steps = config.steps_per_call or program.steps_per_epoch
+    for start in range(0, program.steps_per_epoch, steps):
+        yield program.run_steps, (images, labels, order[start : start + 1 + steps])
 
 
 def replicated() -> NamedSharding:
@@ -175,6 +201,7 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
     in_loss = config.optimiser.weight_decay_in == "loss"
     weight_decay = config.optimiser.weight_decay if in_loss else 0.0
     precision = config.matmul_precision
+    augmentation = augmentation_of(config, source)
 
     def init(key: Key) -> TrainState:
         variables = _jit_init(model, source.image_shape)(stream(key, "parameters"))
@@ -209,23 +236,26 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
         if config.weight_average.name == "none":
             return state
         params = optim.averaged_params(state.optimiser_state, state.params)
-        batch_stats = recalibrated_batch_stats(
-            full_precision(model), params, state.batch_stats, images, inputs, config.batch_size
+        if not jax.tree.leaves(state.batch_stats):
+            return state._replace(params=params)
+        batch_stats = data.mean_over_blocks(
+            lambda images, _: recalibrated_batch_stats(
+                full_precision(model), params, state.batch_stats, images, inputs, config.batch_size
+            ),
+            (images, None),
+            config.batch_size,
+            replicated(),
         )
         return state._replace(params=params, batch_stats=batch_stats)
 
     def prepare_images(key: Key, images: jax.Array) -> jax.Array:
-        names = tuple(config.data.augmentation)
-        if names:
-            images = data.augment(
-                key,
-                images,
-                names,
-                pad=config.data.pad,
-                cutout_size=config.data.cutout_size,
-                fill=tuple(round(255 * m) for m in source.mean),
-            )
+        if augmentation.names:
+            images = data.augment(key, images, **augmentation._asdict())
         return inputs(images)
+
+    # An augmentation that does not fit the images is an error here, not within the compilation.
+    batch = jax.ShapeDtypeStruct((1, *source.image_shape), jnp.uint8)
+    jax.eval_shape(prepare_images, jax.random.key(0), batch)
 
     return Program(
         model=model,
@@ -233,10 +263,17 @@ def _make_program(static: str, source: data.Source, examples: int) -> Program:
         steps_per_epoch=steps_per_epoch,
         init=init,
         run_steps=make_run_steps(step, prepare_images, sharding.mesh),
+        run_streamed_steps=make_run_steps(step, prepare_images, sharding.mesh, streamed=True),
         evaluate=_jit_evaluate(full_precision(model), inputs, config.evaluation.batch_size),
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
     )
+
+
+def augmentation_of(config: ml_collections.ConfigDict, source: data.Source) -> data.Augmentation:
+    """Return the augmentation of a config: the source's own where it is None."""
+    c = config.data
+    return data.augmentation_of(source, c.augmentation, c.pad, c.cutout_size)
 
 
 def full_precision(model: nn.Module) -> nn.Module:
@@ -258,6 +295,7 @@ def _jit_evaluate(
 ) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
     logits_fn = make_logits_fn(model, inputs)
 
+    @jax.jit
     @jax.default_matmul_precision("highest")
     def evaluate(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
@@ -266,7 +304,17 @@ def _jit_evaluate(
             functools.partial(logits_fn, params, batch_stats), images, labels, batch_size
         )
 
-    return jax.jit(evaluate)
+    def evaluate_blocks(
+        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
+    ) -> Evaluation:
+        return data.mean_over_blocks(
+            functools.partial(evaluate, params, batch_stats),
+            (images, labels),
+            batch_size,
+            replicated(),
+        )
+
+    return evaluate_blocks
 
 
 def make_run(

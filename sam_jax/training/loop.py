@@ -178,21 +178,15 @@ def _run_epoch(
     """Run one epoch in one or more compiled calls; return the means over its batches."""
     examples = len(data.train_labels)
     order = order_after_previous(stream(key, "order"), epoch, examples, config.batch_size)
-    steps = config.steps_per_call or program.steps_per_epoch
     loss = accuracy = 0.0
-    for start in range(0, program.steps_per_epoch, steps):
-        chunk = order[start : start + 1 + steps]
-        state, metrics = program.run_steps(
-            state,
-            data.train_images,
-            data.train_labels,
-            chunk,
-            stream(key, "augmentation"),
-            build.numbers(config),
+    for run_steps, arrays in build.training_calls(config, program, data, order):
+        state, metrics = run_steps(
+            state, *arrays, stream(key, "augmentation"), build.numbers(config)
         )
         loss += float(metrics.loss.sum()) / program.steps_per_epoch
         accuracy += float(metrics.accuracy.sum()) / program.steps_per_epoch
-        progress.advance(chunk[1:].size, float(metrics.loss.mean()), float(metrics.accuracy.mean()))
+        done = metrics.loss.size * config.batch_size
+        progress.advance(done, float(metrics.loss.mean()), float(metrics.accuracy.mean()))
     if not math.isfinite(loss):
         logging.warning("The training loss of epoch %d is %s.", epoch + 1, loss)
     return state, loss, accuracy

@@ -14,6 +14,7 @@ from sam_jax.training.losses import BatchFunctions
 from sam_jax.typing import Batch, Key, Params, PyTree
 
 DEVICES = "devices"  # the one mesh axis, over which the batch is split
+BATCHES = PartitionSpec(None, DEVICES)  # how the batches of many steps lie: [steps, batch, ...]
 
 
 class TrainState(NamedTuple):
@@ -93,6 +94,7 @@ def make_run_steps(
     step: Callable[[TrainState, StepInputs, PyTree], tuple[TrainState, StepMetrics]],
     prepare_images: Callable[[Key, jax.Array], jax.Array],
     mesh: Mesh,
+    streamed: bool = False,
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """Compile many steps into one call, data parallel over the devices of the mesh.
 
@@ -100,12 +102,15 @@ def make_run_steps(
       step: (state, inputs, numbers) -> (state, metrics), with the device axis inside.
       prepare_images: (key, uint8 images) -> float images: augmentation and normalisation.
       mesh: one axis, `DEVICES`.
+      streamed: whether a call gets the batches of its steps in place of the whole training set.
 
     Returns:
       `run_steps(state, images, labels, order, key, numbers)`; `images` [n, H, W, C] uint8 and
       `labels` [n] are the whole training set on every device, `order` [1 + steps, batch] the
       examples of the step before and of each step, `key` that of the augmentation stream, `numbers`
-      a dict of hyperparameters that may change without compiling anew. The state is donated.
+      a dict of hyperparameters that may change without compiling anew. The state is donated. Where
+      `streamed`, `images` are [1 + steps, batch, H, W, C] and `labels` [1 + steps, batch], the
+      examples of `order` themselves, and every device has its share of each batch.
       Returns the state and the metrics of each step, [steps].
     """
     device_count = mesh.shape[DEVICES]
@@ -119,26 +124,30 @@ def make_run_steps(
         numbers: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         device = jax.lax.axis_index(DEVICES)
+        shares = order.reshape(len(order), device_count, -1)[:, device]
+        rows = shares  # where the examples of this device lie in `images`
+        if streamed:
+            images, labels = (x.reshape(-1, *x.shape[2:]) for x in (images, labels))
+            rows = jnp.arange(shares.size).reshape(shares.shape)
 
-        def load(step: jax.Array, examples: jax.Array) -> tuple[Batch, jax.Array]:
-            share = examples.reshape(device_count, -1)[device]
+        def load(step: jax.Array, examples: tuple[jax.Array, jax.Array]) -> tuple[Batch, jax.Array]:
+            share, rows = examples
             step_key = jax.random.fold_in(jax.random.fold_in(key, step), device)
-            return (prepare_images(step_key, images[share]), labels[share]), share
+            return (prepare_images(step_key, images[rows]), labels[rows]), share
 
-        def one(
-            state: TrainState, examples: tuple[jax.Array, jax.Array]
-        ) -> tuple[TrainState, StepMetrics]:
+        def one(state: TrainState, examples: PyTree) -> tuple[TrainState, StepMetrics]:
             previous, current = examples
             batch, indices = load(state.step, current)
             previous_batch, _ = load(jnp.maximum(state.step - 1, 0), previous)
             return step(state, StepInputs(batch, previous_batch, indices), numbers)
 
-        return jax.lax.scan(one, state, (order[:-1], order[1:]))
+        return jax.lax.scan(one, state, ((shares[:-1], rows[:-1]), (shares[1:], rows[1:])))
 
+    examples = BATCHES if streamed else PartitionSpec()
     sharded = jax.shard_map(
         run_on_device,
         mesh=mesh,
-        in_specs=PartitionSpec(),
+        in_specs=(PartitionSpec(), examples, examples, *[PartitionSpec()] * 3),
         out_specs=PartitionSpec(),
         check_vma=False,  # averages over groups of devices are not offered with it
     )

@@ -17,6 +17,9 @@ REFUSAL = (
 )
 
 
+_BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
+
+
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Return a config as JSON would give it back: nested dicts, with lists for tuples."""
     return json.loads(config.to_json())
@@ -45,7 +48,7 @@ def claim(
     path = workdir / "config.json"
     others = [item for item in workdir.iterdir() if item != path]
     if path.exists() and others and not accept_config_changes:
-        differing = _differences(json.loads(path.read_text()), plain(config))
+        differing = _differences(_read(path), plain(config))
         if differing:
             raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
     temporary = path.with_suffix(".tmp")
@@ -65,7 +68,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
             f"{workdir} holds no config.json. Give the --workdir of a run, made by "
             "python -m sam_jax.train --config=... --workdir=..."
         )
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    return ml_collections.ConfigDict(_read(path))
 
 
 def checksum(tree: PyTree) -> int:
@@ -74,6 +77,21 @@ def checksum(tree: PyTree) -> int:
     for leaf in jax.tree.leaves(tree):
         found = zlib.crc32(np.asarray(leaf).tobytes(), found)
     return found
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """Return a config.json, one of before in the words of today's configs.
+
+    Before sets were streamed, the base config named the augmentation that is now the set's own.
+    """
+    config = json.loads(path.read_text())
+    for part in (config, config.get("training", {})):  # a run, or a study
+        data = part.get("data")
+        if data is not None and "streaming" not in data:
+            data["streaming"] = "auto"  # what was trained on then fits the device
+            if data["name"] == "digits" and data.items() >= _BASE_BEFORE.items():
+                data.update(dict.fromkeys(_BASE_BEFORE))
+    return config
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

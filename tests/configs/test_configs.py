@@ -120,7 +120,8 @@ def test_configs_need_only_ml_collections():
 def test_the_study_on_cifar10_augments_as_it_was_trained():
     config = load(ROOT / "configs" / "even_better" / "cifar10.py").get_config()
     names = ("autoaugment_cifar10_torchvision", "flip", "crop_reflect", "cutout")
-    assert tuple(config.training.data.augmentation) == names
+    data = config.training.data
+    assert (tuple(data.augmentation), data.pad, data.cutout_size) == (names, 4, 16)
 
 
 @pytest.mark.e2e

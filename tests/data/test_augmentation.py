@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sam_jax.data.augmentation import AUGMENTATIONS, augment
+from sam_jax import data
+from sam_jax.data.augmentation import AUGMENTATIONS, augment, augmentation_of
 
 KEY = jax.random.key(5)
 
@@ -127,10 +128,37 @@ def test_repeated_names_draw_anew():
 
 def test_the_order_is_the_one_given():
     images = noise((64, 8, 8, 3), 4) | 1
-    cut_last = jitted(KEY, images, ("crop_zero", "cutout"), cutout_size=20, fill=9)
-    assert np.all(cut_last == 9)
-    cut_first = jitted(KEY, images, ("cutout", "crop_zero"), cutout_size=20, fill=9)
-    assert set(np.unique(cut_first)) == {0, 9}
+    cut_last = np.array(jitted(KEY, images, ("crop_zero", "cutout"), cutout_size=7, fill=9))
+    cut_first = np.array(jitted(KEY, images, ("cutout", "crop_zero"), cutout_size=7, fill=9))
+
+    def padded_wholly(images):
+        """Whether what is zero makes whole rows and columns, into which no square was painted."""
+        zero = (images == 0).all(-1)
+        rows, columns = zero.all(2, keepdims=True), zero.all(1, keepdims=True)
+        return (zero == (rows | columns)).all((1, 2))
+
+    assert padded_wholly(cut_first).all() and not padded_wholly(cut_last).all()
+
+
+@pytest.mark.parametrize("side", [7, 8])  # the centre of an odd square is a pixel
+def test_a_cutout_as_large_as_the_image_hides_one_in_its_pixels(side):
+    images = np.full((4000, side, side, 1), 7, np.uint8)
+    result = np.array(jitted(KEY, images, ("cutout",), cutout_size=side, fill=0))
+    share = (result == 0).all((1, 2, 3)).mean()
+    expected = 1 / side**2  # the square has to lie on the image exactly
+    assert abs(share - expected) < 5 * np.sqrt(expected / len(images))
+    with pytest.raises(
+        ValueError, match=f"{side + 1} is larger than the images, {side} x {side}.*to {side // 2},"
+    ):
+        augment(KEY, images, ("flip", "cutout"), cutout_size=side + 1)
+    augment(KEY, images, ("flip",), cutout_size=side + 1)  # which is not used
+
+
+def test_a_cutout_may_be_as_large_as_the_longer_side():
+    images = np.zeros((2, 8, 4, 1), np.uint8)
+    with pytest.raises(ValueError, match="9 is larger than .* 8 x 4 pixels.*data.cutout_size.* 2,"):
+        augment(KEY, images, ("cutout",), cutout_size=9)
+    assert augment(KEY, images, ("cutout",), cutout_size=8).shape == images.shape
 
 
 def test_no_names_is_the_identity():
@@ -162,11 +190,15 @@ def test_scan_equals_single_calls_and_traces_once():
 
 def test_a_fill_that_is_made_outside_may_be_closed_over_in_jit():
     images, fill = noise((2, 8, 8, 3)), jnp.array([1, 2, 3])
-    augmented = jax.jit(lambda images: augment(KEY, images, ("cutout",), fill=fill))(images)
-    np.testing.assert_array_equal(augmented, jitted(KEY, images, ("cutout",), fill=fill))
+    augmented = jax.jit(lambda images: augment(KEY, images, ("cutout",), cutout_size=4, fill=fill))(
+        images
+    )
+    np.testing.assert_array_equal(
+        augmented, jitted(KEY, images, ("cutout",), cutout_size=4, fill=fill)
+    )
     light = fill + 253
     with pytest.raises(ValueError, match="got .*256"):  # what is known is checked, inside jit too
-        jax.jit(lambda images: augment(KEY, images, ("cutout",), fill=light))(images)
+        jax.jit(lambda images: augment(KEY, images, ("flip",), fill=light))(images)
 
 
 @pytest.mark.devices
@@ -186,6 +218,14 @@ def test_shards_augment_their_own_examples():
     for i, expected in enumerate(result.reshape(len(devices), 2, 8, 8, 3)):
         own = images[2 * i : 2 * i + 2]
         np.testing.assert_array_equal(jitted(jax.random.fold_in(KEY, i), own, names), expected)
+
+
+def test_a_sources_augmentation_is_taken_where_nothing_is_given():
+    source = data.SOURCES["cifar10"]
+    own = augmentation_of(source)
+    assert own == (("flip", "crop_reflect"), 4, 16, (125, 123, 114))
+    assert augmentation_of(source, names=()).names == ()  # none is not the source's
+    assert augmentation_of(source, ["cutout"], pad=0) == own._replace(names=("cutout",), pad=0)
 
 
 @pytest.mark.parametrize(

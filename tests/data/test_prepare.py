@@ -128,7 +128,8 @@ def test_fashion_mnist_is_read_by_its_usual_name(fashion_mnist_dir, fashion_mnis
     assert len(source) == len(images) == 10000
     assert source.dataset_info.features["label"].names[9] == "Ankle boot"
     folder = prepared.locate("fashion_mnist", fashion_mnist_dir)
-    test = data.Split(*prepared.read_split(folder, "test", (28, 28, 1)))
+    records = prepared.Records("fashion_mnist", folder, "test")
+    test = records.read(np.arange(10000), (28, 28, 1))
     for i in (0, 1, 9999):
         np.testing.assert_array_equal(source[i]["image"], test.images[i])
         assert source[i]["label"] == test.labels[i]
@@ -145,7 +146,8 @@ def test_second_time_does_nothing(fashion_mnist_dir):
     result = run_command("fashion_mnist", f"--data_dir={fashion_mnist_dir}", "--from_dir=nowhere")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == (
-        f"fashion_mnist was already prepared: 60000 train and 10000 test examples in {folder}"
+        f"fashion_mnist was already prepared: 60000 train and 10000 test examples in {folder}\n"
+        "config.data.name = 'fashion_mnist': 28 x 28 x 1 pixels, 10 classes"
     )
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 

@@ -82,7 +82,7 @@ def test_points_of_another_config_are_measured_anew(config, connect, tmp_path):
 def test_the_augmentation_is_that_of_the_first_model(connect, tmp_path):
     connect(tmp_path)
     [path] = tmp_path.glob("curves/*/seed_0/training/config.json")
-    assert '"augmentation": "crop_zero; pad 1, cutout 16"' in path.read_text()
+    assert '"augmentation": "crop_zero; pad 1, cutout 4"' in path.read_text()
 
 
 def test_more_than_one_bend_lies_off_the_plane():

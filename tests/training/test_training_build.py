@@ -133,6 +133,30 @@ def test_a_batch_that_the_devices_cannot_share_is_refused():
         build.check(tiny_config(batch_size=31))
 
 
+def test_the_sources_augmentation_is_used_where_the_config_names_none():
+    source, data = build.load_data(tiny_config())
+    key, images = jax.random.key(0), data.train_images
+
+    def prepared(**changes):
+        program = build.make_program(tiny_config(**changes), source, len(data.train_labels))
+        return np.asarray(jax.jit(program.prepare_images)(key, images))
+
+    own = prepared()
+    written = {"data__augmentation": ("crop_zero",), "data__pad": 1, "data__cutout_size": 4}
+    assert np.array_equal(own, prepared(**written))
+    assert not np.array_equal(own, prepared(data__augmentation=()))
+    assert not np.array_equal(own, prepared(data__pad=2))
+    cut = {"data__augmentation": ("cutout",)}
+    assert np.array_equal(prepared(**cut), prepared(**cut, data__cutout_size=4))
+
+
+def test_a_cutout_larger_than_the_image_is_refused_before_training():
+    config = tiny_config(data__augmentation=("crop_zero", "cutout"), data__cutout_size=16)
+    source, data = build.load_data(config)
+    with pytest.raises(ValueError, match="cutout_size = 16 is larger than the images, 8 x 8"):
+        build.make_program(config, source, len(data.train_labels))
+
+
 def test_a_batch_larger_than_the_set_is_refused():
     config = tiny_config(batch_size=128)
     source, data = build.load_data(config)

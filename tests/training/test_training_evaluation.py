@@ -114,8 +114,8 @@ def test_unknown_batch_norm_is_refused():
 
 def test_a_config_evaluates_its_training_set_without_augmentation():
     config = tiny_config(evaluation__batch_size=48)  # 64 = 48 + 16
-    assert config.data.augmentation
     source, data = build.load_data(config)
+    assert build.augmentation_of(config, source).names
     program = build.make_program(config, source, len(data.train_labels))
     state = program.init(jax.random.key(0))
     result = program.evaluate(state.params, state.batch_stats, data.train_images, data.train_labels)

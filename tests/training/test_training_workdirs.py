@@ -2,6 +2,7 @@
 
 import json
 
+import ml_collections
 import pytest
 from training_problems import tiny_config
 
@@ -27,6 +28,29 @@ def test_the_same_config_may_come_again(tmp_path):
     before = (tmp_path / "config.json").read_text()
     workdirs.claim(tmp_path, tiny_config())  # tuples against the lists of JSON
     assert (tmp_path / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize("group", [None, "training"])  # of a run, and of a study
+@pytest.mark.parametrize("changed", [{}, {"pad": 2}, {"name": "cifar10"}])
+def test_a_config_of_before_says_the_same_in_todays_words(tmp_path, group, changed):
+    config = tiny_config()
+    if group:
+        config = ml_collections.ConfigDict({group: config})
+    claim_and_run(tmp_path, config)
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    data = old[group]["data"] if group else old["data"]
+    del data["streaming"]
+    data |= {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16} | changed
+    path.write_text(json.dumps(old))
+    if not changed:
+        assert workdirs.plain(workdirs.read_config(tmp_path)) == workdirs.plain(config)
+        workdirs.claim(tmp_path, config)
+        return
+    kept = workdirs.read_config(tmp_path)[group] if group else workdirs.read_config(tmp_path)
+    assert (kept.data.augmentation, kept.data.streaming) == (["crop_zero"], "auto")
+    with pytest.raises(ValueError, match="data.augmentation .was .'crop_zero'., is None"):
+        workdirs.claim(tmp_path, config)
 
 
 def test_differing_keys_are_named_and_no_others(tmp_path):

@@ -19,8 +19,9 @@ from absl import logging
 from experiments.even_better.arms import Model
 from experiments.even_better.run.plane import diverged
 from sam_jax import metrics
+from sam_jax.data import Source
 from sam_jax.metrics import curves
-from sam_jax.training import records, workdirs
+from sam_jax.training import build, records, workdirs
 from sam_jax.training.connectivity import CurveSettings, find_curve
 from sam_jax.training.curve_evaluation import curve_record, evaluate_curve
 from sam_jax.training.landscapes import is_whole, measure_plane
@@ -73,7 +74,7 @@ def run_connection(
             "%s: a model has weights that are not finite, and there is no curve.", label
         )
         return
-    settings = settings._replace(augmentation=_augmentation(start_config))
+    settings = settings._replace(augmentation=_augmentation(start_config, start.source))
     controls = find_curve(
         start,
         end,
@@ -152,7 +153,7 @@ def _settings(config: ml_collections.ConfigDict, seed: int) -> CurveSettings:
     )
 
 
-def _augmentation(config: ml_collections.ConfigDict) -> str:
+def _augmentation(config: ml_collections.ConfigDict, source: Source) -> str:
     """Return a name of how a training prepares its images."""
-    data = config.data
-    return f"{', '.join(data.augmentation) or 'none'}; pad {data.pad}, cutout {data.cutout_size}"
+    names, pad, cutout_size, _ = build.augmentation_of(config, source)
+    return f"{', '.join(names) or 'none'}; pad {pad}, cutout {cutout_size}"

@@ -1,0 +1,234 @@
+"""Sets that do not fit on a device: read from disk when needed, in the order that is asked for.
+
+Whoever asks decides the order. So a streamed training sees the same batches as one with the set in
+memory, and a resumed one goes on with the batches that were next.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, Sharding
+
+from sam_jax.data.splits import Examples, Split
+from sam_jax.typing import PyTree
+
+STREAMING = ("auto", "never", "always")
+DEVICE_SHARE = 4  # "auto" keeps a set on the device up to a quarter of its memory
+UNKNOWN_DEVICE_LIMIT = 2**32  # bytes, for devices that do not tell their memory, as CPUs
+THREADS = 4  # that read batches
+BLOCK_BYTES = 2**28  # of images that are read, and put on the devices, at a time
+
+
+def is_streamed(streaming: str, size: int) -> bool:
+    """Say whether a set is streamed.
+
+    Args:
+      streaming: "always", "never", or "auto": where the set takes more than a quarter of a device's
+        memory, or than 4 GiB where the device does not tell. It lies whole on every device.
+      size: of all images, in bytes.
+    """
+    if streaming not in STREAMING:
+        raise ValueError(f"streaming must be one of {', '.join(STREAMING)}, got {streaming!r}.")
+    return streaming == "always" or (streaming == "auto" and size > device_limit())
+
+
+def device_limit() -> int:
+    """Return the bytes up to which "auto" keeps a set on the devices of this process."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    limits = [s["bytes_limit"] // DEVICE_SHARE for s in stats if "bytes_limit" in s]
+    return min(limits, default=UNKNOWN_DEVICE_LIMIT)
+
+
+class StreamedSplit:
+    """A split that stays where it is; `images` and `labels` stand in the place of arrays."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        image_shape: tuple[int, int, int],
+        rows: np.ndarray,
+    ) -> None:
+        """Wrap examples; nothing is read yet.
+
+        Args:
+          examples: what is read from, by several threads at once.
+          image_shape: height, width and channels.
+          rows: the places of those that make up the split.
+        """
+        self._examples, self._rows, self.image_shape = examples, rows, image_shape
+
+    @property
+    def images(self) -> "StreamedColumn":
+        """The images, uint8 [n, height, width, channels]."""
+        return StreamedColumn(self, 0, self.image_shape)
+
+    @property
+    def labels(self) -> "StreamedColumn":
+        """The labels, int32 [n]."""
+        return StreamedColumn(self, 1, ())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, rows: np.ndarray) -> Split:
+        """Return the examples at some places, in their order."""
+        return self._examples.read(self._rows[rows], self.image_shape)
+
+    def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[Split]:
+        """Yield examples in the order given, batch after batch; threads read a block ahead.
+
+        Args:
+          rows: [n] places in the split.
+          batch_size: of a batch; the last may be smaller.
+        """
+        import grain  # slow to import, and only needed here
+
+        # A whole batch is one element: reading it at once is ten times as fast as one by one.
+        ahead = max(1, self.examples_in_a_block() // batch_size)
+        options = grain.ReadOptions(num_threads=min(THREADS, ahead), prefetch_buffer_size=ahead)
+        batches = grain.MapDataset.source(_Batches(self, rows, batch_size))
+        return iter(batches.to_iter_dataset(options))
+
+    def blocks(self, batch_size: int) -> Iterator[Split]:
+        """Yield the whole split in order, in blocks of whole batches but for the last."""
+        batches = max(1, self.examples_in_a_block() // batch_size)
+        return self.batches(np.arange(len(self)), batches * batch_size)
+
+    def examples_in_a_block(self) -> int:
+        """Return how many images are read at a time."""
+        return max(1, BLOCK_BYTES // math.prod(self.image_shape))
+
+
+class StreamedColumn:
+    """The images or the labels of a streamed split; indexing reads what is asked for."""
+
+    def __init__(self, split: StreamedSplit, position: int, shape: tuple[int, ...]) -> None:
+        """Stand for the images (position 0) or the labels (1) of a split."""
+        self.split, self._position = split, position
+        self.shape = (len(split), *shape)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Return what an array of the same shape returns for a slice or an array of places."""
+        index = index if isinstance(index, slice) else np.asarray(index)
+        rows = np.arange(len(self))[index]
+        found = self.split.read(rows.reshape(-1))[self._position]
+        return found.reshape(rows.shape + self.shape[1:])
+
+
+def _refuse(column: StreamedColumn) -> Any:
+    raise ValueError(
+        f"This needs all {len(column)} examples on the device at once, and the set is streamed "
+        "from disk (data.streaming in the config). Leave it out, as by --measures=evaluation,"
+        "adversarial_sharpness,average_sharpness, or train on a part of the set that fits "
+        "(data.train_examples)."
+    )
+
+
+# jit takes its arguments apart as pytrees: so every compiled function that is given a streamed set
+# in the place of an array says what is wrong.
+jax.tree_util.register_pytree_node(StreamedColumn, _refuse, lambda _, leaves: leaves)
+
+
+class _Batches:
+    """The batches of an order by their number, as grain takes them."""
+
+    def __init__(self, split: StreamedSplit, rows: np.ndarray, batch_size: int) -> None:
+        self._split, self._rows, self._batch_size = split, rows, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, number: int) -> Split:
+        start = number * self._batch_size
+        return self._split.read(self._rows[start : start + self._batch_size])
+
+
+def training_blocks(
+    split: StreamedSplit, order: jax.Array, steps: int, sharding: NamedSharding
+) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
+    """Yield the batches of an epoch, many steps at a time, on the devices that work on them.
+
+    Every process reads the shares of its own devices alone, and while the devices work on a block
+    its threads read the next one.
+
+    Args:
+      split: the training set.
+      order: [1 + n, batch] the examples of the step before the first, and of each of n steps.
+      steps: in one block; 0 for what `BLOCK_BYTES` holds. The last block may be smaller.
+      sharding: of arrays [steps, batch], which splits the second axis over the devices.
+
+    Returns:
+      An iterator over blocks: their images [1 + steps, batch, H, W, C], labels [1 + steps, batch]
+      and order [1 + steps, batch]. Their first batch is the last one of the block before.
+    """
+    total, batch_size = order.shape[0] - 1, order.shape[1]
+    steps = steps or max(1, split.examples_in_a_block() // batch_size)
+    columns = local_columns(sharding, batch_size)
+    batches = split.batches(np.asarray(order)[:, columns].reshape(-1), len(columns))
+    before = next(batches)
+    for start in range(0, total, steps):
+        block = [before, *itertools.islice(batches, min(steps, total - start))]
+        before = block[-1]
+        images, labels = (
+            _on_devices(np.stack(x), columns, batch_size, sharding)
+            for x in zip(*block, strict=True)
+        )
+        yield images, labels, order[start : start + len(block)]
+
+
+def mean_over_blocks(
+    mean: Callable[..., PyTree],
+    columns: Sequence[jax.Array | StreamedColumn | None],
+    batch_size: int,
+    sharding: Sharding,
+) -> PyTree:
+    """Return a mean over a set, of a streamed one as the mean over its blocks.
+
+    Args:
+      mean: (images, labels) -> a pytree of means over these examples.
+      columns: the images and the labels, as arrays or of a streamed split.
+      batch_size: blocks have a multiple of so many examples, but for the last.
+      sharding: of a block on the devices.
+
+    Returns:
+      What `mean` returns of arrays; of a streamed split the average over blocks by their numbers of
+      examples, summed in float64 on the host.
+    """
+    images, labels = columns
+    if not isinstance(images, StreamedColumn):
+        return mean(images, labels)
+    total = None
+    for block in images.split.blocks(batch_size):
+        share = len(block.labels) / len(images)
+        part = mean(*jax.device_put(block, sharding))
+        weighted = jax.tree.map(lambda x, share=share: share * np.asarray(x, np.float64), part)
+        total = weighted if total is None else jax.tree.map(np.add, total, weighted)
+    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), total, part)
+
+
+def local_columns(sharding: NamedSharding, batch_size: int) -> np.ndarray:
+    """Return the columns of a [steps, batch] array that lie on the devices of this process."""
+    indices = sharding.addressable_devices_indices_map((1, batch_size)).values()
+    found = [np.arange(batch_size)[columns] for _, columns in indices]
+    return np.unique(np.concatenate(found))
+
+
+def _on_devices(
+    local: np.ndarray, columns: np.ndarray, batch_size: int, sharding: NamedSharding
+) -> jax.Array:
+    """Return the array of all processes, of which `local` holds the columns of this one."""
+
+    def shard(index: tuple[slice, ...]) -> np.ndarray:
+        wanted = np.arange(batch_size)[index[1]]
+        return local[:, np.searchsorted(columns, wanted)]
+
+    shape = (local.shape[0], batch_size, *local.shape[2:])
+    return jax.make_array_from_callback(shape, sharding, shard)
