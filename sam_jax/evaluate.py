@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from sam_jax.training import records, workdirs
+from sam_jax.measuring.measure import MEASURES, measurements, record_measurements
+from sam_jax.runs import records, workdirs
 from sam_jax.training.loop import load_trained
-from sam_jax.training.measure import MEASURES, measurements, record_measurements
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")

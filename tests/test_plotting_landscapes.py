@@ -5,7 +5,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
 from sam_jax import plotting
-from sam_jax.metrics.landscape import LossLine, LossPlane
+from sam_jax.metrics.landscape.grids import LossLine, LossPlane
 from sam_jax.plotting.shades import shades
 
 XS, YS = np.linspace(-1, 1, 7), np.linspace(0, 2, 5)

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.even_better.correlation_difference import correlation_difference
-from experiments.even_better.needed import models_needed, seeds_needed
 from experiments.study.evidence import Evidence, arm_means, compare
 from experiments.study.formats import span
-from sam_jax.metrics import statistics
+from sam_jax import statistics
+from sam_jax.statistics.correlation_difference import correlation_difference
+from sam_jax.statistics.sample_size import models_needed, seeds_needed
 
 LEVEL = 0.05
 

@@ -15,7 +15,7 @@ from experiments.study.arms import Plan
 from experiments.study.provenance import software
 from experiments.study.runs import outdated, run
 from experiments.study.study import Settings, Study
-from sam_jax.training import workdirs
+from sam_jax.runs import workdirs
 
 flags.disclaim_key_flags()  # --help shows them as those of the study's command
 

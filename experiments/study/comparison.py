@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from experiments.even_better.needed import LEVEL, seeds_needed
 from experiments.study.arms import Arm
 from experiments.study.formats import decimals, number_text, p_text, span
 from experiments.study.grid import Grid, csv_text
 from experiments.study.results import Results
 from experiments.study.table import Column, Table
-from sam_jax.metrics import statistics
+from sam_jax import statistics
+from sam_jax.statistics.sample_size import LEVEL, seeds_needed
 
 
 class Pair(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import ml_collections
 
+from sam_jax.runs.randomness import stream
 from sam_jax.training import build
-from sam_jax.training.randomness import stream
 from sam_jax.training.step import order_after_previous
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.study.results import Results
 from experiments.study.table import Column
-from sam_jax.metrics import statistics
+from sam_jax import statistics
 
 
 class Evidence(Protocol):

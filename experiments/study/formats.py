@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sam_jax.metrics.statistics import Correlation, MeanAndStderr
+from sam_jax.statistics import Correlation, MeanAndStderr
 
 MOST_DECIMALS = 6
 MOST = 1e6  # from here on numbers are written with exponents
@@ -70,7 +70,7 @@ def number_text(value: float, style: str) -> str:
 def describe(found: Correlation) -> str:
     """Return r with its interval, p and n in words.
 
-    >>> from sam_jax.metrics.statistics import correlation
+    >>> from sam_jax.statistics import correlation
     >>> describe(correlation([1, 2, 3, 4, 5], [1, 3, 2, 5, 4]))
     'r = 0.80 (95% CI −0.28 to 0.99), p = 0.104, n = 5'
     """

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from experiments.study.arms import Arm, Plan, seed_folder
-from sam_jax.training.records import Record, read
+from sam_jax.runs.records import Record, read
 
 A = TypeVar("A", bound=Arm)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from experiments.study.arms import Arm, Plan, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
-from sam_jax.training import build, records, workdirs
+from sam_jax.runs import records, workdirs
+from sam_jax.training import build
 from sam_jax.training.loop import load_trained, train_and_evaluate
 
 

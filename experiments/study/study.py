@@ -9,8 +9,8 @@ import ml_collections
 
 from experiments.study.arms import Arm, Plan
 from experiments.study.results import read_results
+from sam_jax.runs.records import Record
 from sam_jax.training.loop import Trained
-from sam_jax.training.records import Record
 
 Load = Callable[[], tuple[ml_collections.ConfigDict, Trained]]
 Settings = dict[str, Any]

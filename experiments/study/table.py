@@ -10,7 +10,7 @@ from experiments.study import formats
 from experiments.study.formats import NOT_MEASURED
 from experiments.study.grid import Grid, Marked, csv_text
 from experiments.study.results import Results
-from sam_jax.metrics.statistics import MeanAndStderr, mean_and_stderr
+from sam_jax.statistics import MeanAndStderr, mean_and_stderr
 
 
 class Cell(NamedTuple):

@@ -12,9 +12,9 @@ import numpy as np
 
 from experiments.study.compilation import arguments_of
 from sam_jax.optim import ScheduledState
+from sam_jax.runs.records import Record
 from sam_jax.training import build
 from sam_jax.training.loop import Trained
-from sam_jax.training.records import Record
 from sam_jax.training.step import TrainState
 from sam_jax.typing import PyTree
 

@@ -13,7 +13,7 @@ from experiments.variants.results import (
 )
 from experiments.variants.tables import OUTCOMES
 from sam_jax import plotting
-from sam_jax.metrics.statistics import mean_and_stderr
+from sam_jax.statistics import mean_and_stderr
 
 METHODS_A_COLOUR = 5  # with twelve markers in turn, every method looks different
 FAR = 5.0  # times the range of the middle half

@@ -8,7 +8,7 @@ from experiments.study.study import Run
 from experiments.variants.costs import calls_of, passes, step_costs, timed_side_by_side
 from experiments.variants.methods import Method, Plan
 from experiments.variants.results import costs_path
-from sam_jax.training import records, workdirs
+from sam_jax.runs import records, workdirs
 from sam_jax.training.loop import load_trained
 
 

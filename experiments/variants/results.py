@@ -15,7 +15,7 @@ import numpy as np
 from experiments.study.arms import arm_folder
 from experiments.study.results import Results, read_records
 from experiments.variants.methods import Method, Plan
-from sam_jax.training.records import Record, read
+from sam_jax.runs.records import Record, read
 
 OUTCOME = {"measure": "evaluation"}
 TWO_PHASES = 0.1  # difference in the share of passes from which early and late calls differ

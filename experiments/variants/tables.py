@@ -18,7 +18,7 @@ from experiments.study.table import (
 from experiments.variants import results as read
 from experiments.variants.methods import Method
 from experiments.variants.results import OUTCOME, VariantsResults
-from sam_jax.metrics.statistics import mean_difference
+from sam_jax.statistics import mean_difference
 
 OUTCOMES = (
     Column("Test", "accuracy / %", "test_accuracy", OUTCOME, best="max", scale=100.0),

@@ -10,7 +10,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
-from sam_jax.metrics.landscape import LossLine, LossPlane
+from sam_jax.metrics.landscape.grids import LossLine, LossPlane
 from sam_jax.plotting import base
 from sam_jax.plotting.shades import (
     COLOUR_MAP,

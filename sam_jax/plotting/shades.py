@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 
-from sam_jax.metrics.landscape import LossLine, LossPlane
+from sam_jax.metrics.landscape.grids import LossLine, LossPlane
 from sam_jax.plotting.base import LOG_RATIO
 from sam_jax.typing import PyTree
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from sam_jax.metrics.landscape import LossPlane
+from sam_jax.metrics.landscape.grids import LossPlane
 from sam_jax.plotting import base
 from sam_jax.plotting.shades import COLOUR_MAP, Shades, grid_of, shades, short, titled
 

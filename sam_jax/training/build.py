@@ -14,10 +14,11 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sam_jax import data, models, optim
-from sam_jax.training import losses, methods, workdirs
+from sam_jax.runs import workdirs
+from sam_jax.runs.randomness import stream
+from sam_jax.training import losses, methods
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
 from sam_jax.training.optimiser import make_optimiser
-from sam_jax.training.randomness import stream
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.step import (
     BATCHES,

@@ -8,10 +8,11 @@ import jax
 import ml_collections
 from absl import logging
 
-from sam_jax.training import build, checkpoints, records, workdirs
-from sam_jax.training.machine import check_same_m, this_machine
-from sam_jax.training.progress import Progress
-from sam_jax.training.randomness import stream
+from sam_jax.runs import checkpoints, records, workdirs
+from sam_jax.runs.machine import check_same_m, this_machine
+from sam_jax.runs.progress import Progress
+from sam_jax.runs.randomness import stream
+from sam_jax.training import build
 from sam_jax.training.step import TrainState, order_after_previous
 
 

@@ -10,7 +10,9 @@ import pytest
 from real_commands import output_of
 
 from experiments.variants.methods import study_methods, training_config
-from sam_jax.training import build, loop, measure, records, workdirs
+from sam_jax.measuring import measure
+from sam_jax.runs import records, workdirs
+from sam_jax.training import build, loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.name != "__init__.py")

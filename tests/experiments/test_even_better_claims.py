@@ -18,7 +18,7 @@ from experiments.study.claims import Part, combined
 from experiments.study.evidence import compare
 from experiments.study.verdicts import claims_csv
 from experiments.study.verdicts import test_claims as on_all
-from sam_jax.metrics import statistics
+from sam_jax import statistics
 
 MODELS = evidence.study().models
 BATCHES = {"small": 32, "large": 144}

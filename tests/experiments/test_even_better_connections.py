@@ -6,7 +6,8 @@ import pytest
 from configs.even_better import digits
 from experiments.even_better import arms
 from experiments.even_better.run import connection
-from sam_jax.training import build, loop, records
+from sam_jax.runs import records
+from sam_jax.training import build, loop
 
 
 @pytest.fixture(scope="module")

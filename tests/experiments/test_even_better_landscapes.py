@@ -22,7 +22,7 @@ from experiments.even_better.tables.beyond import beyond_table
 from experiments.even_better.tables.correlations import correlation_rows
 from experiments.even_better.tables.separation import separation
 from experiments.even_better.tables.table_01 import table_01
-from sam_jax.metrics.landscape import LossPlane
+from sam_jax.metrics.landscape.grids import LossPlane
 
 AXIS = np.linspace(-1, 1, 9)
 MODELS = (

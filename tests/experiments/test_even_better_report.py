@@ -15,7 +15,7 @@ from experiments.even_better.tables.columns import SETTINGS, repeated_columns
 from experiments.even_better.tables.perturbed import perturbed_table
 from experiments.even_better.tables.table_01 import table_01
 from experiments.study.formats import cell_texts
-from sam_jax.metrics.statistics import MeanAndStderr
+from sam_jax.statistics import MeanAndStderr
 
 NAN = float("nan")
 # name -> (optimiser, batch, batch size, rho); deliberately not in the order of Table 1.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.even_better.paper.published import published_cells, published_values
-from sam_jax.metrics.statistics import correlation
+from sam_jax.statistics import correlation
 
 
 @pytest.mark.parametrize(

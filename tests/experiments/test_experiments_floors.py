@@ -10,7 +10,7 @@ import experiments
 ROOT = pathlib.Path(experiments.__file__).parent
 FLOORS, ROOMS = 6, 8  # of a study at most
 # Statistics that a study wrote and the study layer needs.
-LENT = ("experiments.even_better.needed", "experiments.even_better.correlation_difference")
+LENT = ("sam_jax.statistics.sample_size", "sam_jax.statistics.correlation_difference")
 
 
 def imports_of(path):

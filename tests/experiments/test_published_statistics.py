@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.even_better.paper.published import published_cells, published_values
-from sam_jax.metrics.statistics import (
+from sam_jax.statistics import (
     adjust_p_values,
     correlation,
     partial_correlation,

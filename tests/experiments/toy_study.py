@@ -13,7 +13,7 @@ from experiments.study.evidence import RunEvidence
 from experiments.study.figures import ReportFigure
 from experiments.study.study import Study
 from sam_jax import plotting
-from sam_jax.training import records
+from sam_jax.runs import records
 
 
 class Rate(NamedTuple):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from sam_jax import metrics
-from sam_jax.metrics import balls
-from sam_jax.metrics.adversarial import halved_by_quarters
+from sam_jax.metrics.sharpness import balls
+from sam_jax.metrics.sharpness.adversarial import halved_by_quarters
 
 KEY = jax.random.key(3)
 ONES = np.ones((1, 4))

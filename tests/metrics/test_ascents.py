@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import brentq
 
 from sam_jax import metrics
-from sam_jax.metrics import ascents, balls
+from sam_jax.metrics.sharpness import ascents, balls
 
 KEY = jax.random.key(3)
 BALLS = [("l2", False, "ball"), ("linf", False, "ball"), ("linf", True, "ball")] + [

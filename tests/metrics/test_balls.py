@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 from scipy.stats import kstest
 
-from sam_jax.metrics import balls
-from sam_jax.metrics.balls import Ball
+from sam_jax.metrics.sharpness import balls
+from sam_jax.metrics.sharpness.balls import Ball
 
 KEY = jax.random.key(11)
 

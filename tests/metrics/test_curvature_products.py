@@ -13,8 +13,8 @@ from jax.flatten_util import ravel_pytree
 from matfree import stochtrace
 
 from sam_jax.draws import random_like
-from sam_jax.metrics.hessian import hessian_vector_product
-from sam_jax.metrics.trace import hessian_trace
+from sam_jax.metrics.curvature.hessian import hessian_vector_product
+from sam_jax.metrics.curvature.trace import hessian_trace
 
 KEY = jax.random.key(11)
 D = 12

@@ -8,10 +8,10 @@ import minima
 import numpy as np
 import pytest
 
-from sam_jax.metrics.density import spectral_density
-from sam_jax.metrics.eigenvalues import hessian_eigenvalues
-from sam_jax.metrics.hessian import hessian_vector_product
-from sam_jax.metrics.trace import hessian_trace
+from sam_jax.metrics.curvature.density import spectral_density
+from sam_jax.metrics.curvature.eigenvalues import hessian_eigenvalues
+from sam_jax.metrics.curvature.hessian import hessian_vector_product
+from sam_jax.metrics.curvature.trace import hessian_trace
 
 KEY = jax.random.key(4)
 

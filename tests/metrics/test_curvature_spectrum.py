@@ -12,10 +12,10 @@ from matfree import decomp, eig, funm
 
 from sam_jax import metrics
 from sam_jax.draws import random_like
-from sam_jax.metrics import lanczos
-from sam_jax.metrics.density import broaden, spectral_density
-from sam_jax.metrics.eigenvalues import hessian_eigenvalues
-from sam_jax.metrics.lanczos import ritz_pairs
+from sam_jax.metrics.curvature import lanczos
+from sam_jax.metrics.curvature.density import broaden, spectral_density
+from sam_jax.metrics.curvature.eigenvalues import hessian_eigenvalues
+from sam_jax.metrics.curvature.lanczos import ritz_pairs
 from sam_jax.pytree import normalise
 
 KEY = jax.random.key(2)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
-from sam_jax.metrics import curve_geometry, curve_losses, curves
+from sam_jax.metrics.paths import curve_geometry, curve_losses, curves
 
 KINDS = ["chain", "bezier"]
 

@@ -9,8 +9,7 @@ import minima
 import numpy as np
 import pytest
 
-from sam_jax import metrics
-from sam_jax.metrics import statistics
+from sam_jax import metrics, statistics
 
 KEY = jax.random.key(5)
 DISTANCE = 0.25

@@ -11,7 +11,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
-from sam_jax.metrics import curve, curve_geometry, directions, landscape, trajectory
+from sam_jax.metrics.directions import random as directions
+from sam_jax.metrics.directions import trajectory
+from sam_jax.metrics.landscape import curve
+from sam_jax.metrics.landscape import grids as landscape
+from sam_jax.metrics.paths import curve_geometry
 
 XS, YS = np.linspace(-1.0, 2.0, 4), np.linspace(0.5, 1.5, 3)
 

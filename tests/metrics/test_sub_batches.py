@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam_jax import metrics
-from sam_jax.metrics.sub_batches import split_batches
+from sam_jax.metrics.sharpness.sub_batches import split_batches
 
 KEY = jax.random.key(3)
 ONES = np.ones((1, 4))

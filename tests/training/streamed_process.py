@@ -12,8 +12,8 @@ import numpy as np
 from training_problems import tiny_config
 
 from sam_jax.data.splits import InMemory
+from sam_jax.runs.randomness import stream
 from sam_jax.training import build
-from sam_jax.training.randomness import stream
 from sam_jax.training.step import order_after_previous
 
 index, processes, port = map(int, sys.argv[1:])

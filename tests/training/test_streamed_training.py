@@ -14,7 +14,8 @@ import pytest
 from training_problems import assert_same_bits, tiny_config
 
 from sam_jax.data import streaming
-from sam_jax.training import build, loop, measure
+from sam_jax.measuring import measure
+from sam_jax.training import build, loop
 
 TINY = {"data__name": "tiny_shapes", "data__synthetic_examples": 0, "batch_size": 8}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from training_problems import assert_same_bits, count_compilations, tiny_config
 
+from sam_jax.runs.randomness import stream
 from sam_jax.training import build
-from sam_jax.training.randomness import stream
 from sam_jax.training.step import epoch_order
 
 STEPS = 10  # an epoch, in the tests of the schedule

@@ -10,8 +10,9 @@ import pytest
 from real_commands import run as run_command
 from training_problems import assert_same_bits, count_compilations, tiny_config
 
-from sam_jax.training import build, loop, machine, records
-from sam_jax.training.randomness import stream
+from sam_jax.runs import machine, records
+from sam_jax.runs.randomness import stream
+from sam_jax.training import build, loop
 from sam_jax.training.step import epoch_order
 
 
@@ -189,7 +190,7 @@ def test_a_run_without_a_checkpoint_cannot_be_measured(tmp_path):
     config = tiny_config()
     with pytest.raises(FileNotFoundError, match="no config.json"):
         loop.load_trained(tmp_path)
-    from sam_jax.training import workdirs
+    from sam_jax.runs import workdirs
 
     workdirs.claim(tmp_path, config)
     with pytest.raises(FileNotFoundError, match="no checkpoint yet.*sam_jax.train"):

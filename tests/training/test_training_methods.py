@@ -10,9 +10,9 @@ from training_problems import tiny_config
 
 from configs import digits
 from sam_jax import optim
+from sam_jax.runs.randomness import stream
 from sam_jax.training import build, methods
 from sam_jax.training.loop import train_and_evaluate
-from sam_jax.training.randomness import stream
 from sam_jax.training.step import epoch_order
 
 # Public functions of the methods' modules that are no methods.

@@ -8,7 +8,7 @@ import numpy as np
 from experiments.even_better.claims.evidence import Evidence, Quantity, study
 from experiments.even_better.tables.correlations import RESAMPLES
 from experiments.study.evidence import arm_means
-from sam_jax.metrics import statistics
+from sam_jax import statistics
 
 
 class PrintedCorrelation(NamedTuple):

@@ -7,7 +7,7 @@ from experiments.even_better.arms import Model
 from experiments.even_better.read.results import StudyResults
 from experiments.study.figures import ReportFigure
 from sam_jax import plotting
-from sam_jax.metrics.statistics import mean_and_stderr
+from sam_jax.statistics import mean_and_stderr
 
 BARS = "Error bars: standard error over seeds, where there are several."
 BANDS = "Lines: mean over seeds; bands: standard error, where there are several."

@@ -8,9 +8,9 @@ from experiments.even_better.figures.common import BANDS, averaged, report_figur
 from experiments.even_better.read.connections import Connection, rise_above_ends
 from experiments.study.figures import ReportFigure
 from sam_jax import plotting
-from sam_jax.metrics.landscape import LossPlane
-from sam_jax.metrics.statistics import mean_and_stderr
-from sam_jax.training.records import Record
+from sam_jax.metrics.landscape.grids import LossPlane
+from sam_jax.runs.records import Record
+from sam_jax.statistics import mean_and_stderr
 
 MOST_SEEDS = 3  # of which the planes are drawn
 HIGHEST = 10.0  # losses above it have one colour: far from the models they only hide the rest

@@ -12,8 +12,8 @@ from experiments.even_better.thresholds import RISE
 from experiments.study.figures import ReportFigure
 from experiments.study.formats import describe
 from sam_jax import plotting
-from sam_jax.metrics.landscape import LossPlane
-from sam_jax.metrics.statistics import correlation, mean_and_stderr
+from sam_jax.metrics.landscape.grids import LossPlane
+from sam_jax.statistics import correlation, mean_and_stderr
 
 
 def figure_04(results: StudyResults) -> list[ReportFigure]:

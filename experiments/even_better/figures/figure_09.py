@@ -11,7 +11,7 @@ from experiments.even_better.read.planes import middle_of
 from experiments.even_better.read.results import StudyResults
 from experiments.study.figures import ReportFigure
 from sam_jax import plotting
-from sam_jax.metrics.landscape import LossPlane
+from sam_jax.metrics.landscape.grids import LossPlane
 
 GROUPS = (("sgd", "small"), ("sam", "small"), ("average_sam", "small"), ("sam", "large"))
 

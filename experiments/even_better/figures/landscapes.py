@@ -7,7 +7,7 @@ import numpy as np
 from experiments.even_better.arms import Model
 from experiments.even_better.read.results import StudyResults
 from sam_jax import plotting
-from sam_jax.metrics.landscape import LossPlane
+from sam_jax.metrics.landscape.grids import LossPlane
 
 QUANTITY = "train_loss"
 

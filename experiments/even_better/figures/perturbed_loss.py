@@ -10,7 +10,7 @@ from experiments.study.figures import ReportFigure
 from experiments.study.formats import signed
 from experiments.study.table import Column
 from sam_jax import plotting
-from sam_jax.metrics.statistics import Correlation
+from sam_jax.statistics import Correlation
 
 TRAINING = Column("", "training loss", "train_loss", {"measure": "evaluation"})
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.even_better.paper.published import published_cells, published_values
 from experiments.study.formats import p_text, signed
-from sam_jax.metrics import statistics
+from sam_jax import statistics
 
 
 class Erratum(NamedTuple):

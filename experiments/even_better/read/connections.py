@@ -8,9 +8,9 @@ import numpy as np
 
 from experiments.even_better.arms import Model
 from experiments.even_better.thresholds import LOW
-from sam_jax.metrics.landscape import LossPlane
-from sam_jax.training.landscapes import is_whole, read_plane
-from sam_jax.training.records import Record, read
+from sam_jax.measuring.landscapes import is_whole, read_plane
+from sam_jax.metrics.landscape.grids import LossPlane
+from sam_jax.runs.records import Record, read
 
 
 class Connection(NamedTuple):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from experiments.even_better.thresholds import RISE
-from sam_jax.metrics.landscape import LossPlane
+from sam_jax.metrics.landscape.grids import LossPlane
 
 
 def middle_of(plane: LossPlane) -> tuple[int, int]:

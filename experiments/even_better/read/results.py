@@ -15,9 +15,9 @@ from experiments.even_better.arms import BATCHES, OPTIMISERS, Model, Plan
 from experiments.even_better.read.connections import Connection, read_connections
 from experiments.study.arms import seed_folder
 from experiments.study.results import Results, read_records
-from sam_jax.metrics.landscape import LossPlane
-from sam_jax.training.landscapes import is_whole, read_plane
-from sam_jax.training.records import Record, read
+from sam_jax.measuring.landscapes import is_whole, read_plane
+from sam_jax.metrics.landscape.grids import LossPlane
+from sam_jax.runs.records import Record, read
 
 PRESETS = ("sound", "published")
 IDENTITY = (  # the fields that tell two records of a run apart

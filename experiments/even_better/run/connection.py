@@ -20,11 +20,12 @@ from experiments.even_better.arms import Model
 from experiments.even_better.run.plane import diverged
 from sam_jax import metrics
 from sam_jax.data import Source
-from sam_jax.metrics import curves
-from sam_jax.training import build, records, workdirs
-from sam_jax.training.connectivity import CurveSettings, find_curve
-from sam_jax.training.curve_evaluation import curve_record, evaluate_curve
-from sam_jax.training.landscapes import is_whole, measure_plane
+from sam_jax.measuring.landscapes import is_whole, measure_plane
+from sam_jax.metrics.paths import curves
+from sam_jax.paths.connectivity import CurveSettings, find_curve
+from sam_jax.paths.curve_evaluation import curve_record, evaluate_curve
+from sam_jax.runs import records, workdirs
+from sam_jax.training import build
 from sam_jax.training.loop import load_trained
 
 MARGIN = 0.2  # of the plane around what it shows, as a share of its size (Garipov et al.)

@@ -10,8 +10,8 @@ from experiments.even_better.arms import Plan
 from experiments.even_better.run.connection import run_connection
 from experiments.even_better.run.plane import run_plane
 from experiments.study.study import Run
-from sam_jax.training import records, workdirs
-from sam_jax.training.measure import measurements, record_measurements
+from sam_jax.measuring.measure import measurements, record_measurements
+from sam_jax.runs import records, workdirs
 
 
 def measure(plan: Plan, run: Run) -> None:

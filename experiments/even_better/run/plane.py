@@ -10,10 +10,10 @@ from absl import logging
 
 from experiments.study.study import Load
 from sam_jax import metrics
-from sam_jax.training import records
-from sam_jax.training.landscapes import is_whole, measure_plane
+from sam_jax.measuring.landscapes import is_whole, measure_plane
+from sam_jax.runs import records
+from sam_jax.runs.randomness import stream
 from sam_jax.training.loop import Trained
-from sam_jax.training.randomness import stream
 from sam_jax.typing import Key, Params, PyTree
 
 

@@ -20,7 +20,7 @@ from experiments.even_better.tables.columns import (
 from experiments.study.formats import p_text, signed, span
 from experiments.study.grid import Grid, csv_text
 from experiments.study.table import Cell, Column
-from sam_jax.metrics.statistics import (
+from sam_jax.statistics import (
     METHODS,
     Correlation,
     PartialCorrelation,

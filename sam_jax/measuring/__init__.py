@@ -1,0 +1,1 @@
+"""The instruments applied to a trained model, one record a measurement."""

@@ -1,0 +1,68 @@
+"""The Hessian of the training loss of a trained model: both ends of its spectrum and its trace."""
+
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import ml_collections
+
+from sam_jax import metrics
+from sam_jax.measuring.conditions import Network, model_and_set, network_of, set_batches
+from sam_jax.runs.randomness import stream
+from sam_jax.runs.records import Record, as_read
+from sam_jax.training.loop import Trained
+from sam_jax.typing import Key, Params, PyTree
+
+
+def hessian(
+    trained: Trained, settings: ml_collections.ConfigDict, preset: metrics.Preset
+) -> Iterator[tuple[Record, Callable[[], Record]]]:
+    """Yield the settings of the Hessian and what measures with them.
+
+    The loss is that of the whole training set, without weight decay, over all parameters. A
+    residual bounds the distance from its eigenvalue to one of the Hessian.
+    """
+    c = settings.hessian
+
+    def take() -> Record:
+        instrument = _jit_hessian(
+            network_of(trained), preset.asymmetry, settings.batch_size, c.steps, c.draws
+        )
+        key = stream(jax.random.key(settings.seed), "hessian")
+        ends, trace = instrument(*model_and_set(trained), key)
+        return as_read(
+            {
+                "top_eigenvalue": ends.top[0],
+                "top_residual": ends.top_residuals[0],
+                "bottom_eigenvalue": ends.bottom[0],
+                "bottom_residual": ends.bottom_residuals[0],
+                "trace": trace.trace,
+                "trace_stderr": trace.stderr,
+            }
+        )
+
+    yield {"steps": c.steps, "draws": c.draws}, take
+
+
+@functools.lru_cache(maxsize=16)
+def _jit_hessian(
+    network: Network, conditions: metrics.Conditions, batch_size: int, steps: int, draws: int
+) -> Callable[..., tuple[metrics.HessianEigenvalues, metrics.HessianTrace]]:
+    def measure(
+        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array, key: Key
+    ) -> tuple[metrics.HessianEigenvalues, metrics.HessianTrace]:
+        loss_fn, batches, weights = set_batches(
+            network, conditions, batch_stats, images, labels, batch_size
+        )
+        ends = metrics.hessian_eigenvalues(
+            *(loss_fn, params, batches),
+            key=stream(key, "eigenvalues"),
+            steps=steps,
+            weights=weights,
+        )
+        trace = metrics.hessian_trace(
+            *(loss_fn, params, batches), key=stream(key, "trace"), draws=draws, weights=weights
+        )
+        return ends, trace
+
+    return jax.jit(measure)

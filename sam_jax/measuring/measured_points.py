@@ -1,0 +1,173 @@
+"""Measurements at many points, split over the devices and kept so that a cut run goes on."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from sam_jax.runs import records
+from sam_jax.runs.progress import each
+from sam_jax.runs.workdirs import checksum
+from sam_jax.training import build
+from sam_jax.training.step import DEVICES
+from sam_jax.typing import PyTree
+
+# points [k, ...] -> what is measured at each of them, arrays [k] by name
+Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[..., Any]:
+    """Return `measure(points, *others)`, compiled, with the points split over the devices.
+
+    Args:
+      fn: `fn(points, *others)` -> arrays [k] by name for points [k, ...]; it computes in the
+        precision that is asked for, however the models were trained.
+
+    Returns:
+      A function to NumPy arrays by name. Every device takes as many points; those that fill up are
+      the last one again, and are dropped.
+    """
+
+    @jax.default_matmul_precision("highest")
+    def on_device(points: jax.Array, others: tuple[PyTree, ...]) -> dict[str, jax.Array]:
+        return fn(points, *others)
+
+    sharded = jax.jit(
+        jax.shard_map(
+            on_device,
+            mesh=build.replicated().mesh,
+            in_specs=(PartitionSpec(DEVICES), PartitionSpec()),
+            out_specs=PartitionSpec(DEVICES),
+            check_vma=False,
+        )
+    )
+
+    def measure(points: np.ndarray, *others: PyTree) -> dict[str, np.ndarray]:
+        count = len(points)
+        fill = ((0, -count % jax.device_count()), *((0, 0),) * (points.ndim - 1))
+        values = sharded(np.pad(points.astype(np.float32), fill, mode="edge"), others)
+        return {name: np.asarray(value)[:count] for name, value in values.items()}
+
+    return measure
+
+
+def header(
+    measure: str,
+    weights: PyTree,
+    data: build.DeviceData,
+    batch_norm: str,
+    batch_size: int,
+    recalibration_batch_size: int,
+    about: records.Record | None,
+) -> records.Record:
+    """Return what tells a measurement from others: all that its losses depend on but the points.
+
+    Args:
+      measure: the name of what is measured.
+      weights: all arrays that the points are made of.
+      data: the data set.
+      batch_norm: one of the policies of `make_set_losses`.
+      batch_size: images in one pass.
+      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      about: further fields.
+    """
+    return {
+        "measure": measure,
+        **(about or {}),
+        "batch_norm": batch_norm,
+        # Only where it changes the losses: memory that runs out is no reason to start anew.
+        "batch_size": {"batch": batch_size, "recalibrated": recalibration_batch_size}.get(
+            batch_norm
+        ),
+        "examples": [len(data.train_labels), len(data.test_labels)],
+        "checksum": checksum(weights),
+    }
+
+
+def measure_points(
+    path: pathlib.Path | str | None,
+    header: records.Record,
+    points: np.ndarray,
+    chunk: int,
+    measure: Measure,
+    label: str,
+) -> dict[str, np.ndarray]:
+    """Measure at every point, so many at a time, and go on after the points that a file holds.
+
+    Args:
+      path: a file of JSON lines: the header, then a line a chunk. None keeps nothing.
+      header: what tells this measurement from others, as JSON can hold it.
+      points: [n, ...].
+      chunk: points in one call and in one line.
+      measure: points [k, ...] -> arrays [k] by name.
+      label: what the progress calls the measurement.
+
+    Returns:
+      float64 arrays [n] by name; what is not finite is kept.
+
+    Raises:
+      ValueError: the file holds another measurement.
+    """
+    path = None if path is None else pathlib.Path(path)
+    lines = [] if path is None else _begin(path, header)
+    done = sum(len(next(iter(_values(line).values()))) for line in lines)
+    for first in each(label, range(done, len(points), chunk)):
+        values = measure(points[first : first + chunk])
+        line = records.as_read({"first_point": first, **values})
+        lines.append(line)
+        if path is not None:
+            records.append(path, line)
+    return _join(lines)
+
+
+def read_points(
+    path: pathlib.Path | str, measure: str
+) -> tuple[records.Record, dict[str, np.ndarray]]:
+    """Return the header of a file that `measure_points` has written, and what it holds so far.
+
+    Args:
+      path: the file of JSON lines.
+      measure: the name of what its header has to say was measured.
+
+    Raises:
+      FileNotFoundError: there is no such file, or nothing in it.
+      ValueError: it holds something else.
+    """
+    header, *lines = records.read(pathlib.Path(path)) or [None]
+    if header is None:
+        raise FileNotFoundError(f"{path} holds no {measure}; measure one first.")
+    if header.get("measure") != measure:
+        raise ValueError(f"{path} holds a {header.get('measure')}, and no {measure}.")
+    return header, _join(lines)
+
+
+def _begin(path: pathlib.Path, header: records.Record) -> list[records.Record]:
+    """Return the lines that are measured; write the header where there is no file yet."""
+    found = records.read(path)
+    if not found:
+        records.append(path, header)
+        return []
+    differing = records.differing_fields(found[0], header)
+    if differing:
+        raise ValueError(
+            f"{path} holds another measurement; {', '.join(differing)} differ. Choose another "
+            "path, or delete the file."
+        )
+    return found[1:]
+
+
+def _join(lines: list[records.Record]) -> dict[str, np.ndarray]:
+    each_line = [_values(line) for line in lines]
+    names = each_line[0] if each_line else ()
+    return {
+        name: np.concatenate([np.asarray(line[name], np.float64) for line in each_line])
+        for name in names
+    }
+
+
+def _values(line: records.Record) -> dict[str, list[float]]:
+    """Return what was measured; the other fields of a line say where."""
+    return {name: value for name, value in line.items() if isinstance(value, list)}

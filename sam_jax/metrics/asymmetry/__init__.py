@@ -1,0 +1,1 @@
+"""How the two sides of a minimum differ."""

@@ -1,0 +1,1 @@
+"""The Hessian at a minimum, by its products with vectors."""

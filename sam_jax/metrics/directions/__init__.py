@@ -1,0 +1,1 @@
+"""Directions in the space of the parameters, and their lengths."""

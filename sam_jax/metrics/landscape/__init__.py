@@ -1,0 +1,1 @@
+"""Losses on a curve, a line or a plane around a minimum."""

@@ -1,0 +1,1 @@
+"""Curves through the space of the parameters."""

@@ -1,0 +1,1 @@
+"""Curves between trained models: trained, evaluated, and ensembles along them."""

@@ -1,0 +1,286 @@
+"""Fast geometric ensembling: models collected along a cyclic learning rate, and their ensemble."""
+
+import functools
+import math
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from sam_jax.metrics.checks import check_finite
+from sam_jax.paths.plain_run import (
+    PrepareImages,
+    RunSteps,
+    check_augmentation,
+    check_steps_per_epoch,
+    claim_folder,
+    initial_state,
+    make_plain_run,
+)
+from sam_jax.runs import checkpoints
+from sam_jax.runs.progress import Progress
+from sam_jax.runs.randomness import stream
+from sam_jax.training import build, losses
+from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.loop import Trained
+from sam_jax.training.step import epoch_order
+from sam_jax.typing import Params, PyTree, Scalar
+
+
+class EnsembleSettings(NamedTuple):
+    """How the models are collected; the defaults are those of the authors' code."""
+
+    epochs: int = 20  # after the training that the ensemble starts from
+    cycle_epochs: int = 4
+    highest_learning_rate: float = 0.05
+    lowest_learning_rate: float = 1e-4
+    batch_size: int = 128  # over all devices
+    momentum: float = 0.9
+    weight_decay: float = 1e-4  # lambda of lambda / 2 * ||w||^2 in the loss
+    label_smoothing: float = 0.0
+    augmentation: str = ""  # the name of what `prepare_images` does; empty without one
+    seed: int = 0
+
+
+class Members(NamedTuple):
+    """The models of an ensemble, stacked: every leaf is [n, ...]."""
+
+    params: Params
+    batch_stats: PyTree
+
+
+def cyclic_learning_rate(
+    highest: float, lowest: float, cycle_steps: int
+) -> Callable[[Scalar | jax.Array], jax.Array]:
+    r"""Return the triangular learning rate of fast geometric ensembling, by step.
+
+    .. math::
+      t = \frac{(i \bmod c) + 1}{c}, \qquad
+      \eta = \begin{cases} (1 - 2t)\, \eta_1 + 2t\, \eta_2 & t \le 1/2 \\
+        (2 - 2t)\, \eta_2 + (2t - 1)\, \eta_1 & t > 1/2 \end{cases}
+
+    so that step i = c / 2 - 1, counted from zero, and every c steps after it, are taken with the
+    lowest rate exactly; a model is collected after each of them.
+
+    Args:
+      highest: eta_1, at the end of every cycle.
+      lowest: eta_2, in the middle.
+      cycle_steps: c, even.
+
+    Returns:
+      A schedule for optax.
+
+    Raises:
+      ValueError: c is odd or not positive, or the rates are not ordered.
+
+    >>> schedule = cyclic_learning_rate(0.5, 0.1, cycle_steps=4)
+    >>> [round(float(schedule(i)), 6) for i in range(6)]
+    [0.3, 0.1, 0.3, 0.5, 0.3, 0.1]
+
+    Source: Garipov et al. 2018, the schedule alpha(i); i counts from one there.
+    """
+    if cycle_steps < 2 or cycle_steps % 2:
+        raise ValueError(f"cycle_steps must be even and at least 2, got {cycle_steps}.")
+    if not 0 <= lowest <= highest:
+        raise ValueError(f"0 <= lowest <= highest must hold, got {lowest} and {highest}.")
+
+    def schedule(step: Scalar | jax.Array) -> jax.Array:
+        t = (jnp.asarray(step) % cycle_steps + 1) / cycle_steps
+        return lowest + (highest - lowest) * jnp.abs(1 - 2 * t)
+
+    return schedule
+
+
+def collect_members(
+    trained: Trained,
+    workdir: pathlib.Path | str,
+    settings: EnsembleSettings | None = None,
+    prepare_images: PrepareImages | None = None,
+    label: str = "ensemble",
+) -> Members:
+    """Train on with a cyclic learning rate, and collect a model at every minimum of it.
+
+    SGD with momentum, without nesterov, from a momentum of zero; the first model is collected
+    after half a cycle, the next ones a cycle apart. Half a cycle is one compiled call. Every member
+    is a checkpoint, and what was cut goes on from the last one: on CPU to the same bits.
+
+    Args:
+      trained: where to start, for example a checkpoint at 80 % of a training; it is not a member.
+      workdir: the folder of the ensemble: config.json and checkpoints/, where checkpoint k is the
+        state after member k, counted from one. An ensemble that is done is only read.
+      settings: the learning rates, the length of a cycle and the rest; None for the defaults.
+      prepare_images: (key, uint8 images) -> the model's inputs, with augmentation; the same
+        function is compiled once. None only normalises. `settings.augmentation` names it.
+      label: what the progress calls the training.
+
+    Returns:
+      The members in the order of collection, with the running statistics they were trained to.
+
+    Raises:
+      ValueError: there is no time for half a cycle, or a half cycle is no whole number of steps;
+        the model is not finite, `prepare_images` has no name, or the folder belongs to another run.
+
+    Source: Garipov et al. 2018, fast geometric ensembling; timgaripov/dnn-mode-connectivity, which
+    reaches the lowest rate one step later than the paper's formula.
+    """
+    settings = settings or EnsembleSettings()
+    check_augmentation(settings.augmentation, prepare_images)
+    start = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
+    for name, tree in start.items():
+        check_finite(name, tree)
+    data, examples = trained.data, len(trained.data.train_labels)
+    steps_per_epoch = check_steps_per_epoch(settings.batch_size, settings.epochs, examples)
+    half = _half_cycle(settings, steps_per_epoch)
+    optimiser, run_steps = _compiled_training(
+        trained.program.model,
+        trained.program.inputs,
+        settings._replace(seed=0),
+        2 * half,
+        prepare_images,
+    )
+    key = jax.random.key(settings.seed)
+    order = jnp.concatenate(
+        [
+            epoch_order(stream(key, "order"), epoch, examples, settings.batch_size)
+            for epoch in range(settings.epochs)
+        ]
+    )
+    state = initial_state(**start, optimiser=optimiser)
+    count = (len(order) // half + 1) // 2  # what follows the last minimum is not needed
+    workdir = pathlib.Path(workdir)
+    claim_folder(workdir, settings._asdict(), start)
+    with checkpoints.open_manager(workdir, keep=count) as manager:
+        state, done = checkpoints.restore_latest(manager, state, build.replicated())
+        first = max(2 * done - 1, 0)  # of the half cycles; a minimum ends every other one
+        progress = Progress(
+            *(label, settings.epochs, steps_per_epoch * settings.batch_size),
+            first * half / steps_per_epoch,
+        )
+        for index in range(first, 2 * count - 1):
+            chunk = order[index * half : (index + 1) * half]
+            state, metrics = run_steps(
+                state,
+                data.train_images,
+                data.train_labels,
+                chunk,
+                stream(key, "augmentation"),
+                {},
+            )
+            loss, accuracy = float(metrics.loss.mean()), float(metrics.accuracy.mean())
+            progress.advance(chunk.size, loss, accuracy)
+            if index % 2 == 0:
+                checkpoints.save(manager, index // 2 + 1, state)
+        manager.wait_until_finished()
+        states = [
+            checkpoints.restore(manager, state, member, build.replicated())
+            for member in range(1, count + 1)
+        ]
+    progress.finish(f"{count} members")
+    members = [Members(state.params, state.batch_stats) for state in states]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+
+def make_ensemble_logits_fn(
+    model: nn.Module, inputs: Inputs
+) -> Callable[[Members, jax.Array], jax.Array]:
+    r"""Return `logits_fn(members, uint8 images)`: the logarithm of the mean of softmax outputs.
+
+    .. math::
+      z_c = \log \frac{1}{n} \sum_{i=1}^{n} \mathrm{softmax}(z^{(i)})_c
+
+    Its softmax is the mean itself, so that the cross-entropy and the accuracy of these logits are
+    those of the ensemble. The members run one after the other, on their running statistics.
+
+    Args:
+      model: a Flax linen module.
+      inputs: from uint8 images to what the model was trained on.
+
+    Returns:
+      A function to [images, classes] log-probabilities.
+    """
+    member_logits_fn = make_logits_fn(model, inputs)
+
+    def logits_fn(members: Members, images: jax.Array) -> jax.Array:
+        each = jax.lax.map(
+            lambda member: jax.nn.log_softmax(member_logits_fn(*member, images)), members
+        )
+        return jax.nn.logsumexp(each, axis=0) - math.log(each.shape[0])
+
+    return logits_fn
+
+
+def evaluate_ensemble(
+    trained: Trained,
+    members: Members,
+    images: jax.Array,
+    labels: jax.Array,
+    batch_size: int = 1000,
+) -> Evaluation:
+    """Return the loss and the accuracy of the mean of the members' softmax outputs.
+
+    Args:
+      trained: a model of the architecture; its weights are not read.
+      members: from `collect_members`, or any models stacked along a new leading axis.
+      images: [m, H, W, C] uint8.
+      labels: [m] integers.
+      batch_size: images in one pass; it bounds the memory, not the result.
+    """
+    evaluate = _compiled_evaluation(
+        build.full_precision(trained.program.model), trained.program.inputs, batch_size
+    )
+    return evaluate(members, images, labels)
+
+
+def _half_cycle(settings: EnsembleSettings, steps_per_epoch: int) -> int:
+    """Return the steps of half a cycle."""
+    cycle = settings.cycle_epochs * steps_per_epoch
+    if cycle < 2 or cycle % 2 or 2 * settings.epochs < settings.cycle_epochs:
+        raise ValueError(
+            f"cycle_epochs = {settings.cycle_epochs} makes cycles of {cycle} steps, in epochs = "
+            f"{settings.epochs}. A cycle must be an even number of steps, since a model is "
+            "collected in its middle, and half of one must fit; an even cycle_epochs always is."
+        )
+    return cycle // 2
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_training(
+    model: nn.Module,
+    inputs: Inputs,
+    settings: EnsembleSettings,
+    cycle_steps: int,
+    prepare_images: PrepareImages | None,
+) -> tuple[optax.GradientTransformation, RunSteps]:
+    learning_rate = cyclic_learning_rate(
+        settings.highest_learning_rate, settings.lowest_learning_rate, cycle_steps
+    )
+    optimiser = optax.sgd(learning_rate, momentum=settings.momentum)
+
+    def make_functions(
+        batch_stats: PyTree, step: jax.Array, numbers: PyTree
+    ) -> losses.BatchFunctions:
+        del step, numbers
+        return losses.make_functions(
+            model, batch_stats, settings.label_smoothing, settings.weight_decay
+        )
+
+    return optimiser, make_plain_run(
+        make_functions, optimiser, settings.batch_size, inputs, prepare_images
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_evaluation(
+    model: nn.Module, inputs: Inputs, batch_size: int
+) -> Callable[[Members, jax.Array, jax.Array], Evaluation]:
+    logits_fn = make_ensemble_logits_fn(model, inputs)
+
+    @jax.default_matmul_precision("highest")
+    def evaluate(members: Members, images: jax.Array, labels: jax.Array) -> Evaluation:
+        return evaluate_set(functools.partial(logits_fn, members), images, labels, batch_size)
+
+    return jax.jit(evaluate)

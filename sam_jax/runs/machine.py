@@ -1,0 +1,64 @@
+"""How many examples share a perturbation, which depends on the machine, and what a run keeps of it.
+
+With `method.m = 0` it is the share of one device, batch_size / devices: the same config perturbs on
+32 examples with one device and on 8 with four. Every record of an epoch therefore says what m was,
+and a run goes on with no other m than the one that it began with.
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from sam_jax.runs.records import Record
+
+
+class Machine(NamedTuple):
+    """The fields that each epoch's record has of the machine."""
+
+    m: int  # examples that share a perturbation
+    device_count: int  # over all processes
+    process_count: int
+
+
+def this_machine(config: ml_collections.ConfigDict) -> Machine:
+    """Return what a config trains with on the devices that JAX sees."""
+    devices = jax.device_count()
+    return Machine(config.method.m or config.batch_size // devices, devices, jax.process_count())
+
+
+def check_same_m(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, record: Record | None
+) -> None:
+    """Raise a ValueError where a run would go on with another m because the devices are others.
+
+    An m that the config names is what its user chose, and another one is a change of the config.
+
+    Args:
+      workdir: the folder of the run, for the message.
+      config: what the run would go on with.
+      record: of the last epoch that is kept; None, or one without m as runs once wrote them, says
+        nothing about the machine and is let through.
+
+    Raises:
+      ValueError: m would be another one; the message says which to set.
+    """
+    if record is None or "m" not in record or config.method.m:
+        return
+    here = this_machine(config)
+    before = Machine(*(record[name] for name in Machine._fields))
+    if here.m == before.m or here.device_count == before.device_count:
+        return
+    raise ValueError(
+        f"{workdir} was trained with m = {before.m} on {_devices(before)}. With method.m = 0, m is "
+        f"the share of a device, and on the {_devices(here)} here that is {here.m}. To go on with "
+        f"the same m, set --config.method.m={before.m} and, as this changes the config, "
+        "--accept_config_changes; or use as many devices as before."
+    )
+
+
+def _devices(machine: Machine) -> str:
+    count, processes = machine.device_count, machine.process_count
+    devices = f"{count} device" + ("s" if count > 1 else "")
+    return f"{devices} in {processes} processes" if processes > 1 else devices

@@ -1,0 +1,110 @@
+"""Plain lines without a terminal, a bar on a pseudo-terminal."""
+
+import fcntl
+import os
+import pathlib
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from sam_jax.runs import progress
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = """
+import time
+from sam_jax.runs import progress
+progress.SECONDS_BETWEEN_LINES = 0.0
+p = progress.Progress("model", epochs=2, images_per_epoch=100, first_epoch=1)
+p.advance(50, 0.5, 0.25)
+time.sleep(0.2)  # the bar is drawn ten times a second
+p.advance(50, 0.25, 0.75)
+p.finish("done")
+"""
+EACH = """
+import time
+from sam_jax.runs import progress
+for item in progress.each("work", [1, 2, 3, 4]):
+    time.sleep(0.2)
+"""
+
+
+def run(stderr, program=PROGRAM):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        check=True,
+        timeout=60,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.mark.commands
+def test_plain_lines_without_a_terminal():
+    result = run(subprocess.PIPE)
+    first, second, last = result.stdout.splitlines()
+    line = r"model: epoch {}/2, loss {}, accuracy {}, \d+ images/s, \d+ s left"
+    assert re.fullmatch(line.format("1.5", "0.5000", "25.00%"), first)
+    assert re.fullmatch(line.format("2", "0.2500", "75.00%"), second)
+    assert second.endswith(" 0 s left")
+    assert re.fullmatch(r"model: done \(\d+\.\d s\)", last)
+    assert result.stderr == ""
+    assert "\r" not in result.stdout and "\x1b" not in result.stdout
+
+
+def run_in_a_terminal(program):
+    """Return what a program prints, and what it shows on a pseudo-terminal."""
+    ours, theirs = pty.openpty()
+    # tqdm shows nothing on a screen without rows.
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    try:
+        result = run(theirs, program)
+        os.write(theirs, b"end")
+        shown = b""
+        while not shown.endswith(b"end"):
+            shown += os.read(ours, 1 << 16)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    return result.stdout, shown.decode()
+
+
+@pytest.mark.commands
+def test_a_bar_in_a_terminal():
+    output, bar = run_in_a_terminal(PROGRAM)
+    assert "\r" in bar and "model:" in bar and "img" in bar
+    assert "epoch 2/2, loss 0.2500, accuracy 75.00%" in bar
+    # Only the last line goes to the output, where it may be kept in a file.
+    assert re.fullmatch(r"model: done \(\d+\.\d s\)\n", output)
+
+
+@pytest.mark.commands
+def test_each_in_a_terminal_has_a_total_and_the_time_left():
+    output, bar = run_in_a_terminal(EACH)
+    assert output == "" and re.search(r"work: +50%.* 2/4 \[00:00<00:00", bar)
+
+
+def test_each_yields_all_items_in_order():
+    assert list(progress.each("work", range(3, 6))) == [3, 4, 5]
+    assert list(progress.each("work", [])) == []
+
+
+def test_lines_are_rare(capsys, monkeypatch):
+    clock = iter([0.0, 1.0, 11.0, 12.0, 13.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(progress.sys, "stderr", open(os.devnull, "w"))  # noqa: SIM115
+    p = progress.Progress("run", epochs=4, images_per_epoch=50, first_epoch=2)
+    for loss in (3.0, 2.0, 1.0):
+        p.advance(22, loss, 0.5)
+    lines = capsys.readouterr().out.splitlines()
+    # At second 11: 44 images in 11 seconds, and 56 of 100 are left.
+    assert lines == ["run: epoch 2.88/4, loss 2.0000, accuracy 50.00%, 4 images/s, 14 s left"]
+    p.finish("over")
+    assert capsys.readouterr().out == "run: over (13.0 s)\n"

@@ -1,0 +1,94 @@
+"""The folder of a run refuses another config and says where it differs."""
+
+import json
+
+import ml_collections
+import pytest
+from training_problems import tiny_config
+
+from sam_jax.runs import workdirs
+
+
+def claim_and_run(workdir, config):
+    workdirs.claim(workdir, config)
+    (workdir / "metrics.jsonl").write_text("")
+
+
+def test_the_config_comes_back(tmp_path):
+    config = tiny_config()
+    workdirs.claim(tmp_path / "run", config)
+    restored = workdirs.read_config(tmp_path / "run")
+    assert workdirs.plain(restored) == workdirs.plain(config)
+    assert restored.method.rho == config.method.rho
+    json.loads((tmp_path / "run" / "config.json").read_text())
+
+
+def test_the_same_config_may_come_again(tmp_path):
+    claim_and_run(tmp_path, tiny_config())
+    before = (tmp_path / "config.json").read_text()
+    workdirs.claim(tmp_path, tiny_config())  # tuples against the lists of JSON
+    assert (tmp_path / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize("group", [None, "training"])  # of a run, and of a study
+@pytest.mark.parametrize("changed", [{}, {"pad": 2}, {"name": "cifar10"}])
+def test_a_config_of_before_says_the_same_in_todays_words(tmp_path, group, changed):
+    config = tiny_config()
+    if group:
+        config = ml_collections.ConfigDict({group: config})
+    claim_and_run(tmp_path, config)
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    data = old[group]["data"] if group else old["data"]
+    del data["streaming"]
+    data |= {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16} | changed
+    path.write_text(json.dumps(old))
+    if not changed:
+        assert workdirs.plain(workdirs.read_config(tmp_path)) == workdirs.plain(config)
+        workdirs.claim(tmp_path, config)
+        return
+    kept = workdirs.read_config(tmp_path)[group] if group else workdirs.read_config(tmp_path)
+    assert (kept.data.augmentation, kept.data.streaming) == (["crop_zero"], "auto")
+    with pytest.raises(ValueError, match="data.augmentation .was .'crop_zero'., is None"):
+        workdirs.claim(tmp_path, config)
+
+
+def test_differing_keys_are_named_and_no_others(tmp_path):
+    claim_and_run(tmp_path, tiny_config())
+    before = (tmp_path / "config.json").read_text()
+    other = tiny_config(method__rho=0.7, epochs=9)
+    with other.unlocked():
+        other.model.extra = "wide"
+    with pytest.raises(ValueError) as error:
+        workdirs.claim(tmp_path, other)
+    message = str(error.value)
+    for part in (
+        "epochs (was 2, is 9)",
+        "method.rho (was 0.05, is 0.7)",
+        "model.extra (was 'absent', is 'wide')",
+        str(tmp_path),
+        "--workdir",
+        "--accept_config_changes",
+    ):
+        assert part in message
+    assert message.count("(was") == 3 and "method.name" not in message
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_changes_can_be_accepted(tmp_path):
+    claim_and_run(tmp_path, tiny_config())
+    workdirs.claim(tmp_path, tiny_config(epochs=9), accept_config_changes=True)
+    assert workdirs.read_config(tmp_path).epochs == 9
+    with pytest.raises(ValueError, match=r"epochs \(was 9, is 2\)"):
+        workdirs.claim(tmp_path, tiny_config())
+
+
+def test_a_run_that_failed_at_once_leaves_the_folder_free(tmp_path):
+    workdirs.claim(tmp_path, tiny_config())
+    workdirs.claim(tmp_path, tiny_config(epochs=9))
+    assert workdirs.read_config(tmp_path).epochs == 9
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config.json.*sam_jax.train"):
+        workdirs.read_config(tmp_path)
