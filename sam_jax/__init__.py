@@ -1,6 +1,7 @@
 """Sharpness-aware minimisation in JAX: optimisers, instruments and experiments."""
 
 from sam_jax import metrics as metrics
+from sam_jax import moved as moved
 from sam_jax.optim import Schedule as Schedule
 from sam_jax.optim import ScheduledState as ScheduledState
 from sam_jax.optim import SharpnessAwareGradient as SharpnessAwareGradient

@@ -25,6 +25,7 @@ FLOORS = {
     "pytree": 0,
     "draws": 0,
     "known": 0,
+    "moved": 0,
     "shardings": 0,
     "version": 0,
     "optim": 1,

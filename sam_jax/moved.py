@@ -1,0 +1,73 @@
+"""Modules under the names that they had: an import gives the new one, with a warning."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+
+_METRICS = {
+    "sharpness": ("adversarial", "average", "balls", "ascents", "sub_batches"),
+    "asymmetry": ("bounded_asymmetry", "level_sets"),
+    "curvature": ("hessian", "lanczos", "eigenvalues", "trace", "density"),
+    "directions": ("normalisation", "trajectory"),
+    "paths": ("curves", "curve_geometry", "curve_losses"),
+    "landscape": ("curve",),
+}
+_TRAINING = {
+    "runs": ("checkpoints", "records", "workdirs", "progress", "randomness", "machine"),
+    "measuring": (
+        *("measure", "conditions", "along_directions", "sharpness", "curvature"),
+        *("set_losses", "landscapes", "measured_points", "grid_losses"),
+    ),
+    "paths": ("connectivity", "curve_evaluation", "plain_run", "ensembling"),
+}
+MOVED = {
+    **{
+        f"sam_jax.training.{name}": f"sam_jax.{to}.{name}"
+        for to in _TRAINING
+        for name in _TRAINING[to]
+    },
+    **{
+        f"sam_jax.metrics.{name}": f"sam_jax.metrics.{to}.{name}"
+        for to in _METRICS
+        for name in _METRICS[to]
+    },
+    "sam_jax.metrics.bounded_asymmetry": "sam_jax.metrics.asymmetry.index",
+    "sam_jax.metrics.statistics": "sam_jax.statistics",
+}
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a module by its old name, and loads the one of today."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: types.ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in MOVED:
+            return None
+        return importlib.util.spec_from_loader(fullname, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        old, new = spec.name, MOVED[spec.name]
+        warnings.warn(
+            f"{old} is now {new}; the old name goes with the next version.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        module = importlib.import_module(new)
+        spec.loader_state = module.__spec__  # the import system writes its own over it
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        module.__spec__ = module.__spec__.loader_state
+
+
+if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    sys.meta_path.append(_Finder())
