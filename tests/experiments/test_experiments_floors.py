@@ -9,8 +9,6 @@ import experiments
 
 ROOT = pathlib.Path(experiments.__file__).parent
 FLOORS, ROOMS = 6, 8  # of a study at most
-# Statistics that a study wrote and the study layer needs.
-LENT = ("sam_jax.statistics.sample_size", "sam_jax.statistics.correlation_difference")
 
 
 def imports_of(path):
@@ -21,7 +19,7 @@ def imports_of(path):
             found += [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             found += [a.name for a in node.names if a.name.startswith("experiments")]
-    return [name for name in found if not name.startswith(LENT)]
+    return found
 
 
 def room_graph(study, imports=imports_of):
