@@ -99,6 +99,7 @@ def test_accepted_changes_are_named(study, finished):
     assert "trained with other settings" not in page.read_text()
 
 
+@pytest.mark.commands
 def test_the_command_of_a_study():
     command = [sys.executable, str(TOY)]
     root = str(TOY.parents[2])

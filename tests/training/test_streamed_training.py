@@ -92,7 +92,7 @@ def run_processes(processes):
         found.bind(("localhost", 0))
         port = found.getsockname()[1]
     here = pathlib.Path(__file__).parent
-    path = os.pathsep.join(map(str, (here.parents[1], here)))
+    path = os.pathsep.join(map(str, (here.parents[1], here.parent)))
     devices = f"--xla_force_host_platform_device_count={2 // processes}"
     running = [
         subprocess.Popen(
@@ -109,6 +109,7 @@ def run_processes(processes):
     return [json.loads(out.strip().splitlines()[-1]) for out, _ in outputs]
 
 
+@pytest.mark.commands
 def test_two_processes_read_half_of_every_batch_each_and_train_the_same_model():
     (alone,) = run_processes(1)
     together = run_processes(2)
