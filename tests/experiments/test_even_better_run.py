@@ -1,6 +1,7 @@
 """The study's command: it ends with Table 1, repeats nothing, and survives being killed."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from real_commands import kill_when, made_once, output_of
 from configs.even_better import digits
 from experiments.even_better import arms
 from experiments.even_better.read.results import read_results
+from sam_jax.runs import records
 
 CONFIG = "--config=configs/even_better/digits.py:smoke"
 # One seed: what is tested here does not depend on their number.
@@ -52,6 +54,7 @@ def test_ends_with_table_1_and_the_report(study):
     lines = output.rstrip().splitlines()
     page = workdir / "report" / "index.html"
     assert lines[-1] == f"The report is {page.resolve()}" and page.exists()
+    assert page.stat().st_size > 10_000
     table = lines[next(i for i, line in enumerate(lines) if "Optimiser" in line) :]
     for name in ("SGD", "SAM", "average SAM"):
         assert any(line.startswith(name + " ") for line in table)
@@ -64,6 +67,19 @@ def test_ends_with_table_1_and_the_report(study):
     figures = {path.stem for path in (workdir / "report/figures").glob("*.png")}
     drawn = {int(name.split("_")[1]) for name in figures}
     assert drawn == set(range(1, 12))  # all figures of the study
+
+
+def test_every_model_is_measured(study):
+    config = digits.get_config("smoke")
+    folders = sorted(study[0].glob("models/*/seed_*"))
+    assert len(folders) == len(config.models)
+    for folder in folders:
+        lines = records.read(folder / "records.jsonl")
+        measured = {(r["measure"], r.get("preset")) for r in lines}
+        assert len(measured) == 1 + 4 * len(config.presets) + 3  # three under "sound" only
+        assert {r["model"] for r in lines} == {folder.parent.name}
+        assert math.isfinite(lines[0]["test_loss"])
+        assert json.loads((folder / "config.json").read_text())["seed"] == lines[0]["seed"]
 
 
 def test_the_training_configs_of_the_models():
