@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 _METRICS = {
     "sharpness": ("adversarial", "average", "balls", "ascents", "sub_batches"),
-    "asymmetry": ("bounded_asymmetry", "level_sets"),
+    "asymmetry": ("level_sets",),
     "curvature": ("hessian", "lanczos", "eigenvalues", "trace", "density"),
     "directions": ("normalisation", "trajectory"),
     "paths": ("curves", "curve_geometry", "curve_losses"),

@@ -83,8 +83,12 @@ def level_set_widths(
 
     def take() -> Record:
         instrument = _jit_level_set_widths(
-            *(network_of(trained), preset.asymmetry, settings.batch_size),
-            *(c.num_directions, c.doublings, c.bisections),
+            network_of(trained),
+            preset.asymmetry,
+            settings.batch_size,
+            num_directions=c.num_directions,
+            doublings=c.doublings,
+            bisections=c.bisections,
         )
         result = instrument(*model_and_set(trained), c.rise, c.max_distance, _key(settings))
         # Censored widths count as max_distance: the mean is then a lower bound.
@@ -155,7 +159,10 @@ def _jit_level_set_widths(
         loss_fn: LossFn, params: Params, rise: Scalar, max_distance: Scalar, key: Key
     ) -> metrics.LevelSetWidths:
         return metrics.level_set_widths(
-            *(loss_fn, params, rise, max_distance),
+            loss_fn,
+            params,
+            rise=rise,
+            max_distance=max_distance,
             key=key,
             num_directions=num_directions,
             doublings=doublings,

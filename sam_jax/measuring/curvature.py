@@ -55,13 +55,20 @@ def _jit_hessian(
             network, conditions, batch_stats, images, labels, batch_size
         )
         ends = metrics.hessian_eigenvalues(
-            *(loss_fn, params, batches),
+            loss_fn,
+            params,
+            batches,
             key=stream(key, "eigenvalues"),
             steps=steps,
             weights=weights,
         )
         trace = metrics.hessian_trace(
-            *(loss_fn, params, batches), key=stream(key, "trace"), draws=draws, weights=weights
+            loss_fn,
+            params,
+            batches,
+            key=stream(key, "trace"),
+            draws=draws,
+            weights=weights,
         )
         return ends, trace
 

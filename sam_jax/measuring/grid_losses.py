@@ -29,6 +29,7 @@ def measure_grid(
     trained: Trained,
     directions: dict[str, PyTree],
     axes: dict[str, np.ndarray],
+    *,
     chunk: int,
     path: pathlib.Path | str,
     origin: Params | None,
@@ -69,10 +70,11 @@ def measure_grid(
     about_it = header(measure, network, trained.data, *policy, about)
     about_it |= {name: axis.tolist() for name, axis in axes.items()}
     points = np.stack([axis.ravel() for axis in np.meshgrid(*axes.values())], axis=1)
-    measure_points(
-        *(path, about_it, points, chunk),
-        *(lambda some: compiled(some, *network, trained.data), label),
-    )
+
+    def measure_some(some: np.ndarray) -> dict[str, np.ndarray]:
+        return compiled(some, *network, trained.data)
+
+    measure_points(path, about_it, points, chunk, measure_some, label)
 
 
 @functools.lru_cache(maxsize=8)

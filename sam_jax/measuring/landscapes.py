@@ -62,9 +62,18 @@ def measure_line(
     distances = _axis("distances", distances)
     # As many points in one call as there are devices.
     measure_grid(
-        *(LINE, trained, {"direction": direction}, {"distances": distances}),
-        *(jax.device_count(), path, origin),
-        *(batch_norm, batch_size, recalibration_batch_size, about, label),
+        LINE,
+        trained,
+        {"direction": direction},
+        {"distances": distances},
+        chunk=jax.device_count(),
+        path=path,
+        origin=origin,
+        batch_norm=batch_norm,
+        batch_size=batch_size,
+        recalibration_batch_size=recalibration_batch_size,
+        about=about,
+        label=label,
     )
     return read_line(path)
 
@@ -124,9 +133,18 @@ def measure_plane(
     """
     xs, ys = (_axis(name, axis) for name, axis in (("xs", xs), ("ys", ys)))
     measure_grid(
-        *(PLANE, trained, {"direction_x": direction_x, "direction_y": direction_y}),
-        *({"xs": xs, "ys": ys}, xs.size, path, origin),
-        *(batch_norm, batch_size, recalibration_batch_size, about, label),
+        PLANE,
+        trained,
+        {"direction_x": direction_x, "direction_y": direction_y},
+        {"xs": xs, "ys": ys},
+        chunk=xs.size,
+        path=path,
+        origin=origin,
+        batch_norm=batch_norm,
+        batch_size=batch_size,
+        recalibration_batch_size=recalibration_batch_size,
+        about=about,
+        label=label,
     )
     return read_plane(path)
 

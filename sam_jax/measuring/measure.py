@@ -78,7 +78,11 @@ def measurements(
     found = []
     if measures is None or "evaluation" in measures:
         evaluate = functools.partial(
-            *(evaluate_sets, trained.program, trained.data, trained.state, ("train", "test"))
+            evaluate_sets,
+            trained.program,
+            trained.data,
+            trained.state,
+            names=("train", "test"),
         )
         found.append(Measurement({"measure": "evaluation"}, evaluate))
     for preset in chosen:

@@ -143,7 +143,9 @@ def join_controls(start: Params, bends: PyTree, end: Params) -> PyTree:
     """
     return map_parameters(
         lambda w, b, v: jnp.concatenate([jnp.asarray(w)[None], b, jnp.asarray(v)[None]]),
-        *(start, bends, end),
+        start,
+        bends,
+        end,
     )
 
 
@@ -173,7 +175,8 @@ def bend_gradients(gradient: Gradients, t: Scalar, bends: PyTree, kind: str = "c
     inner = curve_coefficients(t, number_of_controls(bends) + 2, kind)[1:-1]
     return map_parameters(
         lambda b, g: (inner.reshape(-1, *(1,) * jnp.ndim(g)) * widen(g)).astype(b.dtype),
-        *(bends, gradient),
+        bends,
+        gradient,
     )
 
 
