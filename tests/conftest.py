@@ -15,7 +15,6 @@ import tempfile
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
 TIERS = {"unit": 1, "devices": 8, "commands": 1, "e2e": 1}  # tier -> CPU devices; fastest first
 # Most of the time goes into compiling small programs that run once, so XLA is told to do less: its
 # older emitter of kernels halves the time, and LLVM without optimisations takes a third off it.
@@ -69,10 +68,12 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Give every test its tier, unit where none is named, and run the fast tiers first."""
 
+    def tier_of(item):
+        return next((tier for tier in TIERS if item.get_closest_marker(tier)), "unit")
+
     for item in items:
-        if not any(item.get_closest_marker(tier) for tier in TIERS):
-            item.add_marker("unit")
-    items.sort(key=lambda item: [bool(item.get_closest_marker(tier)) for tier in TIERS][::-1])
+        item.add_marker(tier_of(item))
+    items.sort(key=lambda item: list(TIERS).index(tier_of(item)))
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +91,15 @@ def fashion_mnist_dir(fashion_mnist_files, tmp_path_factory):
     pytest.importorskip("tensorflow_datasets")
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("preparing a set needs TensorFlow")
-    data_dir = tmp_path_factory.mktemp("tensorflow_datasets")
-    command = [sys.executable, "-m", "sam_jax.data.prepare", "fashion_mnist"]
-    command += [f"--data_dir={data_dir}", f"--from_dir={fashion_mnist_files}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "60000 train and 10000 test examples" in result.stdout
+    from real_commands import made_once, output_of
+
+    command = ("sam_jax.data.prepare", "fashion_mnist", f"--from_dir={fashion_mnist_files}")
+    data_dir, output = made_once(
+        tmp_path_factory,
+        "tensorflow_datasets",
+        lambda folder: output_of(*command, f"--data_dir={folder}"),
+    )
+    assert "60000 train and 10000 test examples" in output
     return data_dir
 
 

@@ -1,6 +1,7 @@
 """Real commands in processes of their own, and finished runs that tests of all workers share."""
 
 import fcntl
+import json
 import os
 import pathlib
 import signal
@@ -47,6 +48,11 @@ def kill_when(reached, *arguments, timeout=300):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+
+
+def read_lines(path):
+    """Return the JSON lines of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def made_once(tmp_path_factory, name, make):

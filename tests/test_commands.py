@@ -5,14 +5,10 @@ import math
 import shutil
 
 import pytest
-from real_commands import made_once, output_of, run
+from real_commands import made_once, output_of, read_lines, run
 
 SMOKE = "--config=configs/digits.py:smoke"
 pytestmark = pytest.mark.commands
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture

@@ -1,20 +1,14 @@
 """Trainings that are killed without warning, and go on where they were."""
 
-import json
-
 import numpy as np
 import pytest
-from real_commands import kill_when, run
+from real_commands import kill_when, read_lines, run
 
 from sam_jax.training import loop
 
 SMOKE = "--config=configs/digits.py:smoke"
 EPOCHS = 12
 pytestmark = pytest.mark.e2e
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def newest_checkpoint(workdir):

@@ -1,13 +1,12 @@
 import gzip
 import pathlib
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from published_files import EXPECTED, FOLDERS, expected_cifar, write_cifar, write_svhn
+from real_commands import run
 
 from sam_jax import data
 from sam_jax.data import prepare, prepared
@@ -16,14 +15,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("tensorflow")
 
 pytestmark = pytest.mark.e2e
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def run_command(*arguments, code=None):
-    start = ["-c", code] if code else ["-m", "sam_jax.data.prepare"]
-    return subprocess.run(
-        [sys.executable, *start, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
-    )
+PREPARE = "sam_jax.data.prepare"
 
 
 class LocalFiles:
@@ -143,7 +135,7 @@ def test_fashion_mnist_is_read_by_its_usual_name(fashion_mnist_dir, fashion_mnis
 def test_second_time_does_nothing(fashion_mnist_dir):
     folder = fashion_mnist_dir / "fashion_mnist" / "3.0.1"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    result = run_command("fashion_mnist", f"--data_dir={fashion_mnist_dir}", "--from_dir=nowhere")
+    result = run(PREPARE, "fashion_mnist", f"--data_dir={fashion_mnist_dir}", "--from_dir=nowhere")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == (
         f"fashion_mnist was already prepared: 60000 train and 10000 test examples in {folder}\n"
@@ -153,7 +145,7 @@ def test_second_time_does_nothing(fashion_mnist_dir):
 
 
 def test_command_fails_with_one_sentence(tmp_path):
-    result = run_command("fashion_mnist", f"--data_dir={tmp_path}", f"--from_dir={tmp_path}")
+    result = run(PREPARE, "fashion_mnist", f"--data_dir={tmp_path}", f"--from_dir={tmp_path}")
     assert result.returncode == 1
     assert result.stderr == (
         f"Missing in {tmp_path}: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
@@ -168,7 +160,7 @@ sys.modules["tensorflow"] = None  # makes every import of it fail
 from sam_jax.data.prepare import main
 main()
 """
-    result = run_command("cifar10", f"--data_dir={tmp_path}", code=code)
+    result = run("-c", code, "cifar10", f"--data_dir={tmp_path}")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1 and 'pip install "sam_jax[tfds]"' in result.stderr
 
@@ -182,7 +174,7 @@ from sam_jax.data.prepare import main
 main()
 """
     start = time.perf_counter()
-    result = run_command("cifar10", f"--data_dir={tmp_path}", code=code)
+    result = run("-c", code, "cifar10", f"--data_dir={tmp_path}")
     assert result.returncode == 1 and time.perf_counter() - start < 30
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("Cannot reach https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")

@@ -1,7 +1,5 @@
 import hashlib
 import pathlib
-import subprocess
-import sys
 import time
 
 import jax
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_commands import run
 
 from sam_jax import data
 from sam_jax.data import prepared
@@ -20,13 +19,7 @@ NAMES = ("digits", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped")
 
 
 def run_python(code):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"},
-    )
+    return run("-c", code, env={"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"})
 
 
 def checksum(split):

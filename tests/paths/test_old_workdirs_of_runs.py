@@ -9,22 +9,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from training_problems import tiny_config
 
-from configs import digits
 from sam_jax.measuring import landscapes, measure
 from sam_jax.paths import connectivity, curve_evaluation, ensembling
 from sam_jax.runs import records, workdirs
 from sam_jax.training import loop
 
 WORKDIRS = pathlib.Path(__file__).parents[1] / "runs/workdirs"
-
-
-def config(seed):
-    config = digits.get_config("smoke")
-    config.seed = seed
-    with config.unlocked():  # the architecture's own fields are not in the base
-        config.model.features, config.model.strides = (4,), (2,)
-    return config
 
 
 def contents(folder):
@@ -54,15 +46,15 @@ def nothing_is_written(folder):
 @pytest.mark.parametrize(("name", "seed"), [("trained", 0), ("other", 1)])
 def test_a_run_is_whole_and_has_the_losses_of_its_record(folder, name, seed):
     last = records.read(folder / name / "metrics.jsonl")[-1]
-    assert loop.train_and_evaluate(config(seed), folder / name) == last
+    assert loop.train_and_evaluate(tiny_config(seed=seed), folder / name) == last
     _, run = loop.load_trained(folder / name)
-    (again,) = measure.measurements(run, config(seed).instruments, (), ("evaluation",))
+    (again,) = measure.measurements(run, tiny_config(seed=seed).instruments, (), ("evaluation",))
     # Another processor may round otherwise.
     assert again.take()["test_loss"] == pytest.approx(last["test_loss"], rel=1e-5)
 
 
 def test_what_was_measured_is_not_measured_again(folder, trained):
-    instruments = config(0).instruments
+    instruments = tiny_config(seed=0).instruments
     settings = records.digest(workdirs.plain(instruments))
     path = folder / "trained/evaluations.jsonl"
     wanted = measure.measurements(trained[0], instruments, ("sound", "published"), None)
