@@ -59,6 +59,12 @@ setup(
         "notebooks": NOTEBOOKS,
         "test": [*TFDS, *NOTEBOOKS, *TEST],
     },
+    entry_points={
+        "console_scripts": [
+            f"sam-jax-{name} = sam_jax.commands:{name}"
+            for name in ("train", "evaluate", "prepare", "study")
+        ]
+    },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",

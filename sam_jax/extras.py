@@ -7,6 +7,10 @@ other room says in its `__init__.py` what more it needs.
 import importlib.util
 
 
+class MissingExtra(ModuleNotFoundError):
+    """Packages are missing, and an extra of sam_jax brings them."""
+
+
 def needs(who: str, extra: str, *packages: str) -> None:
     """Raise an error that names the extra to install, where a package is missing.
 
@@ -16,16 +20,16 @@ def needs(who: str, extra: str, *packages: str) -> None:
       *packages: the names under which they are imported.
 
     Raises:
-      ModuleNotFoundError: if one of them is not installed.
+      MissingExtra: if one of them is not installed.
 
-    >>> needs("The example", "lab", "numpy")
-    >>> needs("The example", "lab", "numpy", "no_such_package")
+    >>> needs("It", "lab", "numpy")
+    >>> needs("It", "lab", "numpy", "no_such_package")
     Traceback (most recent call last):
-    ModuleNotFoundError: The example needs no_such_package; run `pip install "sam_jax[lab]"`.
+    sam_jax.extras.MissingExtra: It needs no_such_package; run `pip install "sam_jax[lab]"`.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(
+        raise MissingExtra(
             f'{who} needs {" and ".join(missing)}; run `pip install "sam_jax[{extra}]"`.',
             name=missing[0],
         )

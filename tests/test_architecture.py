@@ -40,6 +40,7 @@ FLOORS = {
     "measuring": 4,
     "paths": 5,
     "train": 6,
+    "commands": 6,
     "evaluate": 6,
 }
 GROUND = ("extras", "typing", "known", "shardings", "pytree", "draws")  # each above those before
