@@ -61,7 +61,7 @@ def asked_for(folder):
     asked = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "needs":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "extras.needs":
                 extra, *names = [argument.value for argument in node.args[1:]]
                 asked.setdefault(extra, set()).update(names)
     return asked

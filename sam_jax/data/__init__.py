@@ -1,8 +1,10 @@
 """Image classification sets by their names: preparation, streaming, augmentation on the device."""
 
-from sam_jax.extras import needs
+from sam_jax import extras
 
-needs(__name__, "lab", "array_record", "grain", "PIL", "scipy", "sklearn", "tensorflow_datasets")
+extras.needs(
+    __name__, "lab", "array_record", "grain", "PIL", "scipy", "sklearn", "tensorflow_datasets"
+)
 
 from sam_jax.data.augmentation import Augmentation as Augmentation
 from sam_jax.data.augmentation import augment as augment

@@ -19,12 +19,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sam_jax import extras
 from sam_jax.data import prepared
 from sam_jax.data.description import describe
 from sam_jax.data.loading import open_prepared
 from sam_jax.data.raw_cifar import read_cifar
 from sam_jax.data.raw_files import RawSet, RawSplit, read_fashion_mnist, read_svhn
-from sam_jax.extras import needs
 
 READERS: dict[str, Callable[[pathlib.Path], RawSet]] = {
     "fashion_mnist": read_fashion_mnist,
@@ -96,7 +96,7 @@ def prepare(
     if from_dir is not None and name in READERS:
         raw = READERS[name](pathlib.Path(from_dir).expanduser())
         _check_examples(name, raw, expected_examples or PUBLISHED_EXAMPLES[name])
-    needs("Preparing a set, unlike reading it,", "tfds", "tensorflow")
+    extras.needs("Preparing a set, unlike reading it,", "tfds", "tensorflow")
     import tensorflow_datasets as tfds
 
     builder = _builder(name, root)

@@ -1,5 +1,5 @@
 """The instruments applied to a trained model, one record a measurement."""
 
-from sam_jax.extras import needs
+from sam_jax import extras
 
-needs(__name__, "lab", "flax", "ml_collections")
+extras.needs(__name__, "lab", "flax", "ml_collections")

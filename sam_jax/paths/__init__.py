@@ -1,5 +1,5 @@
 """Curves between trained models: trained, evaluated, and ensembles along them."""
 
-from sam_jax.extras import needs
+from sam_jax import extras
 
-needs(__name__, "lab", "flax", "ml_collections")
+extras.needs(__name__, "lab", "flax", "ml_collections")

@@ -1,8 +1,8 @@
 """Figures of records and of landscapes, with matplotlib's object-oriented interface only."""
 
-from sam_jax.extras import needs
+from sam_jax import extras
 
-needs(__name__, "lab", "matplotlib")
+extras.needs(__name__, "lab", "matplotlib")
 
 from sam_jax.plotting.base import FONT_SIZE as FONT_SIZE
 from sam_jax.plotting.base import GREY as GREY

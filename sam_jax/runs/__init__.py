@@ -1,5 +1,5 @@
 """What a run is on disk: its folder, config, checkpoints, records and progress."""
 
-from sam_jax.extras import needs
+from sam_jax import extras
 
-needs(__name__, "lab", "absl", "ml_collections", "orbax", "tensorboardX", "tqdm")
+extras.needs(__name__, "lab", "absl", "ml_collections", "orbax", "tensorboardX", "tqdm")
