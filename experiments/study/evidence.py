@@ -1,6 +1,6 @@
 """The numbers that claims are tested on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,20 +16,26 @@ class Evidence(Protocol):
     @property
     def name(self) -> str:
         """What the evidence is called."""
+        ...
 
     @property
     def seeds(self) -> int:
         """How many seeds the arms have in common; 0 where each has one run of its own."""
+        ...
 
     @property
     def outcome(self) -> Any:
         """The quantity that others are correlated with, such as the test loss."""
+        ...
 
-    def values(self, quantity: Any) -> np.ndarray:
-        """Return a quantity, shape [arms, seeds] or [arms, 1]; NaN where it was not measured."""
+    @property
+    def values(self) -> Callable[[Any], np.ndarray]:
+        """From a quantity to [arms, seeds] or [arms, 1] numbers; NaN where it was not measured."""
+        ...
 
     def all_runs(self, rows: Sequence[int], quantity: Any) -> np.ndarray:
         """Return what every run of some arms has, for evidence without seeds."""
+        ...
 
 
 class RunEvidence(NamedTuple):

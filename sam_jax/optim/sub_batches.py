@@ -164,9 +164,10 @@ def m_sam(
             return sub_batch_gradient.gradient(settings, common, split)
         result, new_state = meshes.run(
             place,
-            lambda *share: sub_batch_gradient.gradient(settings, *share, place.axes),
-            lambda *share: sub_batch_gradient.rules(settings, *share, place.axes),
-            *(common, split),
+            lambda common, split: sub_batch_gradient.gradient(settings, common, split, place.axes),
+            lambda common, split: sub_batch_gradient.rules(settings, common, split, place.axes),
+            common,
+            split,
         )
         result = result._replace(gradient=meshes.laid_like(result.gradient, params))
         return result, meshes.laid_like(new_state, state)

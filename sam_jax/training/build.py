@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +96,7 @@ def _load_data(
         train_examples=train_examples,
         streaming=streaming,
     )
-    arrays = (train.images, train.labels, test.images, test.labels)
+    arrays: Any = (train.images, train.labels, test.images, test.labels)
     if isinstance(train, data.StreamedSplit):
         return source, DeviceData(*arrays)
     return source, DeviceData(*jax.device_put(arrays, replicated()))
@@ -139,7 +139,7 @@ def numbers(config: ml_collections.ConfigDict) -> dict[str, float]:
 
 
 def make_method(
-    config: ml_collections.ConfigDict, numbers: dict[str, Scalar], key: Key, run: methods.Run
+    config: ml_collections.ConfigDict, numbers: Mapping[str, Scalar], key: Key, run: methods.Run
 ) -> tuple[optim.SharpnessAwareTransformation, optax.GradientTransformation]:
     """Return the method of a config, over sub-batches of m examples and over the devices.
 

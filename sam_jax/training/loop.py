@@ -99,6 +99,7 @@ def train_and_evaluate(
             if last or _due(epoch + 1, config.checkpoint.every_epochs):
                 checkpoints.save(manager, epoch + 1, state)
         log.close()
+    assert record is not None  # there is an epoch to train, or the record of the last one
     progress.finish(
         f"test loss {record['test_loss']:.4f}, test accuracy {record['test_accuracy']:.2%}"
     )

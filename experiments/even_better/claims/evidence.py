@@ -17,8 +17,6 @@ from experiments.even_better.tables.correlations import QUANTITIES
 from experiments.study.results import number
 from experiments.study.table import Column
 
-SHAPES = ("curve", "line")
-
 
 class Quantity(NamedTuple):
     """A column of the study's tables, by the names of published.csv."""
@@ -108,7 +106,12 @@ def runs(results: StudyResults, preset: str) -> Evidence:
     sizes = {model.batch: model.batch_size for model in results.models}
     longer = tuple(model for model in results.longer if model.optimiser == "sgd")[:1]
     connected = [
-        Connected(found[0].label, *(relative_rises(found, s) for s in SHAPES), low_shares(found))
+        Connected(
+            label=found[0].label,
+            curve=relative_rises(found, "curve"),
+            line=relative_rises(found, "line"),
+            low_share=low_shares(found),
+        )
         for found in results.pairs
     ]
     return Evidence(
