@@ -1,6 +1,6 @@
 """The numbers that claims are tested on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -8,6 +8,14 @@ import numpy as np
 from experiments.study.results import Results
 from experiments.study.table import Column
 from sam_jax import statistics
+
+
+class Values(Protocol):
+    """What gives the numbers of a quantity."""
+
+    def __call__(self, quantity: Any, /) -> np.ndarray:
+        """Return [arms, seeds] or [arms, 1] numbers; NaN where it was not measured."""
+        ...
 
 
 class Evidence(Protocol):
@@ -29,8 +37,8 @@ class Evidence(Protocol):
         ...
 
     @property
-    def values(self) -> Callable[[Any], np.ndarray]:
-        """From a quantity to [arms, seeds] or [arms, 1] numbers; NaN where it was not measured."""
+    def values(self) -> Values:
+        """What gives the numbers of a quantity."""
         ...
 
     def all_runs(self, rows: Sequence[int], quantity: Any) -> np.ndarray:
