@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 from absl import logging
+from orbax.checkpoint import CheckpointManager
 
+from sam_jax.data import Source
 from sam_jax.runs import checkpoints, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build
 from sam_jax.training.step import TrainState, order_after_previous
+from sam_jax.typing import Key
 
 
 class Trained(NamedTuple):
@@ -22,7 +25,7 @@ class Trained(NamedTuple):
     state: TrainState
     program: build.Program
     data: build.DeviceData
-    source: Any
+    source: Source
     epoch: int
 
 
@@ -156,14 +159,18 @@ def _resumed_record(workdir: pathlib.Path) -> dict[str, Any] | None:
     return next((r for r in history if checkpoints.exists(workdir, r["epoch"])), None)
 
 
-def _init_or_restore(program: build.Program, key: Any, manager: Any) -> tuple[TrainState, int]:
+def _init_or_restore(
+    program: build.Program, key: Key, manager: CheckpointManager
+) -> tuple[TrainState, int]:
     epoch = manager.latest_step()
     if epoch is None:
         return program.init(key), 0
     return _restore(program, key, manager, epoch), epoch
 
 
-def _restore(program: build.Program, key: Any, manager: Any, epoch: int) -> TrainState:
+def _restore(
+    program: build.Program, key: Key, manager: CheckpointManager, epoch: int
+) -> TrainState:
     template = jax.eval_shape(program.init, key)
     return checkpoints.restore(manager, template, epoch, build.replicated())
 
@@ -173,7 +180,7 @@ def _run_epoch(
     program: build.Program,
     data: build.DeviceData,
     state: TrainState,
-    key: Any,
+    key: Key,
     epoch: int,
     progress: Progress,
 ) -> tuple[TrainState, float, float]:
