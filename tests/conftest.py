@@ -37,6 +37,8 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Shapes that differ in rank are broadcast only where the code says so.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 
 @pytest.hookimpl(tryfirst=True)

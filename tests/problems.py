@@ -70,6 +70,12 @@ def linear_net(params, batch):
     return jnp.mean((prediction - batch["y"]) ** 2)
 
 
+def dense(layer, x):
+    """Return x times the kernel plus the bias, broadcast over the leading axes in so many words."""
+    y = x @ layer["kernel"]
+    return y + jnp.expand_dims(layer["bias"], tuple(range(y.ndim - layer["bias"].ndim)))
+
+
 def least_squares(seed=0, examples=8):
     """Return a linear regression whose float32 arithmetic is exact: integers and powers of two."""
     random = np.random.default_rng(seed)
@@ -78,7 +84,7 @@ def least_squares(seed=0, examples=8):
         return jnp.asarray(random.integers(-4, 5, shape), jnp.float32)
 
     def loss_fn(params, batch):
-        prediction = batch["x"] @ params["layer"]["kernel"] + params["layer"]["bias"]
+        prediction = dense(params["layer"], batch["x"])
         return jnp.mean((prediction - batch["y"]) ** 2)
 
     params = {"layer": {"kernel": integers(3, 2), "bias": integers(2)}}
@@ -94,8 +100,7 @@ def tanh_net(seed=0, dtype=jnp.float32, inputs=3, hidden=4, examples=8):
 
     def loss_fn(params, batch):
         first, second = params["first"], params["second"]
-        h = jnp.tanh(batch["x"] @ first["kernel"] + first["bias"])
-        prediction = h @ second["kernel"] + second["bias"]
+        prediction = dense(second, jnp.tanh(dense(first, batch["x"])))
         return jnp.mean((prediction - batch["y"]) ** 2)
 
     params = {
@@ -120,8 +125,8 @@ def dense_net(sizes=(3, 4, 2), examples=8, activation=jnp.tanh, dtype=jnp.float3
     def logits_fn(params, batch):
         h = batch["x"]
         for name in names[:-1]:
-            h = activation(h @ params[name]["kernel"] + params[name]["bias"])
-        return h @ params[names[-1]]["kernel"] + params[names[-1]]["bias"]
+            h = activation(dense(params[name], h))
+        return dense(params[names[-1]], h)
 
     def loss_fn(params, batch):
         return jnp.mean(squared_errors(logits_fn(params, batch), batch))

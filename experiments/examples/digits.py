@@ -75,8 +75,8 @@ def init_mlp(key: jax.Array, hidden: int = 64) -> dict[str, dict[str, jax.Array]
 def apply_mlp(params: dict[str, dict[str, jax.Array]], images: jax.Array) -> jax.Array:
     """Return the logits of that network, in the dtype of the parameters."""
     x = images.reshape(len(images), -1).astype(params["hidden"]["kernel"].dtype)
-    x = jax.nn.relu(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
-    return x @ params["output"]["kernel"] + params["output"]["bias"]
+    x = jax.nn.relu(x @ params["hidden"]["kernel"] + params["hidden"]["bias"][None])
+    return x @ params["output"]["kernel"] + params["output"]["bias"][None]
 
 
 def mlp_loss(params: dict[str, dict[str, jax.Array]], batch: Batch) -> jax.Array:

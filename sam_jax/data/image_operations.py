@@ -165,7 +165,7 @@ def autocontrast(image: jax.Array) -> jax.Array:
     one grey level lower where it is an integer (the brightest pixel at 254, for instance).
     """
     wide = image.astype(jnp.int32)
-    low, high = jnp.min(wide, axis=(0, 1)), jnp.max(wide, axis=(0, 1))
+    low, high = (f(wide, axis=(0, 1), keepdims=True) for f in (jnp.min, jnp.max))
     stretched = 255 * (wide - low) // jnp.maximum(high - low, 1)
     return jnp.where(high > low, stretched, wide).astype(jnp.uint8)
 

@@ -134,5 +134,6 @@ def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
     >>> normalise(jnp.array([[0], [255]], jnp.uint8), mean=(0.5,), std=(0.25,)).tolist()
     [[-2.0], [2.0]]
     """
-    shift, scale = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    one_each = (1,) * (images.ndim - 1) + (-1,)
+    shift, scale = (jnp.asarray(x, jnp.float32).reshape(one_each) for x in (mean, std))
     return (images.astype(jnp.float32) / 255 - shift) / scale

@@ -64,7 +64,7 @@ def standard_error(values: jax.Array) -> jax.Array:
     if k == 1:
         return unknown(values[0])
     power = power_of_two(jnp.max(jnp.abs(values), axis=0))  # so that no square leaves the range
-    return jnp.std(values * power, axis=0, ddof=1) / jnp.sqrt(k).astype(values.dtype) / power
+    return jnp.std(values * power[None], axis=0, ddof=1) / jnp.sqrt(k).astype(values.dtype) / power
 
 
 def unknown(like: jax.Array) -> jax.Array:

@@ -176,7 +176,7 @@ def depthwise_convolution(
       ValueError: if the implementation is unknown.
 
     >>> x = jnp.ones((1, 3, 3, 2))
-    >>> kernel = jnp.ones((3, 3, 1, 2)) * jnp.array([1.0, 10.0])
+    >>> kernel = jnp.ones((3, 3, 1, 2)) * jnp.array([[[[1.0, 10.0]]]])
     >>> print(depthwise_convolution(x, kernel)[0, 1])
     [[ 6. 60.]
      [ 9. 90.]
@@ -185,7 +185,7 @@ def depthwise_convolution(
     if choose_implementation(implementation) == "native":
         return native_convolution(x, kernel, stride, groups=x.shape[-1])
     height, width = kernel.shape[:2]
-    entries = lax.split(kernel.reshape(height * width, -1), [1] * (height * width))
+    entries = lax.split(kernel.reshape(height * width, 1, 1, -1), [1] * (height * width))
     total: Any = sum(
         window * entry
         for window, entry in zip(shifts(x, height, width, stride), entries, strict=True)

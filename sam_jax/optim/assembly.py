@@ -47,7 +47,7 @@ class ScheduledState(NamedTuple):
 
 
 def sharpness_aware(
-    perturbation: optax.GradientTransformationExtraArgs,
+    perturbation: optax.GradientTransformation,
     combination: Combination | None = None,
     schedule: Schedule | None = None,
     needs_clean_gradient: bool = True,
@@ -85,7 +85,7 @@ def sharpness_aware(
       [7.488]
     """
     needs_clean_gradient = needs_clean_gradient or schedule is not None
-    perturbation = optax.with_extra_args_support(perturbation)
+    ascent = optax.with_extra_args_support(perturbation)
 
     def make_clean_pass(
         grad_fn: AuxiliaryGradFn, params: Params, clean: tuple[Gradients, Any] | None
@@ -102,7 +102,7 @@ def sharpness_aware(
         extra_args: dict[str, Any],
     ) -> tuple[SharpnessAwareGradient, PyTree]:
         clean_gradient, clean_aux = clean
-        epsilon, state = perturbation.update(
+        epsilon, state = ascent.update(
             clean_gradient, state, params, grad_fn=_without_aux(grad_fn), **extra_args
         )
         gradient, perturbed_aux = grad_fn(pytree.add(params, epsilon))
@@ -122,7 +122,7 @@ def sharpness_aware(
         return make_perturbed_pass(grad_fn, params, state, clean, extra_args)
 
     if schedule is None:
-        return SharpnessAwareTransformation(perturbation.init, gradient, memory)
+        return SharpnessAwareTransformation(ascent.init, gradient, memory)
 
     def scheduled_gradient(
         grad_fn: AuxiliaryGradFn,
@@ -154,7 +154,7 @@ def sharpness_aware(
         def without_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
             # Of the perturbation's update only the new state is used; jit drops the rest. Where it
             # asks for more gradients it gets the clean one, for this step makes no other pass.
-            unused, new = perturbation.update(
+            unused, new = ascent.update(
                 clean_gradient,
                 state.perturbation,
                 params,
@@ -173,7 +173,7 @@ def sharpness_aware(
     def init(params: Params) -> ScheduledState:
         # Arrays of their own: a step that donates its state cannot donate one array twice.
         count, passes = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-        return ScheduledState(count, passes, schedule.init(params), perturbation.init(params))
+        return ScheduledState(count, passes, schedule.init(params), ascent.init(params))
 
     return SharpnessAwareTransformation(init, scheduled_gradient, memory)
 

@@ -10,7 +10,7 @@ import optax
 from sam_jax import pytree
 from sam_jax.optim import checks
 from sam_jax.optim.perturbations.common import incremented, transformation, value_at
-from sam_jax.typing import Gradients, Params, PyTree, ScalarOrSchedule
+from sam_jax.typing import Gradients, Integer, Params, PyTree, ScalarOrSchedule
 
 
 class AverageState(NamedTuple):
@@ -21,7 +21,7 @@ class AverageState(NamedTuple):
     average: Params  # float32 or wider; zero while nothing is averaged
 
 
-def swa(start: int = 0, every: int = 1) -> optax.GradientTransformationExtraArgs:
+def swa(start: Integer = 0, every: Integer = 1) -> optax.GradientTransformationExtraArgs:
     r"""Stochastic weight averaging: the mean of the parameters along the trajectory.
 
     .. math::

@@ -34,7 +34,7 @@ def mean_over_passes(stacked: PyTree) -> PyTree:
         if not pytree.is_parameter(x):
             return x[-1]
         wide = pytree.widen(x)
-        from_first = wide[0] + jnp.mean(wide - wide[0], axis=0)
+        from_first = wide[0] + jnp.mean(wide - wide[:1], axis=0)
         # Infinity less infinity is no number, but the mean of infinities is infinity.
         result = jnp.where(jnp.isfinite(from_first), from_first, jnp.mean(wide, axis=0))
         return result.astype(x.dtype)

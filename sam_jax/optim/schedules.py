@@ -16,7 +16,7 @@ from sam_jax.optim.perturbations.common import (
     init_schedule,
     value_at,
 )
-from sam_jax.typing import Gradients, Key, Params, PyTree, Scalar, ScalarOrSchedule
+from sam_jax.typing import Gradients, Integer, Key, Params, PyTree, Scalar, ScalarOrSchedule
 
 # A direction shorter than this many units of rounding of the gradient is taken for noise.
 ROUNDING_UNITS = 2
@@ -37,7 +37,7 @@ class GradientNormState(NamedTuple):
     variance: jax.Array
 
 
-def every(k: int) -> Schedule:
+def every(k: Integer) -> Schedule:
     """Make the pass on steps 0, k, 2k, ...; the others take the clean gradient.
 
     Args:
@@ -55,7 +55,7 @@ def every(k: int) -> Schedule:
     return Schedule(init_schedule, decide)
 
 
-def from_step(start: int) -> Schedule:
+def from_step(start: Integer) -> Schedule:
     """Make the pass on step `start` and all after it; the others take the clean gradient.
 
     Args:
@@ -96,7 +96,7 @@ def with_probability(probability: ScalarOrSchedule, key: Key) -> Schedule:
     return Schedule(init_random(key), decide)
 
 
-def reusing_direction(k: int, alpha: Scalar, rho: ScalarOrSchedule) -> Schedule:
+def reusing_direction(k: Integer, alpha: Scalar, rho: ScalarOrSchedule) -> Schedule:
     r"""Make the pass on steps 0, k, 2k, ...; the others add the direction that the last one found.
 
     .. math::

@@ -313,7 +313,7 @@ def test_two_closures_of_pytorch(adaptive):
     tx = optax.chain(method, optax.add_decayed_weights(0.01), optax.sgd(0.1, momentum=0.9))
 
     def loss_fn(params):
-        logits = images @ params["kernel"] + params.get("bias", 0)
+        logits = images @ params["kernel"] + params.get("bias", jnp.zeros(10))[None]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return jnp.mean(losses)
 

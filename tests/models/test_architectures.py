@@ -277,8 +277,9 @@ def test_resnet_block_by_lax(stride, features):
             pad = [(kernel.shape[0] // 2,) * 2] * 2
             dimensions = ("NHWC", "HWIO", "NHWC")
             x = lax.conv_general_dilated(x, kernel, (stride,) * 2, pad, None, None, dimensions)
-            x = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5)
-            return x * params[norm]["scale"] + params[norm]["bias"]
+            mean, variance = (f((0, 1, 2), keepdims=True) for f in (x.mean, x.var))
+            scale, bias = (params[norm][name].reshape(mean.shape) for name in ("scale", "bias"))
+            return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
 
         residual = layer(jnp.maximum(layer(x, "conv1", "norm1", stride), 0), "conv2", "norm2", 1)
         changes = stride == 2 or features != 4

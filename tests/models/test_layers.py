@@ -147,7 +147,7 @@ def test_initialisers_have_the_stated_law():
 
 
 def test_batch_norm_updates_running_statistics_with_momentum():
-    x = 3 + 2 * jax.random.normal(jax.random.key(0), (5, 4, 4, 3))
+    x = np.asarray(3 + 2 * jax.random.normal(jax.random.key(0), (5, 4, 4, 3)))
     norm = layers.batch_norm(True, jnp.float32)
     variables = norm.init(jax.random.key(1), x)
     y, new = norm.apply(variables, x, mutable=["batch_stats"])

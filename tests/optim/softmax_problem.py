@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import problems
 import pytest
 
 from sam_jax import optim
@@ -33,7 +34,7 @@ def make_data(dtype=jnp.float32):
 
 
 def logits_fn(params, batch):
-    return batch[0] @ params["kernel"] + params["bias"]
+    return problems.dense(params, batch[0])
 
 
 def losses_fn(params, batch):

@@ -151,7 +151,7 @@ def test_the_mean_of_the_stochastic_perturbation_is_that_of_sam(granularity):
     # The variance of one draw is epsilon^2 (1 - beta) / beta; five standard errors.
     tolerance = 5 * ((1 - BETA) / BETA / count) ** 0.5
     for epsilon, drawn in zip(jax.tree.leaves(sam), jax.tree.leaves(draws), strict=True):
-        ratio = drawn / epsilon
+        ratio = drawn / epsilon[None]
         assert jnp.all(jnp.abs(jnp.mean(ratio, axis=0) - 1) < tolerance)
         # Every draw is epsilon / beta or nothing; of a tensor all entries share the draw.
         assert jnp.all((drawn == 0) | (jnp.abs(ratio * BETA - 1) < 1e-6))

@@ -212,7 +212,8 @@ def test_noise_is_uniform_and_drawn_anew():
 
 
 def test_adaptive_noise_is_as_long_as_its_filter_times_the_radius():
-    kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 6)) * jnp.arange(6)  # one zero filter
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 6))
+    kernel = kernel * jnp.arange(6).reshape(1, 1, 1, 6)  # one zero filter
     params = {"kernel": kernel, "bias": jnp.array([-2.0, 0.0, 3.0]), "scale": jnp.array(4.0)}
     noise = perturbations.uniform_noise(0.25, key(), adaptive=True)
     epsilon, _ = noise.update(None, noise.init(params), params)

@@ -1,6 +1,7 @@
 """Plain lines without a terminal, a bar on a pseudo-terminal."""
 
 import fcntl
+import io
 import os
 import pathlib
 import pty
@@ -99,7 +100,7 @@ def test_each_yields_all_items_in_order():
 def test_lines_are_rare(capsys, monkeypatch):
     clock = iter([0.0, 1.0, 11.0, 12.0, 13.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(progress.sys, "stderr", open(os.devnull, "w"))  # noqa: SIM115
+    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
     p = progress.Progress("run", epochs=4, images_per_epoch=50, first_epoch=2)
     for loss in (3.0, 2.0, 1.0):
         p.advance(22, loss, 0.5)

@@ -162,7 +162,7 @@ def broaden(values: jax.Array, masses: jax.Array, grid: jax.Array, width: Scalar
 
     Of the values and weights of a `SpectralDensity` this makes the density at another width.
     """
-    distances = (grid[:, None] - values) / width
+    distances = (grid[:, None] - values[None]) / width
     return jax.scipy.stats.norm.pdf(distances) @ masses / width
 
 

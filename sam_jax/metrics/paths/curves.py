@@ -23,7 +23,7 @@ KINDS = ("chain", "bezier")
 
 
 def curve_coefficients(
-    t: float | Num[AnyArray, "..."], count: int, kind: str
+    t: Scalar | Num[AnyArray, "..."], count: int, kind: str
 ) -> Float[Array, "controls ..."]:
     r"""Return the weights c_k(t) of the control points; they are not negative and sum to one.
 
@@ -178,7 +178,7 @@ def bend_gradients(gradient: Gradients, t: Scalar, bends: PyTree, kind: str = "c
     """
     inner = curve_coefficients(t, number_of_controls(bends) + 2, kind)[1:-1]
     return map_parameters(
-        lambda b, g: (inner.reshape(-1, *(1,) * jnp.ndim(g)) * widen(g)).astype(b.dtype),
+        lambda b, g: (inner.reshape(-1, *(1,) * jnp.ndim(g)) * widen(g)[None]).astype(b.dtype),
         bends,
         gradient,
     )

@@ -4,11 +4,11 @@ from sam_jax.optim import perturbations, schedules
 from sam_jax.optim.assembly import sharpness_aware
 from sam_jax.optim.perturbations import Mask
 from sam_jax.optim.transformation import SharpnessAwareTransformation
-from sam_jax.typing import ScalarOrSchedule
+from sam_jax.typing import Integer, ScalarOrSchedule
 
 
 def interval_sam(
-    rho: ScalarOrSchedule = 0.05, k: int = 10, mask: Mask = None
+    rho: ScalarOrSchedule = 0.05, k: Integer = 10, mask: Mask = None
 ) -> SharpnessAwareTransformation:
     r"""SAM on every k-th step, the clean gradient on the others.
 

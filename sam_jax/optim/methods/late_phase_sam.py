@@ -4,11 +4,11 @@ from sam_jax.optim import perturbations, schedules
 from sam_jax.optim.assembly import sharpness_aware
 from sam_jax.optim.perturbations import Mask
 from sam_jax.optim.transformation import SharpnessAwareTransformation
-from sam_jax.typing import ScalarOrSchedule
+from sam_jax.typing import Integer, ScalarOrSchedule
 
 
 def late_phase_sam(
-    rho: ScalarOrSchedule = 0.05, *, start: int, mask: Mask = None
+    rho: ScalarOrSchedule = 0.05, *, start: Integer, mask: Mask = None
 ) -> SharpnessAwareTransformation:
     r"""SAM from one step of training on, the clean gradient before it.
 

@@ -4,11 +4,11 @@ from sam_jax.optim import perturbations, schedules
 from sam_jax.optim.assembly import sharpness_aware
 from sam_jax.optim.perturbations import Mask
 from sam_jax.optim.transformation import SharpnessAwareTransformation
-from sam_jax.typing import Scalar, ScalarOrSchedule
+from sam_jax.typing import Integer, Scalar, ScalarOrSchedule
 
 
 def looksam(
-    rho: ScalarOrSchedule = 0.05, k: int = 5, alpha: Scalar = 0.2, mask: Mask = None
+    rho: ScalarOrSchedule = 0.05, k: Integer = 5, alpha: Scalar = 0.2, mask: Mask = None
 ) -> SharpnessAwareTransformation:
     r"""LookSAM: SAM on every k-th step, whose flattening direction the steps between reuse.
 

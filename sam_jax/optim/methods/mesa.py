@@ -14,7 +14,7 @@ from sam_jax.optim.transformation import (
     SharpnessAwareGradient,
     SharpnessAwareTransformation,
 )
-from sam_jax.typing import Params, Scalar, ScalarOrSchedule
+from sam_jax.typing import Integer, Params, Scalar, ScalarOrSchedule
 
 
 class MesaState(NamedTuple):
@@ -28,7 +28,7 @@ def mesa(
     lmbda: ScalarOrSchedule = 0.8,
     tau: Scalar = 5.0,
     decay: Scalar = 0.9995,
-    start: int = 0,
+    start: Integer = 0,
 ) -> SharpnessAwareTransformation:
     r"""MESA: the gradient of the loss and of a distance to the averaged model's predictions.
 
