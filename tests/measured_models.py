@@ -58,10 +58,11 @@ def select(records, measure, preset, **where):
 def make_loss_fn(trained, published):
     """The mean loss of (params, (images, labels)), from the model's apply alone."""
     mean, std = ((0.0,), (1.0,)) if published else (trained.source.mean, trained.source.std)
+    mean, std = (jnp.array(x).reshape(1, 1, 1, -1) for x in (mean, std))
 
     def loss_fn(params, batch):
         images, labels = batch
-        x = (jnp.asarray(images, jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
+        x = (jnp.asarray(images, jnp.float32) / 255 - mean) / std
         variables = {"params": params, "batch_stats": trained.state.batch_stats}
         if published:  # in training mode: on the statistics of the batch
             logits, _ = trained.program.model.apply(

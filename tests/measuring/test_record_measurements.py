@@ -1,8 +1,8 @@
 """Measurements are written as they come, and a cut run continues to the same file."""
 
+import io
 import json
 import math
-import os
 import time
 
 import numpy as np
@@ -131,7 +131,7 @@ def test_lines_with_the_time_left(tmp_path, capsys, monkeypatch):
     # The start, and the end of every measurement.
     clock = iter([0.0, 6.0, 12.0, 20.0, 30.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(progress.sys, "stderr", open(os.devnull, "w"))  # noqa: SIM115
+    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
     record_measurements(tmp_path / "r.jsonl", Instruments().measurements(), ABOUT, "model")
     assert capsys.readouterr().out.splitlines() == [
         "model measuring: 2/4, 12 s, 12 s left",

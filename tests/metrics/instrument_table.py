@@ -54,7 +54,7 @@ class Problem:
     def loss(self, params, batch):
         """The mean square over a batch."""
         net = jax.tree.map(lambda w: gathered(jnp.asarray(w)) / self.unit, self.net(params))
-        inner = jnp.sum(batch["x"][:, :, None] * net["kernel"], axis=1) + net["bias"]
+        inner = jnp.sum(batch["x"][:, :, None] * net["kernel"][None], axis=1) + net["bias"][None]
         output = jnp.sum(jnp.tanh(inner), axis=1) * net["scale"]
         return jnp.mean((output - batch["y"]) ** 2)
 

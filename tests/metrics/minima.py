@@ -24,7 +24,7 @@ def quadratic(matrix, vector):
 
 def mlp_loss(params, batch):
     """Cross entropy of a tanh network 2-6-2, without biases at its output."""
-    hidden = jnp.tanh(batch["x"] @ params["first"]["kernel"] + params["first"]["bias"])
+    hidden = jnp.tanh(batch["x"] @ params["first"]["kernel"] + params["first"]["bias"][None])
     logits = hidden @ params["second"]["kernel"]
     return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), batch["y"][:, None], 1))
 

@@ -17,7 +17,7 @@ TARGETS = RNG.normal(size=(40, 2))
 
 def normalised(x, axes):
     """BatchNorm with the statistics of the batch, and nothing added to the variance."""
-    return (x - x.mean(axes)) / jnp.sqrt(x.var(axes))
+    return (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True))
 
 
 def conv_loss(w):
@@ -25,8 +25,9 @@ def conv_loss(w):
     x = jax.lax.conv_general_dilated(
         jnp.asarray(IMAGES), w["conv"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    x = jax.nn.relu(normalised(x, (0, 1, 2)) * w["scale"] + w["shift"]).mean((1, 2))
-    logits = normalised(x @ w["dense"], 0) + w["bias"]
+    scale, shift = (w[name].reshape(1, 1, 1, -1) for name in ("scale", "shift"))
+    x = jax.nn.relu(normalised(x, (0, 1, 2)) * scale + shift).mean((1, 2))
+    logits = normalised(x @ w["dense"], 0) + w["bias"][None]
     return jnp.mean((logits - TARGETS[:12]) ** 2) + jnp.mean(jax.nn.softplus(logits[:, 0]))
 
 
@@ -38,8 +39,8 @@ def conv_weights():
 
 def scale_filters(w):
     return w | {
-        "conv": w["conv"] * np.array([0.1, 3.0, 20.0, 0.7]),
-        "dense": w["dense"] * np.array([5.0, 0.3]),
+        "conv": w["conv"] * np.array([[[[0.1, 3.0, 20.0, 0.7]]]]),
+        "dense": w["dense"] * np.array([[5.0, 0.3]]),
     }
 
 
@@ -48,7 +49,7 @@ def scale_leaves(w):
 
 
 def relu_loss(w):
-    hidden = jax.nn.relu(INPUTS @ w["first"] + w["bias"])
+    hidden = jax.nn.relu(INPUTS @ w["first"] + w["bias"][None])
     return jnp.mean((hidden @ w["second"] - TARGETS) ** 2)
 
 
@@ -61,7 +62,11 @@ def relu_weights():
 def scale_nodes(w):
     """c inwards and 1 / c outwards, for every hidden neuron."""
     c = np.array([0.05, 4.0, 1.5, 30.0])
-    return {"first": w["first"] * c, "bias": w["bias"] * c, "second": w["second"] / c[:, None]}
+    return {
+        "first": w["first"] * c[None],
+        "bias": w["bias"] * c,
+        "second": w["second"] / c[:, None],
+    }
 
 
 def global_loss(w):

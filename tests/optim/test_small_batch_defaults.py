@@ -26,8 +26,8 @@ def initial_params():
 def mean_loss(params, batch):
     x, labels = batch
     for layer in params[:-1]:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-    logits = x @ params[-1]["kernel"] + params[-1]["bias"]
+        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"][None])
+    logits = x @ params[-1]["kernel"] + params[-1]["bias"][None]
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 

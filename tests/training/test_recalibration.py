@@ -92,7 +92,7 @@ def numpy_statistics(params, images, weights_of_batches):
     totals, weight_sum = {}, 0.0
     for batch, weight in weights_of_batches:
         x = (np.asarray(images, np.float64)[batch] / 255 - INPUTS.mean[0]) / INPUTS.std[0]
-        x = x.reshape(len(x), -1) @ p["first"]["kernel"] + p["first"]["bias"]
+        x = x.reshape(len(x), -1) @ p["first"]["kernel"] + p["first"]["bias"][None]
         one = x.mean(0), ((x - x.mean(0)) ** 2).mean(0)
         x = (x - one[0]) / np.sqrt(one[1] + 1e-5) * p["norm1"]["scale"] + p["norm1"]["bias"]
         x = np.tanh(x) @ p["head"]["second"]["kernel"] + p["head"]["second"]["bias"]

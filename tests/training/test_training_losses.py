@@ -65,7 +65,7 @@ def test_gradient_and_outputs_of_a_pass(decay):
     expected = softmax_gradient(dense, images, labels, smoothing=0.2, decay=decay)
     for name in dense:
         np.testing.assert_allclose(gradient["dense"][name], expected[name], rtol=1e-11)
-    logits = images.reshape(8, -1) @ dense["kernel"] + dense["bias"]
+    logits = images.reshape(8, -1) @ dense["kernel"] + dense["bias"][None]
     # Neither the loss nor the accuracy that is reported knows of weight decay.
     np.testing.assert_allclose(outputs.loss, numpy_cross_entropy(logits, labels, 0.2).mean())
     assert outputs.accuracy == np.mean(logits.argmax(axis=1) == labels)
