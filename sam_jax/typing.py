@@ -38,7 +38,10 @@ Batch: TypeAlias = PyTree  # leaves share their leading (example) axis
 Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None  # booleans like params; None: all
 AnyArray: TypeAlias = jax.Array | np.ndarray
 Key: TypeAlias = TypedKey[Array, ""]  # from jax.random.key
-Scalar: TypeAlias = float | np.number | Num[Array, ""]
+if TYPE_CHECKING:
+    Scalar: TypeAlias = float | np.number | Num[Array, ""]
+else:  # bfloat16 of ml_dtypes is no np.number, and no checker knows what an np.generic can do
+    Scalar = float | np.generic | Num[AnyArray, ""]
 Integer: TypeAlias = int | np.integer | Int[Array, ""]
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[jax.Array], Any]  # schedule: step -> scalar
 # grad_fn(params), with m-SAM grad_fn(params, batch): the gradient, with the structure of params.

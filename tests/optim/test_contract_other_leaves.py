@@ -170,7 +170,7 @@ def numbers_problem(params):
         return jnp.stack([line, -line], axis=-1)
 
     x = jnp.arange(8.0) / 4
-    batch = {"x": x, "y": jnp.sin(x)[:, None] * jnp.ones(2)}
+    batch = {"x": x, "y": jnp.sin(x)[:, None] * jnp.ones((1, 2))}
 
     class Numbers(problems.Problem):
         def grad_fn(self, params, batch=None, term=None):

@@ -105,7 +105,7 @@ def test_more_steps_come_closer_to_the_worst_point_of_the_sphere():
     with jax.enable_x64(True):
         hessian, w = jnp.diag(jnp.array([1.0, 5.0])), jnp.array([1.0, 0.1])
         angles = jnp.linspace(0, 2 * jnp.pi, 100_001)
-        points = w + RHO * jnp.stack([jnp.cos(angles), jnp.sin(angles)], 1)
+        points = w[None] + RHO * jnp.stack([jnp.cos(angles), jnp.sin(angles)], 1)
         worst = jnp.max(jnp.einsum("ni,ij,nj->n", points, hessian, points)) / 2
 
         def grad_fn(w):
