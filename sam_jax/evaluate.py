@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from sam_jax.measuring.measure import MEASURES, measurements, record_measurements
 from sam_jax.runs import records, workdirs
-from sam_jax.training.loop import load_trained
+from sam_jax.training.trained import load_trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")

@@ -39,6 +39,13 @@ MOVED = {
     "sam_jax.metrics.bounded_asymmetry": "sam_jax.metrics.asymmetry.index",
     "sam_jax.metrics.statistics": "sam_jax.statistics",
 }
+# A module that was split: each of its names with the module that has it now.
+SPLIT = {
+    "sam_jax.training.loop": {
+        "train_and_evaluate": "sam_jax.training.train_and_evaluate",
+        **dict.fromkeys(("Trained", "load_trained", "evaluate_sets"), "sam_jax.training.trained"),
+    },
+}
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -50,23 +57,35 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         path: Sequence[str] | None,
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in MOVED:
+        if fullname not in MOVED and fullname not in SPLIT:
             return None
         return importlib.util.spec_from_loader(fullname, self)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        old, new = spec.name, MOVED[spec.name]
+        old = spec.name
+        new = MOVED.get(old) or " and ".join(dict.fromkeys(SPLIT[old].values()))
         warnings.warn(
             f"{old} is now {new}; the old name goes with the next version.",
             DeprecationWarning,
             stacklevel=2,
         )
+        if old in SPLIT:
+            return _names_of_now(old)
         module = importlib.import_module(new)
         spec.loader_state = module.__spec__  # the import system writes its own over it
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        module.__spec__ = module.__spec__.loader_state
+        if module.__spec__ is not None and module.__spec__.loader_state is not None:
+            module.__spec__ = module.__spec__.loader_state
+
+
+def _names_of_now(old: str) -> types.ModuleType:
+    """Return a module with the names of one that was split."""
+    module = types.ModuleType(old)
+    for name, new in SPLIT[old].items():
+        setattr(module, name, getattr(importlib.import_module(new), name))
+    return module
 
 
 if not any(isinstance(finder, _Finder) for finder in sys.meta_path):

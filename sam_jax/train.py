@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sam_jax.training.loop import train_and_evaluate
+from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")

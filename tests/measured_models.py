@@ -6,7 +6,8 @@ import optax
 from training_problems import tiny_config
 
 from sam_jax.measuring.measure import measurements
-from sam_jax.training import build, loop
+from sam_jax.training import build
+from sam_jax.training.trained import Trained
 
 M, RHOS, AVERAGE_RHOS = (8, 16), (0.05, 0.1), (0.5, 1.0)
 EXAMPLES, BATCHES = 48, 2  # of 64
@@ -35,7 +36,7 @@ def make_trained(seed):
     program = build.make_program(config, source, len(data.train_labels))
     state = program.init(jax.random.key(seed))
     stats = jax.tree.map(lambda x: 0.7 * x + 0.1, state.batch_stats)
-    return loop.Trained(state._replace(batch_stats=stats), program, data, source, epoch=1)
+    return Trained(state._replace(batch_stats=stats), program, data, source, epoch=1)
 
 
 def take_all(*arguments):

@@ -10,7 +10,8 @@ from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
 from sam_jax.runs import records, workdirs
 from sam_jax.training import build
-from sam_jax.training.loop import load_trained, train_and_evaluate
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import load_trained
 
 
 def run(

@@ -10,7 +10,7 @@ import ml_collections
 from experiments.study.arms import Arm, Plan
 from experiments.study.results import read_results
 from sam_jax.runs.records import Record
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 
 Load = Callable[[], tuple[ml_collections.ConfigDict, Trained]]
 Settings = dict[str, Any]

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.study.compilation import arguments_of
 from sam_jax.optim import ScheduledState
 from sam_jax.runs.records import Record
 from sam_jax.training import build
-from sam_jax.training.loop import Trained
 from sam_jax.training.step import TrainState
+from sam_jax.training.train_and_evaluate import training_calls
+from sam_jax.training.trained import Trained
 from sam_jax.typing import PyTree
 
 
@@ -55,9 +55,9 @@ def calls_of(config: ml_collections.ConfigDict, trained: Trained) -> Calls:
       trained: the model, at any epoch.
     """
     program = trained.program
-    arguments = arguments_of(config, program, trained.data)
+    run_steps, arguments = next(training_calls(config, program, trained.data, epoch=0))
     states = (program.init(jax.random.key(config.seed)), trained.state)
-    return Calls(program.run_steps, states, arguments)
+    return Calls(run_steps, states, arguments)
 
 
 def passes(state: TrainState) -> int | None:

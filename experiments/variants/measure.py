@@ -9,7 +9,7 @@ from experiments.variants.costs import calls_of, passes, step_costs, timed_side_
 from experiments.variants.methods import Method, Plan
 from experiments.variants.results import costs_path
 from sam_jax.runs import records, workdirs
-from sam_jax.training.loop import load_trained
+from sam_jax.training.trained import load_trained
 
 
 def measure(plan: Plan, run: Run) -> None:

@@ -19,7 +19,7 @@ from sam_jax.measuring.conditions import Network, model_and_set, network_of, set
 from sam_jax.metrics.evaluation import standard_error
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
 
 RELATIVE = {"distribution": "gaussian", "normalisation": "filter"}

@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from sam_jax.metrics import Conditions
 from sam_jax.runs.randomness import stream
-from sam_jax.training.build import full_precision
 from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
-from sam_jax.training.loop import Trained
 from sam_jax.training.losses import cross_entropy
+from sam_jax.training.program import full_precision
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Batch, LossFn, Params, PyTree
 
 

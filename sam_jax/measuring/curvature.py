@@ -10,7 +10,7 @@ from sam_jax import metrics
 from sam_jax.measuring.conditions import Network, model_and_set, network_of, set_batches
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Key, Params, PyTree
 
 

@@ -14,9 +14,10 @@ from sam_jax.metrics.checks import check_moves
 from sam_jax.metrics.landscape.grids import values_at
 from sam_jax.pytree import vdot
 from sam_jax.runs import records
-from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData, replicated
 from sam_jax.training.evaluation import Inputs
-from sam_jax.training.loop import Trained
+from sam_jax.training.program import full_precision
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree
 
 # What is measured at every point: means over the two sets, and ||w||^2 of the point itself, to
@@ -62,10 +63,10 @@ def measure_grid(
     origin = trained.state.params if origin is None else origin
     for name, direction in directions.items():
         check_moves(name, direction, origin)
-    network = jax.device_put((origin, directions, trained.state.batch_stats), build.replicated())
+    network = jax.device_put((origin, directions, trained.state.batch_stats), replicated())
     policy = batch_norm, batch_size, recalibration_batch_size
     compiled = _compiled_measure(
-        build.full_precision(trained.program.model), trained.program.inputs, *policy
+        full_precision(trained.program.model), trained.program.inputs, *policy
     )
     about_it = header(measure, network, trained.data, *policy, about)
     about_it |= {name: axis.tolist() for name, axis in axes.items()}
@@ -92,7 +93,7 @@ def _compiled_measure(
         origin: Params,
         directions: dict[str, PyTree],
         batch_stats: PyTree,
-        data: build.DeviceData,
+        data: DeviceData,
     ) -> dict[str, jax.Array]:
         def at(params: Params) -> dict[str, jax.Array]:
             train, test = set_losses(params, batch_stats, data)

@@ -11,7 +11,7 @@ from sam_jax.measuring.measured_points import read_points
 from sam_jax.metrics.checks import check_finite
 from sam_jax.metrics.landscape.grids import LossLine, LossPlane
 from sam_jax.runs import records
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree
 
 PLANE, LINE = "loss_plane", "loss_line"  # what the first line of a file says it holds

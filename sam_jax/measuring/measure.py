@@ -12,7 +12,7 @@ from sam_jax.measuring import along_directions, curvature, sharpness
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
-from sam_jax.training.loop import Trained, evaluate_sets
+from sam_jax.training.trained import Trained, evaluate_sets
 
 # Under every preset, and under the sound one only: of these the study published no number.
 OF_EVERY_PRESET = {

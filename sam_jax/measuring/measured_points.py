@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.workdirs import checksum
-from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData, replicated
 from sam_jax.training.step import DEVICES
 from sam_jax.typing import PyTree
 
@@ -38,7 +38,7 @@ def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[...
     sharded = jax.jit(
         jax.shard_map(
             on_device,
-            mesh=build.replicated().mesh,
+            mesh=replicated().mesh,
             in_specs=(PartitionSpec(DEVICES), PartitionSpec()),
             out_specs=PartitionSpec(DEVICES),
             check_vma=False,
@@ -57,7 +57,7 @@ def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[...
 def header(
     measure: str,
     weights: PyTree,
-    data: build.DeviceData,
+    data: DeviceData,
     batch_norm: str,
     batch_size: int,
     recalibration_batch_size: int,

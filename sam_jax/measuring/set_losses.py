@@ -7,7 +7,7 @@ from typing import NamedTuple
 from flax import linen as nn
 
 from sam_jax.metrics.landscape.grids import BATCH_NORM_POLICIES
-from sam_jax.training.build import DeviceData
+from sam_jax.training.device_data import DeviceData
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.typing import Params, PyTree

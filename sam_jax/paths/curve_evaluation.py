@@ -13,9 +13,10 @@ from sam_jax.measuring.measured_points import compile_over_points, header, measu
 from sam_jax.measuring.set_losses import make_set_losses
 from sam_jax.metrics.paths import curve_geometry, curve_losses, curves
 from sam_jax.runs.records import Record
-from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData, replicated
 from sam_jax.training.evaluation import Inputs
-from sam_jax.training.loop import Trained
+from sam_jax.training.program import full_precision
+from sam_jax.training.trained import Trained
 from sam_jax.typing import PyTree
 
 # Neither the running statistics of the ends nor their interpolation fit the points between.
@@ -82,10 +83,10 @@ def evaluate_curve(
     lengths = curve_geometry.chord_lengths(controls, positions, kind)
     sizes = batch_size, recalibration_batch_size
     evaluate = _compiled_evaluation(
-        build.full_precision(trained.program.model), trained.program.inputs, kind, *sizes
+        full_precision(trained.program.model), trained.program.inputs, kind, *sizes
     )
     # Wherever the curve comes from, it lies where the data does: one compilation for all curves.
-    network = jax.device_put((controls, trained.state.batch_stats), build.replicated())
+    network = jax.device_put((controls, trained.state.batch_stats), replicated())
     # The running statistics that are given are not read.
     about = header("curve", network[0], trained.data, BATCH_NORM, *sizes, {"kind": kind})
     values = measure_points(
@@ -135,7 +136,7 @@ def _compiled_evaluation(
     set_losses = make_set_losses(model, inputs, BATCH_NORM, batch_size, recalibration_batch_size)
 
     def evaluate(
-        positions: jax.Array, controls: PyTree, batch_stats: PyTree, data: build.DeviceData
+        positions: jax.Array, controls: PyTree, batch_stats: PyTree, data: DeviceData
     ) -> dict[str, jax.Array]:
         def at(t: jax.Array) -> dict[str, jax.Array]:
             train, test = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)

@@ -4,7 +4,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,6 @@ from flax import linen as nn
 from sam_jax.metrics.checks import check_finite
 from sam_jax.paths.plain_run import (
     PrepareImages,
-    RunSteps,
     check_augmentation,
     check_steps_per_epoch,
     claim_folder,
@@ -24,10 +23,13 @@ from sam_jax.paths.plain_run import (
 from sam_jax.runs import checkpoints
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, losses
+from sam_jax.training import losses
+from sam_jax.training.device_data import RunSteps, replicated
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
-from sam_jax.training.loop import Trained
+from sam_jax.training.fit import Round, fit
+from sam_jax.training.program import full_precision
 from sam_jax.training.step import epoch_order
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree, Scalar
 
 
@@ -153,30 +155,34 @@ def collect_members(
     count = (len(order) // half + 1) // 2  # what follows the last minimum is not needed
     workdir = pathlib.Path(workdir)
     claim_folder(workdir, settings._asdict(), start)
+
+    def calls(index: int) -> list[tuple[RunSteps, tuple[Any, ...]]]:
+        half_order = order[index * half : (index + 1) * half]
+        images = data.train_images, data.train_labels
+        return [(run_steps, (*images, half_order, stream(key, "augmentation"), {}))]
+
     with checkpoints.open_manager(workdir, keep=count) as manager:
-        state, done = checkpoints.restore_latest(manager, state, build.replicated())
+        state, done = checkpoints.restore_latest(manager, state, replicated())
         first = max(2 * done - 1, 0)  # of the half cycles; a minimum ends every other one
-        progress = Progress(
-            *(label, settings.epochs, steps_per_epoch * settings.batch_size),
-            first * half / steps_per_epoch,
+        images_per_epoch = steps_per_epoch * settings.batch_size
+        first_epoch = first * half / steps_per_epoch
+        progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
+
+        def collect(half_cycle: Round) -> None:
+            if half_cycle.number % 2:
+                checkpoints.save(manager, (half_cycle.number + 1) // 2, half_cycle.state)
+
+        state = fit(
+            state,
+            range(first, 2 * count - 1),
+            calls,
+            batch_size=settings.batch_size,
+            progress=progress,
+            hooks=(collect,),
         )
-        for index in range(first, 2 * count - 1):
-            chunk = order[index * half : (index + 1) * half]
-            state, metrics = run_steps(
-                state,
-                data.train_images,
-                data.train_labels,
-                chunk,
-                stream(key, "augmentation"),
-                {},
-            )
-            loss, accuracy = float(metrics.loss.mean()), float(metrics.accuracy.mean())
-            progress.advance(chunk.size, loss, accuracy)
-            if index % 2 == 0:
-                checkpoints.save(manager, index // 2 + 1, state)
         manager.wait_until_finished()
         states = [
-            checkpoints.restore(manager, state, member, build.replicated())
+            checkpoints.restore(manager, state, member, replicated())
             for member in range(1, count + 1)
         ]
     progress.finish(f"{count} members")
@@ -230,7 +236,7 @@ def evaluate_ensemble(
       batch_size: images in one pass; it bounds the memory, not the result.
     """
     evaluate = _compiled_evaluation(
-        build.full_precision(trained.program.model), trained.program.inputs, batch_size
+        full_precision(trained.program.model), trained.program.inputs, batch_size
     )
     return evaluate(members, images, labels)
 

@@ -10,7 +10,7 @@ import optax
 
 from sam_jax import optim
 from sam_jax.runs import records, workdirs
-from sam_jax.training import build
+from sam_jax.training.device_data import RunSteps, replicated
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.losses import BatchFunctions
 from sam_jax.training.methods import no_perturbation
@@ -26,7 +26,6 @@ from sam_jax.typing import Key, Params, PyTree
 
 # (key, uint8 images) -> the model's inputs. A function is compiled for once, by its identity.
 PrepareImages = Callable[[Key, jax.Array], jax.Array]
-RunSteps = Callable[..., tuple[TrainState, StepMetrics]]
 
 
 def check_steps_per_epoch(batch_size: int, epochs: int, examples: int) -> int:
@@ -97,7 +96,7 @@ def initial_state(
         method_state=no_perturbation().init(params),
         optimiser_state=optimiser.init(params),
     )
-    return jax.device_put(state, build.replicated())
+    return jax.device_put(state, replicated())
 
 
 def make_plain_run(
@@ -131,7 +130,7 @@ def make_plain_run(
         return train_step(state, step_inputs, functions_of, method, optimiser)
 
     prepare = prepare_images or (lambda key, images: inputs(images))
-    run_after_previous = make_run_steps(step, prepare, build.replicated().mesh)
+    run_after_previous = make_run_steps(step, prepare, replicated().mesh)
 
     def run_steps(
         state: TrainState,

@@ -40,7 +40,7 @@ def recalibrated_batch_stats(
       model: a Flax linen module that is called with `train=True`; its layers with running
         statistics are `nn.BatchNorm`. They are computed in the model's dtype or float32,
         and the variance as the layers do it: choose `use_fast_variance=False`, as
-        `build.full_precision` does, where means may be large beside their standard deviations.
+        `full_precision` does, where means may be large beside their standard deviations.
       params: the parameters.
       batch_stats: statistics of any values, in the model's structure; `{}` without batch norm.
       images: [n, H, W, C] uint8, in an order that does not sort them by class.

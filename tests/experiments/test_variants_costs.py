@@ -10,7 +10,7 @@ from configs.variants import digits
 from experiments.variants import costs
 from experiments.variants.methods import Method, training_config
 from sam_jax.training import build
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 
 
 def trained(method, **overrides):

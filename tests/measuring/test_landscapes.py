@@ -12,8 +12,9 @@ from sam_jax.measuring import grid_losses, landscapes
 from sam_jax.measuring.landscapes import measure_line, measure_plane, read_line, read_plane
 from sam_jax.measuring.set_losses import make_set_losses
 from sam_jax.runs import records
-from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.program import full_precision
 from sam_jax.training.recalibration import recalibrated_batch_stats
 
 XS, YS = np.array([-0.5, 0.0, 1.0]), np.array([0.0, 0.25])
@@ -36,7 +37,7 @@ def trained():
 
 def by_hand(trained, params, policy, which):
     """Mean loss and accuracy of a set from single calls of the network, without any loop."""
-    data, model = trained.data, build.full_precision(trained.program.model)
+    data, model = trained.data, full_precision(trained.program.model)
     images, labels = getattr(data, f"{which}_images"), getattr(data, f"{which}_labels")
     stats = trained.state.batch_stats
     if policy == "recalibrated":
@@ -146,7 +147,7 @@ def test_batch_statistics_do_not_see_examples_that_fill_up():
         labels = jnp.asarray(random.integers(0, 3, 8))
         inputs = Inputs((0.5,), (0.3,))
         variables = model.init(jax.random.key(0), inputs(jnp.asarray(images)))
-        data = build.DeviceData(*(jnp.asarray(images), labels) * 2)
+        data = DeviceData(*(jnp.asarray(images), labels) * 2)
         found = make_set_losses(model, inputs, "batch", batch_size=3)(
             variables["params"], variables["batch_stats"], data
         )

@@ -22,9 +22,12 @@ from sam_jax.paths import connectivity, curve_evaluation
 from sam_jax.paths.connectivity import CurveSettings
 from sam_jax.runs import records
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, loop, losses
+from sam_jax.training import losses
+from sam_jax.training.program import full_precision
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.step import epoch_order
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import evaluate_sets, load_trained
 
 SETTINGS = CurveSettings(
     epochs=60, batch_size=32, learning_rate=0.1, weight_decay=1e-3, checkpoint_every_epochs=2
@@ -46,8 +49,8 @@ def models(tmp_path_factory):
             evaluation__test_every_epochs=0,
             evaluation__train_every_epochs=0,
         )
-        loop.train_and_evaluate(config, workdir)
-        trained.append(loop.load_trained(workdir)[1])
+        train_and_evaluate(config, workdir)
+        trained.append(load_trained(workdir)[1])
     return trained
 
 
@@ -228,7 +231,7 @@ def test_evaluation_point_by_point(models, chain, evaluated):
     """Nine positions on eight devices: some are filled up, and none is lost."""
     trained, evaluation = models[0], evaluated["chain"]
     np.testing.assert_allclose(evaluation.positions, np.arange(9) / 8)
-    model, data = build.full_precision(trained.program.model), trained.data
+    model, data = full_precision(trained.program.model), trained.data
     stale = []
     for i in (0, 3, 8):
         params = curves.curve_point(chain, evaluation.positions[i], "chain")
@@ -257,7 +260,7 @@ def test_evaluation_point_by_point(models, chain, evaluated):
 def test_ends_are_as_accurate_as_the_models(models, evaluated):
     """Recalibration replaces the moving average of training by the exact mean."""
     for i, model in ((0, models[0]), (-1, models[1])):
-        own = loop.evaluate_sets(model.program, model.data, model.state, ("train", "test"))
+        own = evaluate_sets(model.program, model.data, model.state, ("train", "test"))
         for evaluation in evaluated.values():
             for name in ("train", "test"):
                 along = getattr(evaluation, name)

@@ -17,8 +17,9 @@ from sam_jax.paths import ensembling
 from sam_jax.paths.ensembling import EnsembleSettings, Members
 from sam_jax.runs import checkpoints
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, loop
+from sam_jax.training import build
 from sam_jax.training.step import epoch_order
+from sam_jax.training.trained import Trained
 
 SETTINGS = EnsembleSettings(
     epochs=5,
@@ -118,7 +119,7 @@ def networks():
             *(state.batch_stats for state in states),
         ),
     )
-    return loop.Trained(states[0], program, data, source, epoch=1), members
+    return Trained(states[0], program, data, source, epoch=1), members
 
 
 def probabilities(trained, members):

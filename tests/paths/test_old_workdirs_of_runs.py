@@ -14,7 +14,8 @@ from training_problems import tiny_config
 from sam_jax.measuring import landscapes, measure
 from sam_jax.paths import connectivity, curve_evaluation, ensembling
 from sam_jax.runs import records, workdirs
-from sam_jax.training import loop
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import load_trained
 
 WORKDIRS = pathlib.Path(__file__).parents[1] / "runs/workdirs"
 
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    return [loop.load_trained(folder / name)[1] for name in ("trained", "other")]
+    return [load_trained(folder / name)[1] for name in ("trained", "other")]
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +47,8 @@ def nothing_is_written(folder):
 @pytest.mark.parametrize(("name", "seed"), [("trained", 0), ("other", 1)])
 def test_a_run_is_whole_and_has_the_losses_of_its_record(folder, name, seed):
     last = records.read(folder / name / "metrics.jsonl")[-1]
-    assert loop.train_and_evaluate(tiny_config(seed=seed), folder / name) == last
-    _, run = loop.load_trained(folder / name)
+    assert train_and_evaluate(tiny_config(seed=seed), folder / name) == last
+    _, run = load_trained(folder / name)
     (again,) = measure.measurements(run, tiny_config(seed=seed).instruments, (), ("evaluation",))
     # Another processor may round otherwise.
     assert again.take()["test_loss"] == pytest.approx(last["test_loss"], rel=1e-5)

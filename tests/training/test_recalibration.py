@@ -8,8 +8,8 @@ import pytest
 from training_problems import Linear
 
 from sam_jax import models
-from sam_jax.training.build import full_precision
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.program import full_precision
 from sam_jax.training.recalibration import recalibrated_batch_stats
 
 INPUTS = Inputs(mean=(0.4,), std=(0.25,))

@@ -12,8 +12,9 @@ from configs import digits
 from sam_jax import optim
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build, methods
-from sam_jax.training.loop import train_and_evaluate
+from sam_jax.training.program import make_run
 from sam_jax.training.step import epoch_order
+from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 # Public functions of the methods' modules that are no methods.
 HELPERS = {"ae_sam_threshold", "gsam_rho", "norm_layers"}
@@ -123,7 +124,7 @@ def test_the_term_starts_in_the_epoch_of_the_released_code(name, before):
 
 def test_gsam_radius_falls_with_the_learning_rate():
     config = config_of("gsam", method__gsam__rho_min=0.1, method__rho=0.4)
-    run = build.make_run(config, steps_per_epoch=10, examples=64, classes=10)
+    run = make_run(config.optimiser, config.epochs, steps_per_epoch=10, examples=64, classes=10)
     half = optim.gsam_rho(run.learning_rate, 0.1, 0.4, 0.0, run.highest_learning_rate)
     assert float(half(0)) == pytest.approx(0.4)
     assert float(half(run.total_steps // 2)) == pytest.approx(0.25)

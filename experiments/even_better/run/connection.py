@@ -26,7 +26,7 @@ from sam_jax.paths.connectivity import CurveSettings, find_curve
 from sam_jax.paths.curve_evaluation import curve_record, evaluate_curve
 from sam_jax.runs import records, workdirs
 from sam_jax.training import build
-from sam_jax.training.loop import load_trained
+from sam_jax.training.trained import load_trained
 
 MARGIN = 0.2  # of the plane around what it shows, as a share of its size (Garipov et al.)
 

@@ -13,7 +13,7 @@ from sam_jax import metrics
 from sam_jax.measuring.landscapes import is_whole, measure_plane
 from sam_jax.runs import records
 from sam_jax.runs.randomness import stream
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Key, Params, PyTree
 
 
