@@ -44,6 +44,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.plane.limit = 1.0  # from -limit to limit along both directions
     config.plane.points = 17  # along each; 51 in the study
     config.plane.batch_norm = "running"  # or batch, recalibrated
+    config.plane.batch_norm_batch_size = 128  # images that both of these see at once
 
     # Figures 2 and 8: the pairs of models that are connected by a curve of low loss, trained on the
     # small batch as Garipov et al. do.
@@ -58,6 +59,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.curve.learning_rate = 0.03
     config.curve.weight_decay = 5e-4  # of the points of the curve, in the loss
     config.curve.points = 61  # evaluated along the curve, at recalibrated statistics
+    config.curve.batch_norm_batch_size = 128  # images that recalibration sees at once
     config.curve.plane_points = 17  # along each axis of the plane through both models and the bend
 
     # Everything that the models share; the study sets seed, epochs, batch size, method, rho and m.

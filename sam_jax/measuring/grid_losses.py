@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, check_policy
 from sam_jax.measuring.measured_points import compile_over_points, header, measure_points
 from sam_jax.measuring.set_losses import make_set_losses
 from sam_jax.metrics.checks import check_moves
@@ -34,9 +35,8 @@ def measure_grid(
     chunk: int,
     path: pathlib.Path | str,
     origin: Params | None,
-    batch_norm: str,
+    batch_norm: BatchNormPolicy,
     batch_size: int,
-    recalibration_batch_size: int,
     about: records.Record | None,
     label: str,
 ) -> None:
@@ -50,25 +50,25 @@ def measure_grid(
       chunk: points in one compiled call and in one line of the file.
       path: a file of JSON lines.
       origin: where the grid has its zero; None for the parameters of `trained`.
-      batch_norm: one of the policies of `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
+      batch_size: images in one pass; it bounds the memory, not the result.
       about: further fields of the header.
       label: what the progress calls it.
 
     Raises:
-      ValueError: a direction does not fit the parameters, is zero or not finite, the policy is
-        unknown, or the file holds another measurement.
+      ValueError: a direction does not fit the parameters, is zero or not finite, or the file holds
+        another measurement.
+      TypeError: the policy is a name alone.
     """
+    check_policy(batch_norm)
     origin = trained.state.params if origin is None else origin
     for name, direction in directions.items():
         check_moves(name, direction, origin)
     network = jax.device_put((origin, directions, trained.state.batch_stats), replicated())
-    policy = batch_norm, batch_size, recalibration_batch_size
     compiled = _compiled_measure(
-        full_precision(trained.program.model), trained.program.inputs, *policy
+        full_precision(trained.program.model), trained.program.inputs, batch_norm, batch_size
     )
-    about_it = header(measure, network, trained.data, *policy, about)
+    about_it = header(measure, network, trained.data, batch_norm, about)
     about_it |= {name: axis.tolist() for name, axis in axes.items()}
     points = np.stack([axis.ravel() for axis in np.meshgrid(*axes.values())], axis=1)
 
@@ -82,11 +82,10 @@ def measure_grid(
 def _compiled_measure(
     model: nn.Module,
     inputs: Inputs,
-    batch_norm: str,
+    batch_norm: BatchNormPolicy,
     batch_size: int,
-    recalibration_batch_size: int,
 ) -> Callable[..., dict[str, np.ndarray]]:
-    set_losses = make_set_losses(model, inputs, batch_norm, batch_size, recalibration_batch_size)
+    set_losses = make_set_losses(model, inputs, batch_norm, batch_size)
 
     def measure(
         points: jax.Array,

@@ -6,6 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
+from sam_jax.measuring.batch_norm_policy import RUNNING, BatchNormPolicy
 from sam_jax.measuring.grid_losses import QUANTITIES, measure_grid
 from sam_jax.measuring.measured_points import read_points
 from sam_jax.metrics.checks import check_finite
@@ -24,9 +25,8 @@ def measure_line(
     path: pathlib.Path | str,
     *,
     origin: Params | None = None,
-    batch_norm: str = "running",
+    batch_norm: BatchNormPolicy = RUNNING,
     batch_size: int = 1000,
-    recalibration_batch_size: int = 128,
     about: records.Record | None = None,
     label: str = "line",
 ) -> LossLine:
@@ -44,9 +44,8 @@ def measure_line(
       distances: t, shape [k], in lengths of `direction`, of either sign.
       path: a file of JSON lines: what the line is, then what was measured.
       origin: w; None for the parameters of `trained`.
-      batch_norm: "running", "batch" or "recalibrated", see `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
+      batch_size: images in one pass; it bounds the memory, not the result.
       about: further fields for the first line of the file, which tell this line from others.
       label: what the progress calls the line.
 
@@ -54,7 +53,7 @@ def measure_line(
       A LossLine whose values are a dict of [k] float64 arrays, those of `measure_plane`.
 
     Raises:
-      ValueError: as `measure_plane`, or the file holds another measurement.
+      ValueError, TypeError: as `measure_plane`.
 
     Source: Goodfellow et al. 2015, Qualitatively Characterizing Neural Network Optimization
       Problems, for lines between models; Li et al. 2018 along random directions.
@@ -71,7 +70,6 @@ def measure_line(
         origin=origin,
         batch_norm=batch_norm,
         batch_size=batch_size,
-        recalibration_batch_size=recalibration_batch_size,
         about=about,
         label=label,
     )
@@ -87,9 +85,8 @@ def measure_plane(
     path: pathlib.Path | str,
     *,
     origin: Params | None = None,
-    batch_norm: str = "running",
+    batch_norm: BatchNormPolicy = RUNNING,
     batch_size: int = 1000,
-    recalibration_batch_size: int = 128,
     about: records.Record | None = None,
     label: str = "plane",
 ) -> LossPlane:
@@ -112,10 +109,8 @@ def measure_plane(
       ys: y, shape [q], in lengths of `direction_y`.
       path: a file of JSON lines: what the plane is, then a line a row.
       origin: w; None for the parameters of `trained`. A plane through other models has theirs.
-      batch_norm: where batch norm takes its statistics from: "running", "batch" or
-        "recalibrated", see `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
+      batch_size: images in one pass; it bounds the memory, not the result.
       about: further fields for the first line of the file, which tell this plane from others.
       label: what the progress calls the plane.
 
@@ -142,7 +137,6 @@ def measure_plane(
         origin=origin,
         batch_norm=batch_norm,
         batch_size=batch_size,
-        recalibration_batch_size=recalibration_batch_size,
         about=about,
         label=label,
     )

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec
 
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
+from sam_jax.metrics.landscape.over_devices import over_devices
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.workdirs import checksum
 from sam_jax.training.device_data import DeviceData, replicated
-from sam_jax.training.step import DEVICES
 from sam_jax.typing import PyTree
 
 # points [k, ...] -> what is measured at each of them, arrays [k] by name
@@ -27,29 +27,14 @@ def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[...
         precision that is asked for, however the models were trained.
 
     Returns:
-      A function to NumPy arrays by name. Every device takes as many points; those that fill up are
-      the last one again, and are dropped.
+      A function to NumPy arrays by name.
     """
 
-    @jax.default_matmul_precision("highest")
-    def on_device(points: jax.Array, others: tuple[PyTree, ...]) -> dict[str, jax.Array]:
-        return fn(points, *others)
-
-    sharded = jax.jit(
-        jax.shard_map(
-            on_device,
-            mesh=replicated().mesh,
-            in_specs=(PartitionSpec(DEVICES), PartitionSpec()),
-            out_specs=PartitionSpec(DEVICES),
-            check_vma=False,
-        )
-    )
+    compiled = over_devices(jax.default_matmul_precision("highest")(fn), replicated().mesh)
 
     def measure(points: np.ndarray, *others: PyTree) -> dict[str, np.ndarray]:
-        count = len(points)
-        fill = ((0, -count % jax.device_count()), *((0, 0),) * (points.ndim - 1))
-        values = sharded(np.pad(points.astype(np.float32), fill, mode="edge"), others)
-        return {name: np.asarray(value)[:count] for name, value in values.items()}
+        values = compiled(points.astype(np.float32), *others)
+        return {name: np.asarray(value) for name, value in values.items()}
 
     return measure
 
@@ -58,9 +43,7 @@ def header(
     measure: str,
     weights: PyTree,
     data: DeviceData,
-    batch_norm: str,
-    batch_size: int,
-    recalibration_batch_size: int,
+    batch_norm: BatchNormPolicy,
     about: records.Record | None,
 ) -> records.Record:
     """Return what tells a measurement from others: all that its losses depend on but the points.
@@ -69,19 +52,15 @@ def header(
       measure: the name of what is measured.
       weights: all arrays that the points are made of.
       data: the data set.
-      batch_norm: one of the policies of `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
       about: further fields.
     """
     return {
         "measure": measure,
         **(about or {}),
-        "batch_norm": batch_norm,
-        # Only where it changes the losses: memory that runs out is no reason to start anew.
-        "batch_size": {"batch": batch_size, "recalibrated": recalibration_batch_size}.get(
-            batch_norm
-        ),
+        "batch_norm": batch_norm.kind,
+        # What a pass holds changes no loss: memory that runs out is no reason to start anew.
+        "batch_size": batch_norm.batch_size,
         "examples": [len(data.train_labels), len(data.test_labels)],
         "checksum": checksum(weights),
     }

@@ -83,8 +83,12 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     """Return a config.json, one of before in the words of today's configs.
 
     Before sets were streamed, the base config named the augmentation that is now the set's own.
+    Before configs said so, planes and curves were recalibrated on 128 images at a time.
     """
     config = json.loads(path.read_text())
+    for group in ("plane", "curve"):  # of a study
+        if isinstance(config.get(group), dict):
+            config[group].setdefault("batch_norm_batch_size", 128)
     for part in (config, config.get("training", {})):  # a run, or a study
         data = part.get("data")
         if data is not None and "streaming" not in data:

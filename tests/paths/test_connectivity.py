@@ -1,5 +1,6 @@
 """Curves between networks: every step by NumPy, cut runs, and evaluation point by point."""
 
+import functools
 import json
 
 import jax
@@ -17,6 +18,7 @@ from training_problems import (
     tiny_config,
 )
 
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.metrics.paths import curves
 from sam_jax.paths import connectivity, curve_evaluation
 from sam_jax.paths.connectivity import CurveSettings
@@ -307,17 +309,19 @@ def test_record_by_numpy(evaluated):
 def test_a_cut_evaluation_equals_an_uninterrupted_one(tmp_path, models, chain, evaluated):
     """Nine positions are two lines on eight devices."""
     path = tmp_path / "curve.jsonl"
-    arguments = (models[0], chain, "chain", 9)
-    found = [curve_evaluation.evaluate_curve(*arguments, path=path)]
+    evaluate = functools.partial(
+        curve_evaluation.evaluate_curve, models[0], chain, points=9, path=path
+    )
+    found = [evaluate()]
     whole = path.read_bytes()
     head, first, second = whole.splitlines(keepends=True)
     path.write_bytes(head + first + second[:20])
-    found.append(curve_evaluation.evaluate_curve(*arguments, path=path))
+    found.append(evaluate())
     assert path.read_bytes() == whole
     # What is there is not measured again.
     marked = {**json.loads(second), "test_loss": [12.5]}
     path.write_text((head + first).decode() + json.dumps(marked) + "\n")
-    found.append(curve_evaluation.evaluate_curve(*arguments, path=path))
+    found.append(evaluate())
     assert found[2].test.loss.tolist() == [*found[0].test.loss[:8], 12.5]
     assert_same_bits(found[2].train, found[0].train)
     for one in found[:2]:  # nor is it another evaluation with a file than without one
@@ -326,9 +330,9 @@ def test_a_cut_evaluation_equals_an_uninterrupted_one(tmp_path, models, chain, e
         curve_evaluation.evaluate_curve(models[0], chain, points=8, path=path)
     with pytest.raises(ValueError, match="another measurement; checksum, kind differ"):
         other = jax.tree.map(lambda x: 2 * x, chain)
-        curve_evaluation.evaluate_curve(models[0], other, "bezier", 9, path=path)
+        curve_evaluation.evaluate_curve(models[0], other, "bezier", points=9, path=path)
     with pytest.raises(ValueError, match="another measurement; batch_size differ"):
-        curve_evaluation.evaluate_curve(*arguments, recalibration_batch_size=16, path=path)
+        evaluate(batch_norm=BatchNormPolicy("recalibrated", 16))
 
 
 def test_one_compilation_serves_all_curves_of_an_architecture(tmp_path, models, chain, evaluated):

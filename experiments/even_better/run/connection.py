@@ -20,6 +20,7 @@ from experiments.even_better.arms import Model
 from experiments.even_better.run.plane import diverged
 from sam_jax import metrics
 from sam_jax.data import Source
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.measuring.landscapes import is_whole, measure_plane
 from sam_jax.metrics.paths import curves
 from sam_jax.paths.connectivity import CurveSettings, find_curve
@@ -59,7 +60,12 @@ def run_connection(
     # The images are prepared as for the first model, and checkpoints change nothing.
     for name in ("augmentation", "checkpoint_every_epochs"):
         del training[name]
-    measuring = {"points": config.curve.points, "plane_points": config.curve.plane_points}
+    policy = BatchNormPolicy("recalibrated", config.curve.batch_norm_batch_size)
+    measuring = {
+        "points": config.curve.points,
+        "plane_points": config.curve.plane_points,
+        "batch_norm_batch_size": policy.batch_size,
+    }
     identity = ml_collections.ConfigDict({"training": training, "measuring": measuring})
     partial = {shape: folder / f"{shape}.jsonl" for shape in ("curve", "line")}
     _discard_outdated(folder, workdirs.plain(identity), (path, plane, *partial.values()))
@@ -95,7 +101,8 @@ def run_connection(
             start,
             points,
             kind,
-            config.curve.points,
+            points=config.curve.points,
+            batch_norm=policy,
             batch_size=config.training.instruments.batch_size,
             label=f"{label} {shape}",
             path=partial[shape],
@@ -119,7 +126,7 @@ def run_connection(
         ys,
         plane,
         origin=through.origin,
-        batch_norm="recalibrated",
+        batch_norm=policy,
         batch_size=config.training.instruments.batch_size,
         label=f"{label} plane",
     )
@@ -132,6 +139,7 @@ def _discard_outdated(
     if not (folder / "config.json").exists():
         return
     before = workdirs.read_config(folder).to_dict()
+    before["measuring"].setdefault("batch_norm_batch_size", 128)  # what it was before it was said
     # The caller writes config.json after this: a run that is cut here comes back here.
     if before != identity:
         for path in measured:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision
+from sam_jax.metrics.landscape.over_devices import over_devices
 from sam_jax.metrics.parameters import loss_of_parameters
-from sam_jax.metrics.placement import explicit_axes, placed
+from sam_jax.metrics.placement import explicit_axes
 from sam_jax.pytree import widen
 from sam_jax.typing import LossFn, Params, PyTree
 
@@ -218,7 +219,7 @@ def values_at(
     directions = {name: check_moves(name, d, params) for name, d in directions.items()}
     fn, params = loss_of_parameters(fn, params)
 
-    def evaluate(params: Params, directions: tuple[PyTree, ...], points: jax.Array) -> PyTree:
+    def evaluate(points: jax.Array, params: Params, directions: tuple[PyTree, ...]) -> PyTree:
         def moved(point: jax.Array) -> Params:
             def move(weights: jax.Array, *along: jax.Array) -> jax.Array:
                 step = sum(x * widen(d) for x, d in zip(point, along, strict=True))
@@ -230,19 +231,9 @@ def values_at(
 
     arguments = params, tuple(directions.values())
     if mesh is None:
-        return evaluate(*arguments, points)
-    count = points.shape[0]
-    points = jnp.pad(points, ((0, -count % mesh.size), (0, 0)), mode="edge")
-    shared_out, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
-    sharded = jax.shard_map(
-        evaluate,
-        mesh=mesh,
-        in_specs=(everywhere, everywhere, shared_out),
-        out_specs=shared_out,
-        check_vma=False,
-    )
+        return evaluate(points, *arguments)
     try:
-        values = jax.jit(sharded)(*placed(arguments, mesh), placed(points, mesh, split=True))
+        return over_devices(evaluate, mesh)(points, *arguments)
     except NotImplementedError as error:
         if not explicit_axes(mesh):
             raise
@@ -251,4 +242,3 @@ def values_at(
             "which the points are shared out. Leave out mesh, and every evaluation is split as its "
             "data are; or give loss_fn data that lie on no mesh, such as NumPy arrays."
         ) from error
-    return jax.tree.map(lambda values: values[:count], placed(values, mesh))
