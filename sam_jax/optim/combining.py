@@ -61,7 +61,9 @@ def rules_for(
     if any(jax.tree.leaves(jax.tree.map(may_be_per_example, words, outputs))):
         words = jax.tree.map(
             lambda word, x, y: "concatenate" if word == "auto" and _grows(x, y) else word,
-            *(words, outputs, _larger_outputs(larger)),
+            words,
+            outputs,
+            _larger_outputs(larger),
         )
     gradient_rules = jax.tree.map(lambda g: Rule("mean", g.dtype), result.gradient)
     return SharpnessAwareGradient(gradient_rules, *jax.tree.map(_rule, words, outputs))

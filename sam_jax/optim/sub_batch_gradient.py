@@ -63,8 +63,13 @@ def gradient(
     """
     work = _work(settings, common, split, axis_name)
     result, rules, new_state = sub_batch_runs.run(
-        *(settings.strategy, work.one, split.parts, work.weights, work.count),
-        *(common.state, work.rules_of),
+        settings.strategy,
+        work.one,
+        split.parts,
+        weights=work.weights,
+        count=work.count,
+        state=common.state,
+        rules_of=work.rules_of,
     )
     weight = None if work.weights is None else jnp.sum(work.weights)
 

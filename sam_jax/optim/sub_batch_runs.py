@@ -21,6 +21,7 @@ def run(
     strategy: Strategy,
     one: One,
     parts: Batch,
+    *,
     weights: jax.Array | None,
     count: int,
     state: PyTree,

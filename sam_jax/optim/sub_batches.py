@@ -166,7 +166,8 @@ def m_sam(
             place,
             lambda *share: sub_batch_gradient.gradient(settings, *share, place.axes),
             lambda *share: sub_batch_gradient.rules(settings, *share, place.axes),
-            *(common, split),
+            common,
+            split,
         )
         result = result._replace(gradient=meshes.laid_like(result.gradient, params))
         return result, meshes.laid_like(new_state, state)

@@ -243,7 +243,9 @@ def curves_with_bands(
             low, high = curve.y - curve.error, curve.y + curve.error
             colour = curve.style.colour
             axes.fill_between(
-                *(curve.x, low, high),
+                curve.x,
+                low,
+                high,
                 facecolor=(colour, 0.15),
                 edgecolor=(colour, 0.7),  # tells the bands of one colour apart
                 linestyle=curve.style.line,

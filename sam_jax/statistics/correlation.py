@@ -112,7 +112,9 @@ def correlation(
         p_value=_p_value(x, y, method),
         n=n,
         fisher_interval=fisher_interval(r, _variance(r, n, method), confidence),
-        bootstrap_interval=_bootstrap(x, y, method, confidence, bootstrap, resamples, seed),
+        bootstrap_interval=_bootstrap(
+            x, y, method, confidence=confidence, kind=bootstrap, resamples=resamples, seed=seed
+        ),
         leave_one_out=_leave_one_out(x, y, method),
         permutation_p_value=_permutation_p_value(x, y, method, resamples, seed),
     )
@@ -170,6 +172,7 @@ def _bootstrap(
     x: np.ndarray,
     y: np.ndarray,
     method: str,
+    *,
     confidence: float,
     kind: str,
     resamples: int,

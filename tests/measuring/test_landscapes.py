@@ -70,7 +70,7 @@ def by_hand(trained, params, policy, which):
 def test_a_plane_point_by_point(trained, policy, tmp_path):
     dx, dy = directions_of(trained)
     plane = measure_plane(
-        *(trained, dx, dy, XS, YS, tmp_path / "plane.jsonl"), batch_norm=POLICIES[policy], **SIZES
+        trained, dx, dy, XS, YS, tmp_path / "plane.jsonl", batch_norm=POLICIES[policy], **SIZES
     )
     assert plane.batch_norm == policy
     np.testing.assert_array_equal(plane.xs, XS)
@@ -95,7 +95,7 @@ def test_a_line_point_by_point(trained, policy, tmp_path):
     origin = jax.tree.map(lambda w, d: w + 0.1 * d, trained.state.params, other)
     path = tmp_path / "line.jsonl"
     line = measure_line(
-        *(trained, direction, DISTANCES, path), origin=origin, batch_norm=POLICIES[policy], **SIZES
+        trained, direction, DISTANCES, path, origin=origin, batch_norm=POLICIES[policy], **SIZES
     )
     assert line.batch_norm == policy and records.read(path)[0]["batch_norm"] == policy
     np.testing.assert_array_equal(line.distances, DISTANCES)
@@ -135,7 +135,11 @@ def test_a_cut_line_goes_on_and_a_whole_one_is_only_read(trained, tmp_path, monk
 def test_policies_differ(trained, tmp_path):
     losses = {
         policy: measure_plane(
-            *(trained, *directions_of(trained), XS, YS, tmp_path / policy),
+            trained,
+            *directions_of(trained),
+            XS,
+            YS,
+            tmp_path / policy,
             batch_norm=POLICIES[policy],
             **SIZES,
         ).values["train_loss"]

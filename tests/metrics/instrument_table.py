@@ -215,8 +215,10 @@ TABLE = [
         lambda p: metrics.loss_plane(
             p.whole,
             p.params,
-            *(p.direction, p.other),
-            *(GRID, SHORT_GRID),
+            p.direction,
+            p.other,
+            GRID,
+            SHORT_GRID,
             mesh=p.mesh,
         ),
     ),

@@ -213,7 +213,7 @@ def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, mode
     prepare_images = models[0].program.prepare_images
     with pytest.raises(ValueError, match=r"; augmentation \(was '', is 'crop'\)"):
         connectivity.find_curve(
-            *(*models, tmp_path / "cut", settings._replace(augmentation="crop"), prepare_images)
+            *models, tmp_path / "cut", settings._replace(augmentation="crop"), prepare_images
         )
     # How often it is saved is no other curve.
     again = settings._replace(checkpoint_every_epochs=3)
@@ -238,8 +238,12 @@ def test_evaluation_point_by_point(models, chain, evaluated):
     for i in (0, 3, 8):
         params = curves.curve_point(chain, evaluation.positions[i], "chain")
         stats = recalibrated_batch_stats(
-            *(model, params, trained.state.batch_stats, data.train_images),
-            *(trained.program.inputs, 128),
+            model,
+            params,
+            trained.state.batch_stats,
+            data.train_images,
+            trained.program.inputs,
+            128,
         )
         sets = {
             "train": (data.train_images, data.train_labels),

@@ -219,7 +219,7 @@ def test_a_whole_ensemble_is_only_read_and_another_is_refused(linear, members, f
         ensembling.collect_members(linear, folder, named, linear.program.prepare_images)
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.glob("checkpoints/**/*"))
     optimiser, _ = ensembling._compiled_training(
-        *(linear.program.model, linear.program.inputs, SETTINGS._replace(seed=0), 8, None)
+        linear.program.model, linear.program.inputs, SETTINGS._replace(seed=0), 8, None
     )
     monkeypatch.setattr(ensembling, "_compiled_training", lambda *_: (optimiser, no_step))
     assert_same_bits(ensembling.collect_members(linear, folder, SETTINGS), members)

@@ -25,6 +25,7 @@ def entropy_sgd(
     step_size: Scalar = 0.1,
     noise: Scalar = 1e-4,
     alpha: Scalar = 0.25,
+    *,
     split_batch: bool = True,
 ) -> SharpnessAwareTransformation:
     r"""Entropy-SGD: the gradient of the local entropy, by an inner loop of Langevin steps.
@@ -120,7 +121,9 @@ def entropy_sgd(
                 lambda x, g, xi: (
                     x - step_size * (pytree.widen(g) + scope * x) + step_size**0.5 * noise * xi
                 ),
-                *(x, g, xi),
+                x,
+                g,
+                xi,
             )
             # Coefficients in float64 do not widen what a scan carries on.
             x = jax.tree.map(lambda new, x: new.astype(x.dtype), new, x)

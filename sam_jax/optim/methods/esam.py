@@ -25,6 +25,7 @@ def esam(
     key: Key | None = None,
     mask: Mask = None,
     granularity: Granularity = "parameter",
+    *,
     losses_from: Callable[[Any], jax.Array] | None = None,
 ) -> SharpnessAwareTransformation:
     r"""Efficient SAM: a random part of the perturbation, the sharpest part of the batch.

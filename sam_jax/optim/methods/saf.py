@@ -32,6 +32,7 @@ def saf(
     tau: Scalar = 5.0,
     epochs_back: int = 3,
     start_epoch: int = 6,
+    *,
     axis_name: devices.AxisName | None = None,
     logits_from: Callable[[Any], jax.Array] | None = None,
 ) -> SharpnessAwareTransformation:
