@@ -2,6 +2,7 @@ import gzip
 import pathlib
 import shutil
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from real_commands import run
 from sam_jax import data
 from sam_jax.data import prepare, prepared
 
-tfds = pytest.importorskip("tensorflow_datasets")
-pytest.importorskip("tensorflow")
-
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(  # TensorFlow takes five seconds to import, which no other tier needs
+        not (find_spec("tensorflow_datasets") and find_spec("tensorflow")),
+        reason="preparing a set needs TensorFlow",
+    ),
+]
 PREPARE = "sam_jax.data.prepare"
 
 
@@ -35,6 +39,8 @@ class LocalFiles:
 
 def prepare_with_tfds(name, files, data_dir):
     """The independent route: the unchanged builder with its own reader of the files."""
+    import tensorflow_datasets as tfds
+
     builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
     builder._make_download_manager = lambda **_: LocalFiles(files)
     builder.download_and_prepare()
