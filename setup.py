@@ -10,8 +10,37 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "sam_jax" / "version.py").read_text(), re.MULTILINE
 ).group(1)
 
-TFDS_PREPARATION = ["tensorflow-cpu"]
-NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
+CORE = ["jax>=0.8", "numpy", "optax>=0.2.5"]
+LAB = [
+    "absl-py",
+    "array_record",
+    "flax>=0.12",
+    "grain",  # streams sets that do not fit on a device
+    "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
+    "jinja2",
+    "markupsafe",
+    "matplotlib",
+    "ml-collections",
+    "orbax-checkpoint",
+    "pandas",
+    "pillow",  # decodes the images of prepared sets
+    "scikit-learn",
+    "scipy",
+    "tensorboardX",
+    "tensorflow-datasets",
+    "tqdm",
+]
+TFDS = [*LAB, "tensorflow-cpu"]  # prepares sets; reading them needs no TensorFlow
+NOTEBOOKS = [*LAB, "ipykernel", "nbclient", "nbformat"]
+TEST = [
+    "equinox",
+    "hypothesis",
+    "keras",
+    "matfree",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+]
 
 setup(
     name="sam_jax",
@@ -22,41 +51,19 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["sam_jax", "sam_jax.*"]),
     python_requires=">=3.11",
-    install_requires=[
-        "absl-py",
-        "array_record",
-        "flax>=0.12",
-        "grain",  # streams sets that do not fit on a device
-        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
-        "jax>=0.8",
-        "jinja2",
-        "matplotlib",
-        "ml-collections",
-        "numpy",
-        "optax>=0.2.5",
-        "orbax-checkpoint",
-        "pandas",
-        "pillow",  # decodes the images of prepared sets
-        "scikit-learn",
-        "scipy",
-        "tensorboardX",
-        "tensorflow-datasets",
-        "tqdm",
-    ],
+    package_data={"sam_jax": ["py.typed"]},
+    install_requires=CORE,
     extras_require={
-        "tfds": TFDS_PREPARATION,
+        "lab": LAB,
+        "tfds": TFDS,
         "notebooks": NOTEBOOKS,
-        "test": [
-            "equinox",
-            "hypothesis",
-            "keras",
-            "matfree",
-            "pytest",
-            "pytest-xdist",
-            "ruff",
-            *TFDS_PREPARATION,
-            *NOTEBOOKS,
-        ],
+        "test": [*TFDS, *NOTEBOOKS, *TEST],
+    },
+    entry_points={
+        "console_scripts": [
+            f"sam-jax-{name} = sam_jax.commands:{name}"
+            for name in ("train", "evaluate", "prepare", "study")
+        ]
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -1,1 +1,8 @@
 """Experiments, one package a paper."""
+
+from sam_jax import extras
+
+extras.needs(
+    __name__, "lab", "absl", "flax", "jinja2", "markupsafe", "matplotlib", "ml_collections"
+)
+extras.needs(__name__, "lab", "orbax", "pandas", "scipy", "sklearn")

@@ -8,11 +8,11 @@ import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
+from sam_jax.runs.flags import define_config
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+_CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
 _ACCEPT = flags.DEFINE_bool(
     "accept_config_changes", False, "Go on in a folder that was made with another config."

@@ -28,16 +28,17 @@ def environment(devices=1):
     return os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
 
 
-def python(*arguments):
+def python(*arguments, interpreter=()):
     """Return the command line of a module or of `-c` with a program."""
     start = () if arguments[0] == "-c" else ("-m",)
-    return [sys.executable, *start, *map(str, arguments)]
+    return [sys.executable, *interpreter, *start, *map(str, arguments)]
 
 
-def run(*arguments, devices=1, timeout=400, **options):
-    """Run `python -m ARGUMENTS` to its end."""
+def run(*arguments, devices=1, timeout=400, interpreter=(), **options):
+    """Run `python -m ARGUMENTS` to its end, with further options of the interpreter."""
     settings = {"cwd": ROOT, "env": environment(devices), "capture_output": True, "text": True}
-    return subprocess.run(python(*arguments), timeout=timeout, check=False, **(settings | options))
+    command = python(*arguments, interpreter=interpreter)
+    return subprocess.run(command, timeout=timeout, check=False, **(settings | options))
 
 
 def run_here(module, *arguments):

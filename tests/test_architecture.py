@@ -24,6 +24,7 @@ FLOORS = {
     "typing": 0,
     "pytree": 0,
     "draws": 0,
+    "extras": 0,
     "known": 0,
     "moved": 0,
     "shardings": 0,
@@ -39,9 +40,10 @@ FLOORS = {
     "measuring": 4,
     "paths": 5,
     "train": 6,
+    "commands": 6,
     "evaluate": 6,
 }
-GROUND = ("typing", "known", "shardings", "pytree", "draws")  # each above those before
+GROUND = ("extras", "typing", "known", "shardings", "pytree", "draws")  # each above those before
 MOST_LINES = 400
 
 

@@ -99,9 +99,10 @@ def noise_of_layers(axis_type):
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_devices_draw_the_noise_of_their_own_part(axis_type):
     program, layers, result = noise_of_layers(axis_type)
-    # One draw for all leaves takes the memory of the whole noise on every device.
+    # One draw for all leaves takes 1.25 times the whole noise on every device, its own part 0.3
+    # times (0.66 times with JAX 0.12).
     whole = 4 * pytree.size(layers)
-    assert program.memory_analysis().temp_size_in_bytes < 0.4 * whole
+    assert program.memory_analysis().temp_size_in_bytes < 0.8 * whole
     wanted = pytree.normalise(draws.random_like(jax.random.key(0), layers))
     for w, z, r in zip(*map(jax.tree.leaves, (layers, wanted, result)), strict=True):
         np.testing.assert_allclose(np.asarray(r), np.asarray(w + 0.5 * z), rtol=1e-6)

@@ -160,7 +160,7 @@ def test_clones_the_repository_once(path, execute, tmp_path):
         subprocess.run(["git", *arguments], cwd=remote, check=True)
 
     source = code_cells(read(path))[0].source
-    install = "%pip install --quiet --editable ."
+    install = '%pip install --quiet --editable ".[lab]"'
     assert install in source and 'REPOSITORY = ""' in source
     setup = source.replace(install, "print('installs in', pathlib.Path.cwd().name)")
     setup = setup.replace('REPOSITORY = ""', f'REPOSITORY = "file://{remote}"')

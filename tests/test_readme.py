@@ -18,7 +18,7 @@ from sam_jax import optim
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FIRST_COMMANDS = [
-    "pip install -e . && python -m experiments.even_better"
+    'pip install -e ".[lab]" && python -m experiments.even_better'
     " --config=configs/even_better/digits.py --workdir=runs/digits",
     'pip install -e ".[test]" && python -m pytest',
 ]

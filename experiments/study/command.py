@@ -9,20 +9,20 @@ import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from experiments.study.arms import Plan
 from experiments.study.provenance import software
 from experiments.study.runs import outdated, run
 from experiments.study.study import Settings, Study
 from sam_jax.runs import workdirs
+from sam_jax.runs.flags import define_config
 
 flags.disclaim_key_flags()  # --help shows them as those of the study's command
 
 
 def main(study: Study) -> None:
     """Run a study's command with the flags of the command line."""
-    config_flags.DEFINE_config_file("config", study.config, "The config file.", lock_config=True)
+    define_config(study.config)
     flags.DEFINE_string("workdir", None, "The folder of the study.", required=True)
     flags.DEFINE_bool(
         "accept_config_changes", False, "Go on in a folder that was made with another config."

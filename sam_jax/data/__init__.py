@@ -1,5 +1,11 @@
 """Image classification sets by their names: preparation, streaming, augmentation on the device."""
 
+from sam_jax import extras
+
+extras.needs(
+    __name__, "lab", "array_record", "grain", "PIL", "scipy", "sklearn", "tensorflow_datasets"
+)
+
 from sam_jax.data.augmentation import Augmentation as Augmentation
 from sam_jax.data.augmentation import augment as augment
 from sam_jax.data.augmentation import augmentation_of as augmentation_of

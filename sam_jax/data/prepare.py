@@ -11,7 +11,6 @@ array_record.
 import argparse
 import difflib
 import functools
-import importlib.util
 import os
 import pathlib
 import sys
@@ -20,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sam_jax import extras
 from sam_jax.data import prepared
 from sam_jax.data.description import describe
 from sam_jax.data.loading import open_prepared
@@ -96,11 +96,7 @@ def prepare(
     if from_dir is not None and name in READERS:
         raw = READERS[name](pathlib.Path(from_dir).expanduser())
         _check_examples(name, raw, expected_examples or PUBLISHED_EXAMPLES[name])
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ModuleNotFoundError(
-            "Preparing a set needs TensorFlow, which reading it does not; run "
-            '`pip install "sam_jax[tfds]"`.'
-        )
+    extras.needs("Preparing a set, unlike reading it,", "tfds", "tensorflow")
     import tensorflow_datasets as tfds
 
     builder = _builder(name, root)

@@ -10,6 +10,10 @@ To add one, write its file here, import its class and give it a line in `MODELS`
 a config may set, as fields of `config.model`.
 """
 
+from sam_jax import extras
+
+extras.needs(__name__, "lab", "flax")
+
 from collections.abc import Callable
 from typing import Any
 

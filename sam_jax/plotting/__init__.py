@@ -1,5 +1,9 @@
 """Figures of records and of landscapes, with matplotlib's object-oriented interface only."""
 
+from sam_jax import extras
+
+extras.needs(__name__, "lab", "matplotlib")
+
 from sam_jax.plotting.base import FONT_SIZE as FONT_SIZE
 from sam_jax.plotting.base import GREY as GREY
 from sam_jax.plotting.base import HIGHLIGHT as HIGHLIGHT

@@ -3,6 +3,10 @@
 Do not jit them: they run once over the results of a study and return Python numbers.
 """
 
+from sam_jax import extras
+
+extras.needs(__name__, "lab", "scipy")
+
 from sam_jax.statistics.correlation import METHODS as METHODS
 from sam_jax.statistics.correlation import Correlation as Correlation
 from sam_jax.statistics.correlation import correlation as correlation

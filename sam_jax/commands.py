@@ -1,0 +1,52 @@
+"""The commands that an installation brings: each is `python -m` of one module.
+
+`sam-jax-train`, `sam-jax-evaluate` and `sam-jax-prepare` run those of the package. `sam-jax-study
+NAME` runs experiments/NAME of a checkout, which the package does not hold.
+"""
+
+import pathlib
+import runpy
+import sys
+
+from sam_jax.extras import MissingExtra
+
+
+def train() -> None:
+    """Run `python -m sam_jax.train`."""
+    _run("sam_jax.train")
+
+
+def evaluate() -> None:
+    """Run `python -m sam_jax.evaluate`."""
+    _run("sam_jax.evaluate")
+
+
+def prepare() -> None:
+    """Run `python -m sam_jax.data.prepare`."""
+    _run("sam_jax.data.prepare")
+
+
+def study() -> None:
+    """Run `python -m experiments.NAME` in a checkout, where NAME is the first argument."""
+    names = sorted(path.parent.name for path in pathlib.Path("experiments").glob("*/__main__.py"))
+    if not names:
+        sys.exit(
+            f"{pathlib.Path.cwd()} holds no studies; they are in the folder experiments/ of a "
+            "checkout of sam_jax, so run sam-jax-study at its root."
+        )
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        given = repr(sys.argv[1]) if len(sys.argv) > 1 else "nothing"
+        sys.exit(
+            f"The first argument must be a study, one of {', '.join(names)}; got {given}. "
+            "Usage: sam-jax-study NAME --config=CONFIG --workdir=DIR"
+        )
+    _run(f"experiments.{sys.argv.pop(1)}")
+
+
+def _run(module: str) -> None:
+    """Run a module as `python -m` does: configs and studies are found from the current folder."""
+    sys.path.insert(0, str(pathlib.Path.cwd()))
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except MissingExtra as error:
+        sys.exit(str(error))
