@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from sam_jax.measuring.measure import MEASURES, measurements, record_measurements
-from sam_jax.runs import records, workdirs
+from sam_jax.measuring import registry
+from sam_jax.measuring.measure import measurements, record_measurements
+from sam_jax.measuring.settings import settings_digest
+from sam_jax.runs import records
 from sam_jax.training.loop import load_trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
@@ -20,7 +22,10 @@ _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."
 )
 _MEASURES = flags.DEFINE_list(
-    "measures", None, f"What to measure, of {', '.join(MEASURES)}; all by default."
+    "measures",
+    None,
+    f"What to measure, of {', '.join(registry.NAMES)}; by default "
+    f"{', '.join(i.name for i in registry.chosen())}.",
 )
 
 
@@ -32,12 +37,18 @@ def main(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value)
     config, trained = load_trained(workdir, _EPOCH.value)
     path = workdir / "evaluations.jsonl"
-    settings = records.digest(workdirs.plain(config.instruments))
-    about = {"epoch": trained.epoch, "seed": config.seed, "settings": settings}
-    wanted = measurements(trained, config.instruments, _PRESETS.value, _MEASURES.value)
+    about = {"epoch": trained.epoch, "seed": config.seed}
+    wanted = []
+    for measurement in measurements(
+        trained, config.instruments, _PRESETS.value, _MEASURES.value, workdir
+    ):
+        instrument = registry.by_name()[measurement.about["measure"]]
+        settings = {"settings": settings_digest(config.instruments, instrument)}
+        wanted.append(measurement._replace(about=settings | measurement.about))
     measured = record_measurements(path, wanted, about, f"epoch {trained.epoch}")
+    hidden = {*about, "settings"}
     for record in measured:
-        print(summary({name: record[name] for name in record if name not in about}))
+        print(summary({name: record[name] for name in record if name not in hidden}))
     print(f"{len(measured)} records are in {path}")
 
 
