@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 
 from sam_jax.measuring import registry
-from sam_jax.measuring.measure import measurements, record_measurements
-from sam_jax.measuring.settings import settings_digest
+from sam_jax.measuring.measure import EVALUATIONS, measure_run
 from sam_jax.runs import records
-from sam_jax.training.loop import load_trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")
@@ -34,22 +32,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    workdir = pathlib.Path(_WORKDIR.value)
-    config, trained = load_trained(workdir, _EPOCH.value)
-    path = workdir / "evaluations.jsonl"
-    about = {"epoch": trained.epoch, "seed": config.seed}
-    wanted = []
-    for measurement in measurements(
-        trained, config.instruments, _PRESETS.value, _MEASURES.value, workdir
-    ):
-        instrument = registry.by_name()[measurement.about["measure"]]
-        settings = {"settings": settings_digest(config.instruments, instrument)}
-        wanted.append(measurement._replace(about=settings | measurement.about))
-    measured = record_measurements(path, wanted, about, f"epoch {trained.epoch}")
-    hidden = {*about, "settings"}
+    measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
+    hidden = ("epoch", "seed", "settings")
     for record in measured:
         print(summary({name: record[name] for name in record if name not in hidden}))
-    print(f"{len(measured)} records are in {path}")
+    print(f"{len(measured)} records are in {pathlib.Path(_WORKDIR.value) / EVALUATIONS}")
 
 
 def summary(record: records.Record) -> str:

@@ -83,6 +83,10 @@ class Instrument:
         )
         object.__setattr__(self, "columns", tuple(named))
 
+    def column(self, field: str) -> Column:
+        """Return the column of a field of the records."""
+        return next(column for column in self.columns if column.field == field)
+
     def measures_under(self, preset: Preset | None) -> bool:
         """Say whether it measures under a preset; None for what knows no preset."""
         return preset.name in self.presets if preset else not self.presets

@@ -9,11 +9,13 @@ import ml_collections
 from sam_jax import metrics
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Subject
-from sam_jax.measuring.settings import completed
+from sam_jax.measuring.settings import completed, settings_digest
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
-from sam_jax.training.loop import Trained
+from sam_jax.training.loop import Trained, load_trained
+
+EVALUATIONS = "evaluations.jsonl"  # in the folder of a run: its records
 
 
 class Measurement(NamedTuple):
@@ -21,6 +23,35 @@ class Measurement(NamedTuple):
 
     about: Record  # "measure", "preset" and the settings: what identifies it, as JSON has it
     take: Callable[[], Record]  # measures, and returns the fields of the result
+
+
+def measure_run(
+    workdir: pathlib.Path | str,
+    epoch: int | None = None,
+    presets: Sequence[str] = ("sound",),
+    measures: Sequence[str] | None = None,
+) -> list[Record]:
+    """Measure a run and return the records, those that its file held already included.
+
+    Args:
+      workdir: the folder of a run of `sam_jax.train`.
+      epoch: the checkpoint to measure; None for the last.
+      presets: names in `metrics.PRESETS`.
+      measures: names of instruments; None for those of the default.
+
+    Raises:
+      FileNotFoundError: there is no such run or checkpoint.
+      ValueError: as `measurements`.
+    """
+    workdir = pathlib.Path(workdir)
+    config, trained = load_trained(workdir, epoch)
+    about = {"epoch": trained.epoch, "seed": config.seed}
+    wanted = []
+    for measurement in measurements(trained, config.instruments, presets, measures, workdir):
+        instrument = registry.by_name()[measurement.about["measure"]]
+        settings = {"settings": settings_digest(config.instruments, instrument)}
+        wanted.append(measurement._replace(about=settings | measurement.about))
+    return record_measurements(workdir / EVALUATIONS, wanted, about, f"epoch {trained.epoch}")
 
 
 def measurements(

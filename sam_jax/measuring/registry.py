@@ -5,7 +5,7 @@ name in the list below.
 """
 
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sam_jax.measuring.instrument import Instrument
@@ -21,9 +21,15 @@ NAMES = (  # in the order in which they measure and tables show them
     "level_set_widths",
     "hessian",
 )
-INSTRUMENTS: tuple[Instrument, ...] = tuple(
-    importlib.import_module(f"sam_jax.measuring.instruments.{name}").INSTRUMENT for name in NAMES
-)
+
+
+def load(names: Sequence[str]) -> tuple[Instrument, ...]:
+    """Return the instruments of the files with these names."""
+    files = (importlib.import_module(f"sam_jax.measuring.instruments.{name}") for name in names)
+    return tuple(file.INSTRUMENT for file in files)
+
+
+INSTRUMENTS = load(NAMES)
 
 
 def by_name() -> Mapping[str, Instrument]:
