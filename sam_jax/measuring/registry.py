@@ -20,6 +20,10 @@ NAMES = (  # in the order in which they measure and tables show them
     "asymmetry_index",
     "level_set_widths",
     "hessian",
+    "worst_case_sharpness",
+    "spectral_density",
+    "loss_line",
+    "trajectory_plane",
 )
 
 

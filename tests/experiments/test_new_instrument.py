@@ -11,7 +11,7 @@ from training_problems import tiny_config
 
 from experiments.even_better.read.results import read_results
 from experiments.even_better.tables.beyond import beyond_table
-from experiments.even_better.tables.columns import CSV
+from experiments.even_better.tables.columns import csv_text_of
 from experiments.even_better.tables.correlations import correlation_rows
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Column, Instrument
@@ -93,8 +93,8 @@ def test_a_report_shows_and_correlates_it(registered, tmp_path):
     ]
     assert [cell.mean for cell in table.cells(1)] == [2 - loss for loss in LOSSES.values()]
     assert table.best_rows(0) == {0}
-    found = [row["value"] for row in csv.DictReader(table.csv(CSV).splitlines())]
-    assert [float(value) for value in found[::2]] == [1 - loss for loss in LOSSES.values()]
+    found = [row for row in csv.DictReader(csv_text_of(table).splitlines()) if row["p"] == "1"]
+    assert [float(row["value"]) for row in found] == [1 - loss for loss in LOSSES.values()]
     rows = correlation_rows(results, "sound")
     assert [(row.name, row.setting) for row in rows] == [("Toy: norm", "p 1"), ("Toy: norm", "p 2")]
     assert all(row.pearson.r == pytest.approx(-1) for row in rows)

@@ -4,7 +4,7 @@ import json
 
 import ml_collections
 import pytest
-from measured_models import make_settings, make_trained, take_all
+from measured_models import columns_are_numbers, make_settings, make_trained, take_all
 from training_problems import tiny_config
 
 from configs import digits
@@ -16,6 +16,7 @@ from sam_jax.runs.records import digest
 
 every_instrument = pytest.mark.parametrize("name", registry.NAMES)
 PRESETS = ("sound", "published")
+KEPT_IN_FILES = ("loss_line", "trajectory_plane")  # see test_landscape_instruments.py
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,8 @@ def test_the_file_the_name_and_the_settings_agree(name):
 
 def test_the_identity_tells_all_records_of_a_model_apart(model):
     settings = make_settings()
-    wanted = measurements(model, settings, PRESETS)
+    measures = [name for name in registry.NAMES if name not in KEPT_IN_FILES]
+    wanted = measurements(model, settings, PRESETS, measures)
     found = [registry.identity(measurement.about) for measurement in wanted]
     assert len(set(found)) == len(found)
     for measurement in wanted:
@@ -59,8 +61,7 @@ def test_the_identity_tells_all_records_of_a_model_apart(model):
 
 def test_every_column_is_a_number_of_the_record(model):
     for record in take_all(model, make_settings(), PRESETS):
-        for column in registry.by_name()[record["measure"]].columns:
-            assert isinstance(record[column.field], float), column
+        assert record["measure"] == "loss_curve" or columns_are_numbers(record)
 
 
 def test_records_of_before_keep_the_digest_of_their_settings():
@@ -68,7 +69,7 @@ def test_records_of_before_keep_the_digest_of_their_settings():
     with settings.unlocked():
         for instrument in registry.INSTRUMENTS:
             if not instrument.by_default:
-                settings.pop(instrument.group, None)
+                del settings[instrument.group]
     whole = digest(json.loads(settings.to_json()))
     for instrument in registry.chosen():
         assert settings_digest(settings, instrument) == whole

@@ -18,12 +18,12 @@ from sam_jax.measuring import registry
 
 TEST_LOSS = instrument_column("evaluation", "test_loss", group="Loss", name="test")
 TRAIN_LOSS = instrument_column("evaluation", "train_loss", group="Loss", name="train")
-CSV = {  # fields of a cell's line and their headings
+_CSV = {  # fields of a cell's line and their headings
     **{name: name for name in ("table", "preset", "model", "optimiser", "batch", "batch_size")},
     **{name: name for name in ("rho", "times_epochs", "quantity", "distribution", "distance")},
     **{name: name for name in ("measured_batch", "m", "measured_rho")},
-    **{"mean": "value", "stderr": "se", "n": "n"},
 }
+_CELL = {"mean": "value", "stderr": "se", "n": "n"}
 
 
 def columns_of(
@@ -48,6 +48,8 @@ def law(setting: dict[str, Any]) -> str:
 
     >>> law({"distribution": "uniform", "distance": 5.0}), law({"m": 128, "rise": 0.1})
     ('uniform, μ = 5', 'm = 128, rise 0.1')
+    >>> law({"norm": "linf", "adaptive": True, "m": 8}), law({"norm": "l2", "adaptive": False})
+    ('m = 8, norm linf, adaptive', 'norm l2')
     """
     parts = [str(setting["distribution"]).replace("_", " ")] if setting.get("distribution") else []
     if setting.get("normalisation"):
@@ -56,7 +58,7 @@ def law(setting: dict[str, Any]) -> str:
         parts.append(f"μ = {setting['distance']:g}")
     if setting.get("m") is not None:
         parts.insert(0, f"m = {setting['m']}")
-    parts += [f"{n} {_plain(setting[n])}" for n in setting if _shown(n, setting[n])]
+    parts += [_plain(name, value) for name, value in setting.items() if _shown(name, value)]
     return ", ".join(parts)
 
 
@@ -106,6 +108,13 @@ def study_table(
     )
 
 
+def csv_text_of(table: Table) -> str:
+    """Return a table in long form; what else tells two of its columns apart has fields too."""
+    settings = {name: name for column in table.columns for name in column.where}
+    more = {name: name for name in settings if name != "measure"}
+    return table.csv(_CSV | more | _CELL)
+
+
 def repeated_columns(table: Table) -> bool:
     """Return whether columns of one rho and different m hold the very same numbers."""
     measured = [
@@ -120,11 +129,13 @@ def _shown(name: str, value: Any) -> bool:
     """Say whether `law` names a field as it is: it has no word of its own, here or elsewhere."""
     own = ("distribution", "normalisation", "distance", "m")
     elsewhere = ("measure", "preset", "measured_batch", "measured_rho")
-    return value is not None and name not in own + elsewhere
+    return value is not None and value is not False and name not in own + elsewhere
 
 
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _plain(name: str, value: Any) -> str:
+    if value is True:
+        return name
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _row_heads(model: Model) -> tuple[str, str, str]:
