@@ -144,6 +144,41 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # 33 % of it; 40 within 3 %.
     config.instruments.hessian.steps = 20
     config.instruments.hessian.draws = 10  # of the trace; its standard error is 8 to 18 % of it
+    # What follows is measured by name only, as with --measures=spectral_density.
+    config.instruments.worst_case_sharpness = ml_collections.ConfigDict()
+    config.instruments.worst_case_sharpness.m = (144,)  # batch of one ascent
+    # (norm, whether each weight's share of the ball is in proportion to it, rho)
+    config.instruments.worst_case_sharpness.balls = (
+        ("l2", False, 0.2),
+        ("l2", True, 0.2),
+        ("linf", False, 0.003),
+        ("linf", True, 0.01),
+    )
+    config.instruments.worst_case_sharpness.batches = 4  # of the published preset
+    config.instruments.worst_case_sharpness.steps = 20
+    # "adaptive": the steps of APGD, which halve where they make no progress; or "fixed".
+    config.instruments.worst_case_sharpness.step_rule = "adaptive"
+    # Of fixed steps, or of the first adaptive ones, as a share of rho; 0: 1 and 2.
+    config.instruments.worst_case_sharpness.step_size = 0.0
+    config.instruments.worst_case_sharpness.restarts = 0  # more ascents, from random points
+    config.instruments.spectral_density = ml_collections.ConfigDict()
+    config.instruments.spectral_density.steps = 40  # of Lanczos, a draw
+    config.instruments.spectral_density.draws = 5
+    config.instruments.spectral_density.width = 0.0  # of the Gaussians; 0: of the spectrum / 200
+    config.instruments.spectral_density.num_points = 256  # of the grid
+    config.instruments.loss_line = ml_collections.ConfigDict()
+    config.instruments.loss_line.num_directions = 5
+    config.instruments.loss_line.limit = 1.0  # distances from -limit to limit, in filter norms
+    config.instruments.loss_line.points = 21  # odd, so that the model is one of them
+    config.instruments.loss_line.batch_norm = "running"  # or batch, recalibrated
+    config.instruments.loss_line.batch_norm_batch_size = 128  # images both of these see at once
+    # The plane in which the kept checkpoints differ most; checkpoint.keep has to be 3 or more.
+    config.instruments.trajectory_plane = ml_collections.ConfigDict()
+    config.instruments.trajectory_plane.points = 15  # along each axis
+    config.instruments.trajectory_plane.margin = 0.2  # around the run, as a share of its extent
+    # The statistics of the last checkpoint do not fit the first ones.
+    config.instruments.trajectory_plane.batch_norm = "recalibrated"  # or running, batch
+    config.instruments.trajectory_plane.batch_norm_batch_size = 128
 
     if variant == "smoke":
         smoke(config)
@@ -216,3 +251,12 @@ def smoke(config: ml_collections.ConfigDict) -> None:
     config.instruments.level_set_widths.bisections = 2
     config.instruments.hessian.steps = 3
     config.instruments.hessian.draws = 2
+    config.instruments.worst_case_sharpness.m = (32,)
+    config.instruments.worst_case_sharpness.batches = 2
+    config.instruments.worst_case_sharpness.steps = 3
+    config.instruments.spectral_density.steps = 3
+    config.instruments.spectral_density.draws = 2
+    config.instruments.spectral_density.num_points = 16
+    config.instruments.loss_line.num_directions = 2
+    config.instruments.loss_line.points = 3
+    config.instruments.trajectory_plane.points = 3

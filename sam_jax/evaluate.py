@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from sam_jax.measuring.measure import MEASURES, measurements, record_measurements
-from sam_jax.runs import records, workdirs
-from sam_jax.training.trained import load_trained
+from sam_jax.measuring import registry
+from sam_jax.measuring.measure import EVALUATIONS, measure_run
+from sam_jax.runs import records
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")
@@ -20,7 +20,10 @@ _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."
 )
 _MEASURES = flags.DEFINE_list(
-    "measures", None, f"What to measure, of {', '.join(MEASURES)}; all by default."
+    "measures",
+    None,
+    f"What to measure, of {', '.join(registry.NAMES)}; by default "
+    f"{', '.join(i.name for i in registry.chosen())}.",
 )
 
 
@@ -29,16 +32,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    workdir = pathlib.Path(_WORKDIR.value)
-    config, trained = load_trained(workdir, _EPOCH.value)
-    path = workdir / "evaluations.jsonl"
-    settings = records.digest(workdirs.plain(config.instruments))
-    about = {"epoch": trained.epoch, "seed": config.seed, "settings": settings}
-    wanted = measurements(trained, config.instruments, _PRESETS.value, _MEASURES.value)
-    measured = record_measurements(path, wanted, about, f"epoch {trained.epoch}")
+    measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
+    hidden = ("epoch", "seed", "settings")
     for record in measured:
-        print(summary({name: record[name] for name in record if name not in about}))
-    print(f"{len(measured)} records are in {path}")
+        print(summary({name: record[name] for name in record if name not in hidden}))
+    print(f"{len(measured)} records are in {pathlib.Path(_WORKDIR.value) / EVALUATIONS}")
 
 
 def summary(record: records.Record) -> str:

@@ -20,7 +20,7 @@ _METRICS = {
 _TRAINING = {
     "runs": ("checkpoints", "records", "workdirs", "progress", "randomness", "machine"),
     "measuring": (
-        *("measure", "conditions", "along_directions", "sharpness", "curvature"),
+        *("measure", "conditions"),
         *("set_losses", "landscapes", "measured_points", "grid_losses"),
     ),
     "paths": ("connectivity", "curve_evaluation", "plain_run", "ensembling"),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from training_problems import tiny_config
 
+from sam_jax.measuring import registry
 from sam_jax.measuring.measure import measurements
 from sam_jax.training import build
 from sam_jax.training.trained import Trained
@@ -42,6 +43,12 @@ def make_trained(seed):
 def take_all(*arguments):
     """Return the records of all measurements, without a file."""
     return [{**m.about, **m.take()} for m in measurements(*arguments)]
+
+
+def columns_are_numbers(record):
+    """Say whether the columns that an instrument promises are numbers of its record."""
+    columns = registry.by_name()[record["measure"]].columns
+    return columns and all(isinstance(record[column.field], float) for column in columns)
 
 
 def select(records, measure, preset, **where):

@@ -139,7 +139,7 @@ def test_a_wrong_import_is_found(room, source):
         ("optim", "from sam_jax.optim.checks import check\nfrom sam_jax import pytree\nimport jax"),
         ("training", "from sam_jax import data, models, optim\nimport sam_jax.metrics.presets"),
         ("pytree", "from sam_jax.typing import Key"),
-        ("train", "from sam_jax.training.loop import train_and_evaluate"),
+        ("train", "from sam_jax.training.fit import fit"),
     ],
 )
 def test_a_right_import_is_not(room, source):

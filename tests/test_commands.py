@@ -7,6 +7,8 @@ import shutil
 import pytest
 from real_commands import made_once, output_of, read_lines, run, run_here
 
+from sam_jax.measuring import registry
+
 SMOKE = "--config=configs/digits.py:smoke"
 pytestmark = pytest.mark.commands
 
@@ -49,11 +51,10 @@ def test_evaluate(trained):
     assert lines[-1] == f"{len(records)} records are in {path}"
     assert {record["epoch"] for record in records} == {2}
     kinds = {(record["measure"], record.get("preset")) for record in records}
-    every = ("adversarial_sharpness", "average_sharpness", "asymmetry_factor", "loss_curve")
-    only_sound = ("asymmetry_index", "level_set_widths", "hessian")
-    assert kinds == {("evaluation", None)} | {
-        *((name, "sound") for name in every + only_sound),
-        *((name, "published") for name in every),
+    assert kinds == {
+        (instrument.name, preset)
+        for instrument in registry.chosen()
+        for preset in instrument.presets or (None,)
     }
     last = read_lines(workdir / "metrics.jsonl")[-1]
     for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):

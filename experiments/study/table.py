@@ -10,6 +10,7 @@ from experiments.study import formats
 from experiments.study.formats import NOT_MEASURED
 from experiments.study.grid import Grid, Marked, csv_text
 from experiments.study.results import Results
+from sam_jax.measuring import registry
 from sam_jax.statistics import MeanAndStderr, mean_and_stderr
 
 
@@ -43,6 +44,39 @@ class Column(NamedTuple):
     scale: float = 1.0
     floor: float = -math.inf  # a mean below it is out of the quantity's range and never the best
     write: Write = write_means
+
+
+def instrument_column(
+    measure: str,
+    field: str,
+    where: Mapping[str, Any] | None = None,
+    *,
+    group: str | None = None,
+    name: str | None = None,
+    scale: float = 1.0,
+) -> Column:
+    """Return the column of a number that an instrument measures.
+
+    Args:
+      measure: the name of the instrument.
+      field: of its records, one of its columns.
+      where: further fields that select the records.
+      group: the first line of the heading; None for the title of the instrument.
+      name: the second line; None for the name of the column, with its unit.
+      scale: what the numbers are multiplied with.
+    """
+    instrument = registry.by_name()[measure]
+    about = instrument.column(field)
+    unit = f" / {about.unit}" if about.unit else ""
+    return Column(
+        instrument.title if group is None else group,
+        about.name + unit if name is None else name,
+        field,
+        {"measure": measure, **(where or {})},
+        best=about.better,
+        scale=scale,
+        floor=scale * about.floor,
+    )
 
 
 class Row(NamedTuple):

@@ -3,12 +3,17 @@
 import pathlib
 from collections.abc import Sequence
 
+import ml_collections
+
 from experiments.study.arms import seed_folder
 from experiments.study.study import Run
 from experiments.variants.costs import calls_of, passes, step_costs, timed_side_by_side
 from experiments.variants.methods import Method, Plan
 from experiments.variants.results import costs_path
+from sam_jax.measuring import registry
+from sam_jax.measuring.settings import relevant
 from sam_jax.runs import records, workdirs
+from sam_jax.runs.records import Record
 from sam_jax.training.trained import load_trained
 
 
@@ -33,7 +38,7 @@ def _measure_costs(plan: Plan, workdir: pathlib.Path, method: Method, reference:
     timing = plan.config.timing
     folders = [seed_folder(workdir, m, plan.seeds[0]) for m in (method, reference)]
     configs = (timing, *(workdirs.read_config(folder) for folder in folders))
-    settings = records.digest([workdirs.plain(config) for config in configs])
+    settings = records.digest([_plain(config) for config in configs])
     path = costs_path(workdir, method)
     written = records.read(path)
     if written and written[0]["settings"] == settings:
@@ -47,3 +52,11 @@ def _measure_costs(plan: Plan, workdir: pathlib.Path, method: Method, reference:
     )
     about = {"label": method.label, "measure": "costs", "settings": settings}
     records.rewrite(path, [{**about, **step_costs(own_config, own), **timed}])
+
+
+def _plain(config: ml_collections.ConfigDict) -> Record:
+    """Return a config as JSON, without the instruments that measure only by name."""
+    found = workdirs.plain(config)
+    if "instruments" in config:  # which change no cost: those of the first runs are in old digests
+        found["instruments"] = relevant(config.instruments, registry.chosen())
+    return found

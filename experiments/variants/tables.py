@@ -11,18 +11,21 @@ from experiments.study.table import (
     Row,
     Table,
     Write,
+    instrument_column,
     make_table,
     means_over_seeds,
     write_means,
 )
 from experiments.variants import results as read
 from experiments.variants.methods import Method
-from experiments.variants.results import OUTCOME, VariantsResults
+from experiments.variants.results import VariantsResults
 from sam_jax.statistics import mean_difference
 
 OUTCOMES = (
-    Column("Test", "accuracy / %", "test_accuracy", OUTCOME, best="max", scale=100.0),
-    Column("Test", "loss", "test_loss", OUTCOME, best="min"),
+    instrument_column(
+        "evaluation", "test_accuracy", group="Test", name="accuracy / %", scale=100.0
+    ),
+    instrument_column("evaluation", "test_loss", group="Test", name="loss"),
 )
 MEBIBYTE, KIBIBYTE = 2.0**20, 2.0**10
 CSV = {  # fields of a cell's line and their headings

@@ -145,6 +145,21 @@ def plan_batches(
     return count, cut
 
 
+def one_at_a_time(plans: dict[int, tuple[int, Callable[[], Batch]]]) -> Callable[[int], Batch]:
+    """Return a function from m to its batches, which keeps only those of the latest m.
+
+    Args:
+      plans: m -> what `plan_batches` returns for it.
+    """
+
+    @functools.lru_cache(maxsize=1)
+    def batches_of(m: int) -> Batch:
+        _, cut = plans[m]
+        return cut()
+
+    return batches_of
+
+
 def _logits_fn(network: Network, conditions: Conditions) -> Callable[..., jax.Array]:
     inputs = network.inputs if conditions.normalise_images else unnormalised(network.inputs)
     return make_logits_fn(network.model, inputs, conditions.batch_norm)

@@ -10,8 +10,8 @@ import pytest
 import scipy.stats
 
 from experiments.even_better.pages import index as report_module
-from experiments.even_better.read.results import IDENTITY, PRESETS, read_results
-from experiments.even_better.tables.columns import SETTINGS, repeated_columns
+from experiments.even_better.read.results import PRESETS, read_results
+from experiments.even_better.tables.columns import repeated_columns
 from experiments.even_better.tables.perturbed import perturbed_table
 from experiments.even_better.tables.table_01 import table_01
 from experiments.study.formats import cell_texts
@@ -319,11 +319,6 @@ def test_the_last_of_repeated_records_holds(tmp_path):
     results = read_results(write(tmp_path, change=change))
     assert table_01(results).cell(0, 0).mean == pytest.approx(0.52)
     assert table_01(results).cell(0, 0).n == 2
-
-
-def test_records_of_every_setting_of_a_column_are_told_apart():
-    for settings in SETTINGS.values():
-        assert set(settings) <= set(IDENTITY)
 
 
 def test_an_empty_directory_is_explained(tmp_path):

@@ -171,9 +171,7 @@ def test_eigenvalues_of_an_early_stop_are_those_of_matfree():
         ours = hessian_eigenvalues(
             minima.mlp_loss, params, batches, key=KEY, num_eigenvalues=2, steps=4
         )
-        partial = jax.jit(
-            eig.eigh_partial(decomp.tridiag_sym(4, reortho="full")), static_argnums=0
-        )
+        partial = jax.jit(eig.eigh_partial(decomp.tridiag_sym(4, reortho="full")), static_argnums=0)
         product = lambda v: jnp.asarray(hessian) @ v  # noqa: E731
         theirs, _ = partial(product, random_unit(KEY, 0, flat))
         other, _ = partial(product, random_unit(KEY, 1, flat))

@@ -7,15 +7,19 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.even_better.arms import Model
-from experiments.even_better.paper.published import BATCH_SIZES, published_cells, published_values
+from experiments.even_better.paper.published import (
+    BATCH_SIZES,
+    MEASURED_AS,
+    published_cells,
+    published_values,
+)
 from experiments.even_better.paper.second_runs import LONGER_SGD, SECOND_RUNS
 from experiments.even_better.read.connections import low_shares, relative_rises
 from experiments.even_better.read.planes import basin_share
 from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.columns import columns_of
-from experiments.even_better.tables.correlations import QUANTITIES
 from experiments.study.results import number
-from experiments.study.table import Column
+from experiments.study.table import Column, instrument_column
 
 SHAPES = ("curve", "line")
 
@@ -130,8 +134,8 @@ def run_column(results: StudyResults, preset: str, quantity: Quantity) -> Column
     """
     if quantity.name in ("test_loss", "train_loss", "test_accuracy"):
         scale = 100.0 if quantity.name == "test_accuracy" else 1.0
-        return Column("", quantity.name, quantity.name, {"measure": "evaluation"}, scale=scale)
-    measure, field = next((m, f) for m, f, _, name in QUANTITIES if name == quantity.name)
+        return instrument_column("evaluation", quantity.name, scale=scale)
+    measure, field = MEASURED_AS[quantity.name]
     for column in columns_of(results, measure, preset, field):
         setting = column.where.get("measured_batch"), column.where.get("measured_rho")
         if setting == quantity[1:]:

@@ -9,7 +9,7 @@ from experiments.even_better.pages.claims import write_claims
 from experiments.even_better.pages.published import notes, published_grid, write_published
 from experiments.even_better.read.results import PRESETS, StudyResults
 from experiments.even_better.tables.all_tables import TITLES, all_tables
-from experiments.even_better.tables.columns import CSV, repeated_columns
+from experiments.even_better.tables.columns import csv_text_of, repeated_columns
 from experiments.even_better.tables.correlations import (
     correlation_rows,
     correlations_csv,
@@ -71,7 +71,7 @@ def report(results: StudyResults, folder: pathlib.Path, settings: Settings) -> p
     """
     tables, figures = all_tables(results), all_figures(results)
     for table in (table for found in tables.values() for table in found):
-        write_table(folder, table.stem, table.csv(CSV), table.grid())
+        write_table(folder, table.stem, csv_text_of(table), table.grid())
     save_figures(folder, figures)
     write_published(results, folder)
     write_claims(results, folder)

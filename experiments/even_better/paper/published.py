@@ -15,6 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 BATCH_SIZES = {"small": 128, "large": 5000}
+# quantity -> the instrument that measures it here, and the field of its records
+MEASURED_AS = {
+    "adversarial_loss": ("adversarial_sharpness", "perturbed_loss"),
+    "adversarial_sharpness": ("adversarial_sharpness", "sharpness"),
+    "average_loss": ("average_sharpness", "perturbed_loss"),
+    "average_sharpness": ("average_sharpness", "sharpness"),
+    "asymmetry_factor": ("asymmetry_factor", "factor"),
+}
 PATH = pathlib.Path(__file__).with_name("published.csv")
 
 

@@ -4,28 +4,26 @@ import functools
 from collections.abc import Callable, Iterator
 
 import jax
-import ml_collections
 
 from sam_jax import metrics
 from sam_jax.measuring.conditions import Network, model_and_set, network_of, set_batches
+from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.training.trained import Trained
 from sam_jax.typing import Key, Params, PyTree
 
 
-def hessian(
-    trained: Trained, settings: ml_collections.ConfigDict, preset: metrics.Preset
-) -> Iterator[tuple[Record, Callable[[], Record]]]:
+def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the Hessian and what measures with them.
 
     The loss is that of the whole training set, without weight decay, over all parameters. A
     residual bounds the distance from its eigenvalue to one of the Hessian.
     """
+    trained, settings, preset, _ = subject
     c = settings.hessian
 
     def take() -> Record:
-        instrument = _jit_hessian(
+        instrument = _jit(
             network_of(trained), preset.asymmetry, settings.batch_size, c.steps, c.draws
         )
         key = stream(jax.random.key(settings.seed), "hessian")
@@ -45,7 +43,7 @@ def hessian(
 
 
 @functools.lru_cache(maxsize=16)
-def _jit_hessian(
+def _jit(
     network: Network, conditions: metrics.Conditions, batch_size: int, steps: int, draws: int
 ) -> Callable[..., tuple[metrics.HessianEigenvalues, metrics.HessianTrace]]:
     def measure(
@@ -73,3 +71,17 @@ def _jit_hessian(
         return ends, trace
 
     return jax.jit(measure)
+
+
+INSTRUMENT = Instrument(
+    name="hessian",
+    title="Hessian",
+    plan=plan,
+    settings={"steps": 20, "draws": 10},
+    smoke={"steps": 3, "draws": 2},
+    columns=(
+        Column("top_eigenvalue", "top λ", unit="nats"),
+        Column("bottom_eigenvalue", "bottom λ", unit="nats"),
+        Column("trace", "trace", unit="nats"),
+    ),
+)

@@ -1,0 +1,102 @@
+"""The descriptors of the instruments: what they promise, and that adding one is one file."""
+
+import json
+
+import ml_collections
+import pytest
+from measured_models import columns_are_numbers, make_settings, make_trained, take_all
+from training_problems import tiny_config
+
+from configs import digits
+from sam_jax.measuring import registry
+from sam_jax.measuring.instrument import Column, Instrument
+from sam_jax.measuring.measure import measurements
+from sam_jax.measuring.settings import completed, defaults, settings_digest
+from sam_jax.runs.records import digest
+
+every_instrument = pytest.mark.parametrize("name", registry.NAMES)
+PRESETS = ("sound", "published")
+KEPT_IN_FILES = ("loss_line", "trajectory_plane")  # see test_landscape_instruments.py
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_trained(0)
+
+
+@pytest.mark.parametrize("variant", ["", "smoke"])
+def test_the_base_config_documents_every_setting(variant):
+    groups = digits.get_config(variant).instruments.to_dict()
+    groups = {name: group for name, group in groups.items() if isinstance(group, dict)}
+    assert groups == defaults(smoke=variant == "smoke")
+
+
+@every_instrument
+def test_the_file_the_name_and_the_settings_agree(name):
+    instrument = registry.by_name()[name]
+    assert instrument.name == name and instrument.title
+    assert instrument.smoke.keys() <= instrument.settings.keys()
+    assert set(instrument.presets) <= set(PRESETS)
+    groups = [other.group for other in registry.INSTRUMENTS]
+    assert groups.count(instrument.group) == 1
+    labels = [column.label for other in registry.INSTRUMENTS for column in other.columns]
+    assert len(set(labels)) == len(labels)
+
+
+def test_the_identity_tells_all_records_of_a_model_apart(model):
+    settings = make_settings()
+    measures = [name for name in registry.NAMES if name not in KEPT_IN_FILES]
+    wanted = measurements(model, settings, PRESETS, measures)
+    found = [registry.identity(measurement.about) for measurement in wanted]
+    assert len(set(found)) == len(found)
+    for measurement in wanted:
+        instrument = registry.by_name()[measurement.about["measure"]]
+        assert set(instrument.identity) <= set(measurement.about)
+    # Of another law or another distance it is another record; of more directions it is not.
+    record = {"measure": "asymmetry_factor", "preset": "sound", "distribution": "uniform"}
+    assert registry.identity(record) != registry.identity(record | {"distribution": "gaussian"})
+    assert registry.identity(record) == registry.identity(record | {"num_directions": 9})
+    assert registry.identity({"measure": "costs", "preset": "none"}) == ("costs",)
+
+
+def test_every_column_is_a_number_of_the_record(model):
+    for record in take_all(model, make_settings(), PRESETS):
+        assert record["measure"] == "loss_curve" or columns_are_numbers(record)
+
+
+def test_records_of_before_keep_the_digest_of_their_settings():
+    settings = tiny_config().instruments
+    with settings.unlocked():
+        for instrument in registry.INSTRUMENTS:
+            if not instrument.by_default:
+                del settings[instrument.group]
+    whole = digest(json.loads(settings.to_json()))
+    for instrument in registry.chosen():
+        assert settings_digest(settings, instrument) == whole
+        assert settings_digest(completed(settings), instrument) == whole
+    with settings.unlocked():
+        del settings.hessian  # a run that is older than this instrument
+    older = digest(json.loads(settings.to_json()))
+    by_name = registry.by_name()
+    assert settings_digest(settings, by_name["loss_curve"]) == older
+    filled = settings_digest(settings, by_name["hessian"])
+    assert filled == settings_digest(completed(settings), by_name["hessian"]) != older
+    # Other defaults are another measurement.
+    assert filled == digest(
+        json.loads(settings.to_json()) | {"hessian": dict(by_name["hessian"].settings)}
+    )
+
+
+def test_a_later_instrument_changes_no_record_of_the_others(monkeypatch):
+    before = {i.name: settings_digest(make_settings(), i) for i in registry.INSTRUMENTS}
+    toy = Instrument("toy", "Toy", iter, settings={"scale": 2.0}, columns=(Column("x", "x"),))
+    monkeypatch.setattr(registry, "INSTRUMENTS", (*registry.INSTRUMENTS, toy))
+    settings = make_settings()
+    with settings.unlocked():
+        settings.toy = ml_collections.ConfigDict({"scale": 3.0})
+    assert before == {name: settings_digest(settings, registry.by_name()[name]) for name in before}
+    found = settings_digest(settings, toy)
+    settings.hessian.steps = 7
+    assert settings_digest(settings, toy) == found != settings_digest(make_settings(), toy)
+    settings.seed = 12
+    assert settings_digest(settings, toy) != found
