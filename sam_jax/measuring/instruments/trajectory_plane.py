@@ -30,9 +30,10 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     Raises:
       ValueError: there are fewer than three checkpoints, or the run has no folder.
     """
-    trained, settings, _, workdir = subject
+    trained, settings, _, _ = subject
     c = settings.trajectory_plane
     folder = folder_of(subject, "trajectory_plane", c.to_dict())
+    workdir = folder.parents[1]
     batch_size = c.batch_norm_batch_size if c.batch_norm == "batch" else settings.batch_size
     config = workdirs.read_config(workdir)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
