@@ -13,7 +13,7 @@ from sam_jax import measuring
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Column, Instrument
 from sam_jax.measuring.measure import measurements
-from sam_jax.measuring.settings import completed, defaults, settings_digest
+from sam_jax.measuring.settings import completed, defaults, relevant, settings_digest
 from sam_jax.runs.records import digest
 
 every_instrument = pytest.mark.parametrize("name", registry.NAMES)
@@ -118,3 +118,8 @@ def test_a_later_instrument_changes_no_record_of_the_others(monkeypatch):
     assert settings_digest(settings, toy) == found != settings_digest(make_settings(), toy)
     settings.seed = 12
     assert settings_digest(settings, toy) != found
+    # What a study measures by default is another one with a further instrument, even without settings.
+    plain = Instrument("plain", "Plain", iter)
+    whole = relevant(make_settings(), registry.chosen())
+    monkeypatch.setattr(registry, "INSTRUMENTS", (*registry.INSTRUMENTS, plain))
+    assert relevant(make_settings(), registry.chosen()) != whole

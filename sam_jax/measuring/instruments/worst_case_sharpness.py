@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import jax
 
@@ -60,10 +61,10 @@ def _jit(
     network: Network,
     conditions: metrics.Conditions,
     *,
-    norm: str,
+    norm: Literal["l2", "linf"],
     adaptive: bool,
     steps: int,
-    step_rule: str,
+    step_rule: Literal["adaptive", "fixed", "halved"],
     step_size: float,
     restarts: int,
 ) -> Callable[..., metrics.AdversarialSharpness]:
