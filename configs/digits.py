@@ -156,9 +156,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     )
     config.instruments.worst_case_sharpness.batches = 4  # of the published preset
     config.instruments.worst_case_sharpness.steps = 20
-    # "adaptive": the steps of APGD, which halve where they make no progress; or "fixed".
+    # "adaptive": the steps of APGD, which halve where they make no progress; "halved": steps that
+    # halve from quarter to quarter, as in understanding-sam; or "fixed".
     config.instruments.worst_case_sharpness.step_rule = "adaptive"
-    # Of fixed steps, or of the first adaptive ones, as a share of rho; 0: 1 and 2.
+    # Length of the first steps as a share of rho; 0: 1, and of adaptive steps 2.
     config.instruments.worst_case_sharpness.step_size = 0.0
     config.instruments.worst_case_sharpness.restarts = 0  # more ascents, from random points
     config.instruments.spectral_density = ml_collections.ConfigDict()

@@ -20,7 +20,7 @@ class Subject(NamedTuple):
 
     trained: Trained
     settings: ml_collections.ConfigDict  # the group `instruments` of the config, completed
-    preset: Preset | None  # None for an instrument that knows no preset
+    preset: Preset  # an instrument that knows no preset leaves it alone
     workdir: pathlib.Path | None = None  # of the run, for instruments that read or keep files there
 
 

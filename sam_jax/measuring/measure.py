@@ -103,7 +103,8 @@ def measurements(
             if not instrument.measures_under(preset):
                 continue
             identity = {"measure": instrument.name} | ({"preset": preset.name} if preset else {})
-            for about, take in instrument.plan(Subject(trained, settings, preset, workdir)):
+            subject = Subject(trained, settings, preset or metrics.SOUND, workdir)
+            for about, take in instrument.plan(subject):
                 found.append(Measurement({**identity, **about}, take))
     return found
 

@@ -9,11 +9,12 @@ from sam_jax.measuring.instrument import Instrument
 from sam_jax.runs import records, workdirs
 
 # Records of the first instruments name one digest of all their groups, as they always did; a later
-# instrument's records name that of its own group.
+# instrument's records name that of its own group. The evaluation has no settings.
 _TOGETHER = (
     *("adversarial", "average", "asymmetry", "curve"),
     *("asymmetry_index", "level_set_widths", "hessian"),
 )
+_WITHOUT = "evaluation"
 
 
 def defaults(smoke: bool = False) -> dict[str, dict[str, Any]]:
@@ -70,7 +71,7 @@ def relevant(
       What all share, such as the seed, and the groups of these instruments.
     """
     own = {instrument.group for instrument in instruments}
-    together = _TOGETHER if own & {*_TOGETHER, "evaluation"} else ()
+    together = _TOGETHER if own & {*_TOGETHER, _WITHOUT} else ()
     others = defaults().keys() - own
     kept = {
         name: value
@@ -78,4 +79,4 @@ def relevant(
         if name not in others or name in together
     }
     whole = workdirs.plain(completed(settings))
-    return kept | {name: whole[name] for name in sorted(own & whole.keys())}
+    return kept | {group: whole.get(group, {}) for group in own - {_WITHOUT}}

@@ -97,6 +97,15 @@ def test_fixed_steps_have_a_share_of_rho(models):
         params = ascent(gradient, params, "linf", False, 0.4 * ball[2])
     np.testing.assert_allclose(record["perturbed_loss"], loss_fn(params, examples), **SAME)
     assert record["step_size"] == 0.4
+    # Of two steps the second one is in the fourth quarter but one: at a half of the first.
+    settings.worst_case_sharpness.step_rule = "halved"
+    (halved,) = take_all(trained, settings, ("sound",), ("worst_case_sharpness",))
+    params = trained.state.params
+    for length in (0.4, 0.2):
+        gradient = jax.jit(jax.grad(loss_fn))(params, examples)
+        params = ascent(gradient, params, "linf", False, length * ball[2])
+    np.testing.assert_allclose(halved["perturbed_loss"], loss_fn(params, examples), **SAME)
+    assert halved["perturbed_loss"] < record["perturbed_loss"] - 1e-4
 
 
 def test_more_steps_and_restarts_find_no_less(models):

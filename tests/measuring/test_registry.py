@@ -1,6 +1,7 @@
 """The descriptors of the instruments: what they promise, and that adding one is one file."""
 
 import json
+import pathlib
 
 import ml_collections
 import pytest
@@ -8,13 +9,15 @@ from measured_models import columns_are_numbers, make_settings, make_trained, ta
 from training_problems import tiny_config
 
 from configs import digits
+from sam_jax import measuring
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Column, Instrument
 from sam_jax.measuring.measure import measurements
-from sam_jax.measuring.settings import completed, defaults, settings_digest
+from sam_jax.measuring.settings import completed, defaults, relevant, settings_digest
 from sam_jax.runs.records import digest
 
 every_instrument = pytest.mark.parametrize("name", registry.NAMES)
+README = pathlib.Path(measuring.__file__).with_name("README.md").read_text()
 PRESETS = ("sound", "published")
 KEPT_IN_FILES = ("loss_line", "trajectory_plane")  # see test_landscape_instruments.py
 
@@ -29,6 +32,21 @@ def test_the_base_config_documents_every_setting(variant):
     groups = digits.get_config(variant).instruments.to_dict()
     groups = {name: group for name, group in groups.items() if isinstance(group, dict)}
     assert groups == defaults(smoke=variant == "smoke")
+
+
+@every_instrument
+def test_the_readme_has_a_row(name):
+    instrument = registry.by_name()[name]
+    (row,) = (line for line in README.splitlines() if line.startswith(f"| `{name}`"))
+    head, settings, presets, numbers = (cell.strip() for cell in row.strip("|").split("|"))
+    assert head.endswith("*") is not instrument.by_default
+    words = [f"`{word}`" for word in instrument.settings]
+    assert settings == (f"`{instrument.group}`: {', '.join(words)}" if words else "none")
+    assert presets == (", ".join(instrument.presets) or "none")
+    units = [f" ({column.unit})" if column.unit else "" for column in instrument.columns]
+    fields = [f"`{column.field}`" for column in instrument.columns]
+    wanted = ", ".join(map("".join, zip(fields, units, strict=True)))
+    assert numbers == (wanted or "lists alone")
 
 
 @every_instrument
@@ -100,3 +118,8 @@ def test_a_later_instrument_changes_no_record_of_the_others(monkeypatch):
     assert settings_digest(settings, toy) == found != settings_digest(make_settings(), toy)
     settings.seed = 12
     assert settings_digest(settings, toy) != found
+    # What a study measures by default is another one with a further instrument, even without settings.
+    plain = Instrument("plain", "Plain", iter)
+    whole = relevant(make_settings(), registry.chosen())
+    monkeypatch.setattr(registry, "INSTRUMENTS", (*registry.INSTRUMENTS, plain))
+    assert relevant(make_settings(), registry.chosen()) != whole

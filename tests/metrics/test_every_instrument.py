@@ -119,7 +119,7 @@ def test_leaves_that_the_mask_leaves_out_stay_bit_for_bit(row):
         row.call(dataclasses.replace(problem, mask=None))
 
 
-@over([row for row in TABLE if row.function not in ("stack_directions", "curve_length")])
+@over([row for row in TABLE if row.function != "stack_directions"])
 def test_complex_parameters_are_refused(row):
     problem = with_others({"complex": jnp.array([1 + 2j])})
     with pytest.raises(ValueError, match=r"split .*\['complex'\] in two real|hold real numbers"):

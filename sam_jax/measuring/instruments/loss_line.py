@@ -29,7 +29,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     Raises:
       ValueError: the number of points is even, or the run has no folder.
     """
-    trained, settings, _, workdir = subject
+    trained, settings, _, _ = subject
     c = settings.loss_line
     if c.points < 3 or c.points % 2 == 0:
         raise ValueError(
@@ -56,7 +56,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
             for number in range(c.num_directions)
         ]
         _draw(folder, lines)
-        found = {"folder": str(folder.relative_to(workdir))}
+        found = {"folder": str(folder.relative_to(folder.parents[1]))}
         for name in LOSSES:
             losses = np.array([line.values[name] for line in lines])
             rises = (losses[:, 0] + losses[:, -1]) / 2 - losses[:, c.points // 2]

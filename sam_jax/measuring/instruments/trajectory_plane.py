@@ -31,10 +31,11 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     Raises:
       ValueError: there are fewer than three checkpoints, or the run has no folder.
     """
-    trained, settings, _, workdir = subject
+    trained, settings, _, _ = subject
     c = settings.trajectory_plane
     folder = folder_of(subject, "trajectory_plane", c.to_dict())
     batch_norm = policy_of(c.batch_norm, c.batch_norm_batch_size)
+    workdir = folder.parents[1]
     config = workdirs.read_config(workdir)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
         epochs = [epoch for epoch in sorted(manager.all_steps()) if epoch <= trained.epoch]

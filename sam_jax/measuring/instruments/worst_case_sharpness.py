@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import jax
 
@@ -37,7 +38,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
             adaptive=adaptive,
             steps=c.steps,
             step_rule=c.step_rule,
-            step_size=c.step_size or None,
+            step_size=c.step_size,
             restarts=c.restarts,
         )
         key = stream(jax.random.key(settings.seed), "worst-case sharpness")
@@ -60,24 +61,27 @@ def _jit(
     network: Network,
     conditions: metrics.Conditions,
     *,
-    norm: str,
+    norm: Literal["l2", "linf"],
     adaptive: bool,
     steps: int,
-    step_rule: str,
-    step_size: float | None,
+    step_rule: Literal["adaptive", "fixed", "halved"],
+    step_size: float,
     restarts: int,
 ) -> Callable[..., metrics.AdversarialSharpness]:
     def measure(
         params: Params, batch_stats: PyTree, batches: Batch, rho: jax.Array, key: Key
     ) -> metrics.AdversarialSharpness:
+        length = step_size * rho if step_size else None
+        if step_rule == "halved":
+            length = metrics.halved_by_quarters(rho if length is None else length, steps)
         return metrics.adversarial_sharpness(
             batch_loss_fn(network, conditions, batch_stats),
             params,
             batches,
             rho=rho,
             steps=steps,
-            step_size=None if step_size is None else step_size * rho,
-            step_rule=step_rule,
+            step_size=length,
+            step_rule="fixed" if step_rule == "halved" else step_rule,
             restarts=restarts,
             key=key if restarts else None,
             norm=norm,
