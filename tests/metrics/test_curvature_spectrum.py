@@ -51,9 +51,6 @@ def dense(tridiagonal):
     return np.diag(np.asarray(tridiagonal.diagonal)) + off + off.T
 
 
-# ---------------------------------------------------------------------------- Lanczos
-
-
 @jax.jit
 def random_unit(key, index, like):
     return normalise(random_like(jax.random.fold_in(key, index), like))
@@ -140,9 +137,6 @@ def test_zero_and_scalar_hessians():
     assert single.top == single.bottom == 12.0 and abs(single.top_vectors[0]) == 1.0
 
 
-# ---------------------------------------------------------------------------- eigenvalues
-
-
 def test_eigenpairs_of_a_network_are_those_of_the_dense_hessian():
     with jax.enable_x64(True):
         params, batches, hessian = network()
@@ -171,9 +165,7 @@ def test_eigenvalues_of_an_early_stop_are_those_of_matfree():
         ours = hessian_eigenvalues(
             minima.mlp_loss, params, batches, key=KEY, num_eigenvalues=2, steps=4
         )
-        partial = jax.jit(
-            eig.eigh_partial(decomp.tridiag_sym(4, reortho="full")), static_argnums=0
-        )
+        partial = jax.jit(eig.eigh_partial(decomp.tridiag_sym(4, reortho="full")), static_argnums=0)
         product = lambda v: jnp.asarray(hessian) @ v  # noqa: E731
         theirs, _ = partial(product, random_unit(KEY, 0, flat))
         other, _ = partial(product, random_unit(KEY, 1, flat))
@@ -266,9 +258,6 @@ def test_vectors_are_directions():
     )
     np.testing.assert_allclose(rises.plus, 2 * np.asarray(result.top), rtol=1e-5)
     np.testing.assert_allclose(rises.factor, 1, rtol=1e-5)
-
-
-# ---------------------------------------------------------------------------- density
 
 
 def test_density_after_all_steps_is_exact_for_its_starts():

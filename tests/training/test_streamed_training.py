@@ -17,6 +17,7 @@ from sam_jax.data import streaming
 from sam_jax.measuring import measure
 from sam_jax.training import build, loop
 
+pytestmark = pytest.mark.e2e  # whole trainings
 TINY = {"data__name": "tiny_shapes", "data__synthetic_examples": 0, "batch_size": 8}
 
 
