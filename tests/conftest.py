@@ -5,6 +5,7 @@ the first red one. `-m TIER` runs one of them; any other selection runs in one p
 CPU devices.
 """
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -42,6 +43,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Run the tiers one after the other where nothing is selected."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        # A worker takes whole files: what one test of a file compiles, the next ones use.
+        config.option.dist = "loadfile"
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     chosen = config.option.markexpr or config.option.keyword or config.option.collectonly
     if not everything or chosen or config.option.help or config.option.version:
@@ -74,6 +78,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(tier_of(item))
     items.sort(key=lambda item: list(TIERS).index(tier_of(item)))
+
+
+def pytest_collection_finish():
+    """Spare the collector what stays to the end: tracing makes so many objects that it runs often.
+
+    A twentieth of the time of the unit tier.
+    """
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

@@ -257,7 +257,7 @@ def test_correlations_are_those_of_the_seed_means(built):
     assert settings[0] == "m = 32, ρ = 0.05" and settings[-1] == "m = 300, ρ = 0.1"
 
 
-def test_missing_records_are_not_measured(tmp_path):
+def test_missing_records_are_not_measured(tmp_path, undrawn):
     def change(records):
         kept = [r for r in records if r["measure"] != "average_sharpness"]
         kept = [r for r in kept if (r["model"], r["measure"]) != ("sharp", "loss_curve")]

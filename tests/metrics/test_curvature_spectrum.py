@@ -51,9 +51,6 @@ def dense(tridiagonal):
     return np.diag(np.asarray(tridiagonal.diagonal)) + off + off.T
 
 
-# ---------------------------------------------------------------------------- Lanczos
-
-
 @jax.jit
 def random_unit(key, index, like):
     return normalise(random_like(jax.random.fold_in(key, index), like))
@@ -138,9 +135,6 @@ def test_zero_and_scalar_hessians():
         np.testing.assert_allclose(result.top_residuals, 0, atol=1e-6)
     single = hessian_eigenvalues(lambda w: w**3, 2.0, key=KEY, vectors=True)
     assert single.top == single.bottom == 12.0 and abs(single.top_vectors[0]) == 1.0
-
-
-# ---------------------------------------------------------------------------- eigenvalues
 
 
 def test_eigenpairs_of_a_network_are_those_of_the_dense_hessian():
@@ -264,9 +258,6 @@ def test_vectors_are_directions():
     )
     np.testing.assert_allclose(rises.plus, 2 * np.asarray(result.top), rtol=1e-5)
     np.testing.assert_allclose(rises.factor, 1, rtol=1e-5)
-
-
-# ---------------------------------------------------------------------------- density
 
 
 def test_density_after_all_steps_is_exact_for_its_starts():

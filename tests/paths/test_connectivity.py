@@ -184,6 +184,7 @@ def test_training_by_numpy_and_ends_that_do_not_move(tmp_path, kind, bends):
         assert np.abs(trained - few_positions[name]).max() > 1e-3
 
 
+@pytest.mark.e2e
 def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, models, monkeypatch):
     settings = SETTINGS._replace(epochs=5)
     whole = connectivity.find_curve(*models, tmp_path / "whole", settings)

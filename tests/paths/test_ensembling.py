@@ -177,6 +177,7 @@ def test_members_of_a_network_have_their_own_statistics(networks, tmp_path):
         assert not leaf.is_deleted()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("saved", [0, 1, 2])
 def test_cut_members_equal_uninterrupted_ones(networks, tmp_path, monkeypatch, saved):
     """Three members of a network with batch norm and augmentation, cut after some of them."""

@@ -19,6 +19,7 @@ from sam_jax.training import build
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
 
+pytestmark = pytest.mark.e2e  # whole trainings
 TINY = {"data__name": "tiny_shapes", "data__synthetic_examples": 0, "batch_size": 8}
 
 

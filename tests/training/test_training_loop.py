@@ -61,6 +61,7 @@ def run(config, workdir):
     return record, load_trained(workdir)[1].state
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("method", ["sam", "average_sam"])
 def test_a_run_that_lost_its_last_epochs_equals_an_uninterrupted_one(tmp_path, method):
     config = tiny_config(
