@@ -118,7 +118,7 @@ def test_a_later_instrument_changes_no_record_of_the_others(monkeypatch):
     assert settings_digest(settings, toy) == found != settings_digest(make_settings(), toy)
     settings.seed = 12
     assert settings_digest(settings, toy) != found
-    # What a study measures by default is another one with a further instrument, even without settings.
+    # A further instrument makes another study, even one without settings.
     plain = Instrument("plain", "Plain", iter)
     whole = relevant(make_settings(), registry.chosen())
     monkeypatch.setattr(registry, "INSTRUMENTS", (*registry.INSTRUMENTS, plain))
