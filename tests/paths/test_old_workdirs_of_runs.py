@@ -13,7 +13,7 @@ from training_problems import tiny_config
 
 from sam_jax.measuring import landscapes, measure
 from sam_jax.paths import connectivity, curve_evaluation, ensembling
-from sam_jax.runs import records, workdirs
+from sam_jax.runs import records
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
 
@@ -54,14 +54,11 @@ def test_a_run_is_whole_and_has_the_losses_of_its_record(folder, name, seed):
     assert again.take()["test_loss"] == pytest.approx(last["test_loss"], rel=1e-5)
 
 
-def test_what_was_measured_is_not_measured_again(folder, trained):
-    instruments = tiny_config(seed=0).instruments
-    settings = records.digest(workdirs.plain(instruments))
-    path = folder / "trained/evaluations.jsonl"
-    wanted = measure.measurements(trained[0], instruments, ("sound", "published"), None)
-    about = {"epoch": trained[0].epoch, "seed": 0, "settings": settings}
-    found = measure.record_measurements(path, wanted, about, "run")
-    assert len(found) == len(wanted) == len(records.read(path)) > 20
+def test_what_was_measured_is_not_measured_again(folder):
+    found = measure.measure_run(folder / "trained", presets=("sound", "published"))
+    held = records.read(folder / "trained" / measure.EVALUATIONS)
+    assert len(found) == len(held) > 20
+    assert all(record in held for record in found)
 
 
 def test_a_curve(folder, trained):
