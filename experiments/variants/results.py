@@ -85,7 +85,7 @@ def compiled_gradients_per_step(results: VariantsResults, method: Method) -> flo
 
 def total_gradients(results: VariantsResults, method: Method) -> float:
     """Return the floating-point operations of the whole training relative to the reference's."""
-    return gradients_per_step(results, method) * method.epochs_factor
+    return gradients_per_step(results, method) * method.times_epochs
 
 
 def memory(results: VariantsResults, method: Method) -> float:
@@ -115,7 +115,7 @@ def speed(results: VariantsResults, method: Method) -> Speed:
 
 def total_time(results: VariantsResults, method: Method) -> float:
     """Return the time of the whole training relative to the reference's."""
-    return method.epochs_factor / speed(results, method).ratio
+    return method.times_epochs / speed(results, method).ratio
 
 
 def _gradients(results: VariantsResults, method: Method, flops: str) -> float:

@@ -30,7 +30,7 @@ OUTCOMES = (
 MEBIBYTE, KIBIBYTE = 2.0**20, 2.0**10
 CSV = {  # fields of a cell's line and their headings
     **{name: name for name in ("method", "function", "settings", "quantity")},
-    **{"mean": "value", "stderr": "standard_error", "low": "quartile_1", "high": "quartile_3"},
+    **{"mean": "value", "stderr": "stderr", "low": "quartile_1", "high": "quartile_3"},
     "n": "n",
 }
 # What fits into a terminal.
@@ -71,7 +71,7 @@ def references(results: VariantsResults) -> list[Method]:
     longer = [
         m
         for m in results.arms[1:]
-        if (m.function, m.overrides) == (first.function, first.overrides) and m.epochs_factor > 1
+        if (m.function, m.overrides) == (first.function, first.overrides) and m.times_epochs > 1
     ]
     return [first, *longer]
 

@@ -98,7 +98,7 @@ def cell(rows, model, **where):
         for row in rows
         if row["model"] == model and all(row[key] == value for key, value in where.items())
     ]
-    return float(row["value"]), float(row["se"]), int(row["n"])
+    return float(row["value"]), float(row["stderr"]), int(row["n"])
 
 
 def report_on(workdir, settings):

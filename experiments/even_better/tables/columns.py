@@ -23,7 +23,7 @@ _CSV = {  # fields of a cell's line and their headings
     **{name: name for name in ("rho", "times_epochs", "quantity", "distribution", "distance")},
     **{name: name for name in ("measured_batch", "m", "measured_rho")},
 }
-_CELL = {"mean": "value", "stderr": "se", "n": "n"}
+_CELL = {"mean": "value", "stderr": "stderr", "n": "n"}
 
 
 def columns_of(
