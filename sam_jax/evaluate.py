@@ -14,7 +14,9 @@ from sam_jax.measuring import registry
 from sam_jax.measuring.measure import EVALUATIONS, measure_run
 from sam_jax.runs import records
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run of sam_jax.train.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder of a run of sam_jax.train.", required=True
+)
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")
 _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."
@@ -50,5 +52,4 @@ def summary(record: records.Record) -> str:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["workdir"])
     app.run(main)

@@ -30,6 +30,6 @@ def needs(who: str, extra: str, *packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtra(
-            f'{who} needs {" and ".join(missing)}; run `pip install "sam_jax[{extra}]"`.',
+            f'{who} needs {", ".join(missing)}; run `pip install "sam_jax[{extra}]"`.',
             name=missing[0],
         )

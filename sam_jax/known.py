@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from sam_jax.typing import PyTree
 
@@ -25,11 +26,11 @@ def known(value: Any) -> np.ndarray | None:
 
 def is_compiling() -> bool:
     """Say whether what runs now is traced by jit: then even a constant is."""
-    return isinstance(jnp.zeros(()), jax.core.Tracer)
+    return isinstance(jnp.zeros(()), Tracer)
 
 
 def _is_known(value: Any) -> bool:
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return False
     if not isinstance(value, jax.Array):
         return True

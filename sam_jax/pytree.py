@@ -38,7 +38,8 @@ def merge(tree: PyTree, other: PyTree) -> PyTree:
 
 def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
     """Return the mask's booleans, one for each leaf of a tree with the structure of params."""
-    chosen = mask(params) if _is_function(mask) else True if mask is None else mask
+    chosen = mask(params) if callable(mask) and _is_function(mask) else mask
+    chosen = True if chosen is None else chosen
     try:
         return jax.tree.broadcast(chosen, tree)
     except ValueError as error:
@@ -48,14 +49,14 @@ def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
 
 
 def _is_function(mask: Any) -> bool:
-    """Say whether a mask has to be called; a module that can be called is a tree of leaves."""
+    """Say whether a callable mask has to be called; a module is a tree of leaves, if callable."""
     is_leaf = jax.tree_util.all_leaves([mask]) or isinstance(mask, jax.tree_util.Partial)
-    return callable(mask) and is_leaf
+    return is_leaf
 
 
 def is_key(x: Any) -> bool:
     """Say whether `x` is a typed key, or an array of them."""
-    return jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def real_dtype(tree: PyTree) -> jnp.dtype:

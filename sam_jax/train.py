@@ -13,7 +13,7 @@ from sam_jax.runs.flags import define_config
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 _CONFIG = define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.", required=True)
 _ACCEPT = flags.DEFINE_bool(
     "accept_config_changes", False, "Go on in a folder that was made with another config."
 )
@@ -34,5 +34,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")
     app.run(main)

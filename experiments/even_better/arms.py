@@ -85,7 +85,7 @@ def study_models(config: ml_collections.ConfigDict) -> list[Model]:
     batch_sizes = {"small": config.small_batch, "large": config.large_batch}
     models = []
     for entry in config.models:
-        optimiser, batch, rho, times_epochs = entry if len(entry) == 4 else (None,) * 4
+        optimiser, batch, rho, times_epochs = entry if len(entry) == 4 else ("", "", 0.0, 0)
         if optimiser not in METHODS or batch not in batch_sizes or times_epochs < 1:
             raise ValueError(
                 f"models holds {tuple(entry)}; each is (optimiser, batch, rho, times the epochs) "

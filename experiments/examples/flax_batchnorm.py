@@ -15,6 +15,7 @@ grad_fn with the sub-batch's index folded in.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -98,7 +99,7 @@ def step_with_sub_batches(state: State, batch: Batch, key: Key) -> State:
 
 def create_states() -> tuple[State, State]:
     """Return the state before the first step, one for either way."""
-    variables = Net().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+    variables: Any = Net().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
     common = variables | {"apply_fn": Net().apply}
     first = State.create(tx=optimiser, method_state=method.init(common["params"]), **common)
     return first, State.create(tx=optax.chain(method, optimiser), **common)
@@ -116,7 +117,7 @@ def main() -> None:
 
     def report(name: str, state: State) -> None:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits = Net().apply(variables, test_set["image"], train=False)
+        logits: Any = Net().apply(variables, test_set["image"], train=False)
         print(f"{name}: test accuracy {digits.accuracy(logits, test_set):.3f}")
 
     report("pure function", first)

@@ -61,7 +61,9 @@ def sam_gradient(params: Params, batch: Batch, grad_fn: GradFn = grad_fn) -> Gra
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def multi_steps(tx: optax.GradientTransformation, params: Params, batch: Batch) -> Gradients:
+def multi_steps(
+    tx: optax.GradientTransformationExtraArgs, params: Params, batch: Batch
+) -> Gradients:
     """Return the gradient along which tx steps once it has had each micro-batch in turn."""
 
     def step(state: optax.OptState, micro: Batch) -> tuple[optax.OptState, Params]:

@@ -26,6 +26,7 @@ from experiments.examples import digits
 from sam_jax.typing import Batch, PyTree
 
 EPOCHS = 8
+QUIET: Any = 0  # which Keras takes, though it is annotated as text
 
 
 class SharpnessAware(keras.Model):
@@ -71,7 +72,7 @@ class SharpnessAware(keras.Model):
         return logs, (trainable, others, optimizer_variables, metrics)
 
     def updated_metrics(
-        self, variables: PyTree, loss: jax.Array, y: jax.Array, logits: jax.Array
+        self, variables: PyTree, loss: jax.Array, y: Any, logits: jax.Array
     ) -> tuple[dict[str, Any], PyTree]:
         """Return the results of all metrics and their variables after a batch."""
         logs, new = {}, []
@@ -111,7 +112,7 @@ def train(model: keras.Model, train_set: Batch) -> keras.Model:
     )
     keras.utils.set_random_seed(1)  # the order of the batches
     images, labels = train_set["image"], train_set["label"]
-    model.fit(images, labels, batch_size=128, epochs=EPOCHS, verbose=0)
+    model.fit(images, labels, batch_size=128, epochs=EPOCHS, verbose=QUIET)
     return model
 
 
@@ -119,7 +120,7 @@ def main() -> None:
     """Train with SAM, and with rho = 0 against Keras's own step."""
     train_set, test_set = digits.load()
     trained = train(SharpnessAware(network(), sam_jax.sam(rho=0.1)), train_set)
-    accuracy = digits.accuracy(trained.predict(test_set["image"], verbose=0), test_set)
+    accuracy = digits.accuracy(trained.predict(test_set["image"], verbose=QUIET), test_set)
     print(f"Keras with SAM: test accuracy {accuracy:.3f}")
     zero = train(SharpnessAware(network(), sam_jax.sam(rho=0.0)), train_set)
     plain = train(network(), train_set)

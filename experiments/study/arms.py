@@ -13,10 +13,12 @@ class Arm(Protocol):
     @property
     def name(self) -> str:
         """The name of its folder."""
+        ...
 
     @property
     def label(self) -> str:
         """Its name for readers."""
+        ...
 
 
 class Plan(Protocol):
@@ -25,14 +27,17 @@ class Plan(Protocol):
     @property
     def config(self) -> ml_collections.ConfigDict:
         """The config itself."""
+        ...
 
     @property
     def arms(self) -> Sequence[Arm]:
         """The arms in the order of the tables."""
+        ...
 
     @property
     def seeds(self) -> Sequence[int]:
         """The seeds that every arm is trained with."""
+        ...
 
 
 def seed_folder(workdir: pathlib.Path | str, arm: Arm, seed: int) -> pathlib.Path:

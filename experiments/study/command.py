@@ -8,6 +8,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+import ml_collections
 from absl import app, flags, logging
 
 from experiments.study.arms import Plan
@@ -42,7 +43,7 @@ def _command(study: Study, argv: Sequence[str]) -> None:
 
 def run_and_report(
     study: Study,
-    config: object,
+    config: ml_collections.ConfigDict,
     workdir: pathlib.Path | str,
     accept_config_changes: bool = False,
 ) -> tuple[pathlib.Path, str]:
@@ -50,7 +51,7 @@ def run_and_report(
 
     Args:
       study: the study.
-      config: its config, a ConfigDict.
+      config: its config.
       workdir: the folder of the study.
       accept_config_changes: go on in a folder that was made with another config.
 

@@ -10,26 +10,40 @@ from experiments.study.table import Column
 from sam_jax import statistics
 
 
+class Values(Protocol):
+    """What gives the numbers of a quantity."""
+
+    def __call__(self, quantity: Any, /) -> np.ndarray:
+        """Return [arms, seeds] or [arms, 1] numbers; NaN where it was not measured."""
+        ...
+
+
 class Evidence(Protocol):
     """Arms, and any quantity of them. What names a quantity is the study's own choice."""
 
     @property
     def name(self) -> str:
         """What the evidence is called."""
+        ...
 
     @property
     def seeds(self) -> int:
         """How many seeds the arms have in common; 0 where each has one run of its own."""
+        ...
 
     @property
     def outcome(self) -> Any:
         """The quantity that others are correlated with, such as the test loss."""
+        ...
 
-    def values(self, quantity: Any) -> np.ndarray:
-        """Return a quantity, shape [arms, seeds] or [arms, 1]; NaN where it was not measured."""
+    @property
+    def values(self) -> Values:
+        """What gives the numbers of a quantity."""
+        ...
 
     def all_runs(self, rows: Sequence[int], quantity: Any) -> np.ndarray:
         """Return what every run of some arms has, for evidence without seeds."""
+        ...
 
 
 class RunEvidence(NamedTuple):

@@ -2,10 +2,26 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from sam_jax.statistics import Correlation, MeanAndStderr
+
+
+class Uncertain(Protocol):
+    """A mean with its standard error."""
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        ...
+
+    @property
+    def stderr(self) -> float:
+        """Its standard error."""
+        ...
+
 
 MOST_DECIMALS = 6
 MOST = 1e6  # from here on numbers are written with exponents
@@ -42,7 +58,7 @@ def cell_texts(cells: Sequence[MeanAndStderr], most: int, sign: str = "") -> lis
     return [text(cell) for cell in cells]
 
 
-def decimals(cells: Sequence[MeanAndStderr]) -> int:
+def decimals(cells: Sequence[Uncertain]) -> int:
     """Return the decimals that show two digits of a typical standard error, or four of a mean."""
     means = [cell.mean for cell in cells if math.isfinite(cell.mean)]
     errors = sorted(cell.stderr for cell in cells if cell.stderr > 0)

@@ -58,21 +58,23 @@ def write_page(
     return path
 
 
-def write_table(folder: pathlib.Path, stem: str, csv: str, *grids: Grid) -> LinkedGrid:
+def write_table(folder: pathlib.Path, stem: str, csv: str, grid: Grid, *more: Grid) -> LinkedGrid:
     """Write a table to `folder/tables` as CSV and Markdown, and return what a page shows of it.
 
     Args:
       folder: of the report.
       stem: of the files.
       csv: the table as CSV.
-      *grids: the table as texts; the first is what a page shows.
+      grid: the table as texts, which a page shows.
+      *more: further ones for the Markdown alone.
     """
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "tables" / f"{stem}.csv").write_text(csv, encoding="utf-8")
+    grids = (grid, *more)
     titles = [f"{g.caption}\n\n" if g.caption and len(grids) > 1 else "" for g in grids]
     markdown = "\n".join(t + g.markdown() for t, g in zip(titles, grids, strict=True))
     (folder / "tables" / f"{stem}.md").write_text(markdown, encoding="utf-8")
-    return LinkedGrid(grids[0], stem)
+    return LinkedGrid(grid, stem)
 
 
 def write_report(

@@ -61,7 +61,8 @@ def read_results(workdir: pathlib.Path | str, plan: Plan) -> Results:
     Raises:
       ValueError: there is no record at all.
     """
-    return Results(plan.arms, plan.seeds, read_records(workdir, plan.arms, plan.seeds))
+    records = read_records(workdir, plan.arms, plan.seeds)
+    return Results(tuple(plan.arms), tuple(plan.seeds), records)
 
 
 def read_records(

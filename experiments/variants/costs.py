@@ -177,11 +177,15 @@ def _seconds(calls: Calls, which: int) -> float:
 
 
 def _call_passes(calls: Calls) -> list[int] | None:
-    before = [passes(state) for state in calls.states]
-    if None in before:
-        return None
-    after = [passes(calls.run_steps(_copy(s), *calls.arguments)[0]) for s in calls.states]
-    return [late - early for early, late in zip(before, after, strict=True)]
+    made = []
+    for state in calls.states:
+        before = passes(state)
+        if before is None:
+            return None
+        after = passes(calls.run_steps(_copy(state), *calls.arguments)[0])
+        assert after is not None  # as before
+        made.append(after - before)
+    return made
 
 
 def _copy(state: TrainState) -> TrainState:

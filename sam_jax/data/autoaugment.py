@@ -215,7 +215,7 @@ def autoaugment(
     >>> autoaugment(keys, images, SVHN_POLICY, jnp.zeros(3, jnp.uint8)).shape
     (2, 32, 32, 3)
     """
-    compiled = compile_policy(policy, *images.shape[1:3], levels)
+    compiled = compile_policy(policy, images.shape[1], images.shape[2], levels)
     draws = jax.vmap(lambda key: draw_operations(key, compiled))(keys)
 
     def one(image: jax.Array, draw: Draw) -> jax.Array:

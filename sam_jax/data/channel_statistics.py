@@ -49,19 +49,22 @@ def channel_statistics(name: str, chunks: Iterable[Sequence[np.ndarray]]) -> Cha
     >>> channel_statistics("two pixels", [images])
     ChannelStatistics(examples=1, image_shape=(1, 2, 1), mean=(0.5,), std=(0.5,))
     """
-    examples, shape, total, squares = 0, None, 0, 0
+    examples = 0
+    shape: tuple[int, ...] = ()
+    total = squares = np.zeros((), object)
     for chunk in chunks:
         for image in chunk:
             shape = shape or image.shape
             check_image_shape(name, image, shape)
-        pixels = np.asarray(chunk, np.uint8).reshape(-1, shape[-1])
+        pixels = np.asarray(chunk, np.uint8).reshape(-1, *shape[2:])
         # 2^63 / 255^2 pixels of one chunk are more than any memory holds.
         total = total + pixels.sum(0, dtype=np.int64).astype(object)
         squares = squares + np.square(pixels, dtype=np.int64).sum(0).astype(object)
         examples += len(chunk)
     if not examples:
         raise ValueError(f"{name} has no training images.")
-    count = examples * shape[0] * shape[1]
+    height, width, channels = map(int, shape)
+    count = examples * height * width
     # The variance is (count * squares - total^2) / count^2, exact until its one division.
     variances = [
         (count * int(q) - int(t) ** 2) / count**2 for t, q in zip(total, squares, strict=True)
@@ -73,7 +76,7 @@ def channel_statistics(name: str, chunks: Iterable[Sequence[np.ndarray]]) -> Cha
         )
     return ChannelStatistics(
         examples=examples,
-        image_shape=tuple(map(int, shape)),
+        image_shape=(height, width, channels),
         mean=tuple(int(t) / count / 255 for t in total),
         std=tuple(variance**0.5 / 255 for variance in variances),
     )

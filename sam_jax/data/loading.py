@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterable
+from typing import Any, cast
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from sam_jax.data import prepared, synthetic
 from sam_jax.data.channel_statistics import channel_statistics, keep_statistics, read_statistics
 from sam_jax.data.description import describe
 from sam_jax.data.sources import SOURCES, Source, source_of
-from sam_jax.data.splits import Dataset, Examples, InMemory
+from sam_jax.data.splits import Dataset, Examples, InMemory, Split
 from sam_jax.data.streaming import StreamedSplit, is_streamed
 
 # What is tested on: the first of them that the set has with labels.
@@ -72,11 +74,15 @@ def load(
         rows[0] = _evenly_spaced(name, train_examples, len(splits[0]))
     size = sum(map(len, rows)) * math.prod(source.image_shape)
     streamed = is_streamed(streaming, size)
-    train, test = (
-        StreamedSplit(examples, source.image_shape, places)
-        if streamed
-        else examples.read(places, source.image_shape)
-        for examples, places in zip(splits, rows, strict=True)
+    # A StreamedSplit offers what a Split does.
+    train, test = cast(
+        Iterable[Split],
+        (
+            StreamedSplit(examples, source.image_shape, places)
+            if streamed
+            else examples.read(places, source.image_shape)
+            for examples, places in zip(splits, rows, strict=True)
+        ),
     )
     return Dataset(source, train, test)
 
@@ -121,7 +127,7 @@ def _digits() -> tuple[InMemory, InMemory]:
     """
     from sklearn.datasets import load_digits  # slow to import, and only needed here
 
-    digits = load_digits()
+    digits: Any = load_digits()
     images = np.rint(digits.images[..., None] * (255 / 16)).astype(np.uint8)  # stored as 0..16
     labels = digits.target.astype(np.int32)
     order = np.random.RandomState(0).permutation(len(labels))

@@ -118,7 +118,7 @@ def _builder(name: str, root: pathlib.Path) -> Any:
 
     try:
         builder = tfds.builder(name, data_dir=os.fspath(root), file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except tfds.core.DatasetNotFoundError as error:
         near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False))
         meant = f"; did you mean {' or '.join(near)}?" if near else "."
         raise ValueError(f"TensorFlow Datasets has no set {name!r}{meant}") from error

@@ -65,7 +65,7 @@ class Records:
         return record[self._image], int(record[self._label])
 
     def chunks(
-        self, rows: Sequence[int] | None = None
+        self, rows: Sequence[int] | np.ndarray | None = None
     ) -> Iterator[tuple[list[np.ndarray], list[int]]]:
         """Yield images and labels, many at a time, which are read in parallel.
 

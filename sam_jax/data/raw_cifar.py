@@ -135,7 +135,9 @@ def _extract(archive: pathlib.Path, names: Mapping[str, Any]) -> dict[str, bytes
             for member in tar:
                 name = pathlib.PurePosixPath(member.name).name
                 if member.isfile() and name in names:
-                    files[name] = tar.extractfile(member).read()
+                    content = tar.extractfile(member)
+                    assert content is not None  # as that of a regular file
+                    files[name] = content.read()
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise broken_file(archive.name) from error
     if not files:

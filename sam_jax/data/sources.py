@@ -134,5 +134,5 @@ def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
     >>> normalise(jnp.array([[0], [255]], jnp.uint8), mean=(0.5,), std=(0.25,)).tolist()
     [[-2.0], [2.0]]
     """
-    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
-    return (images.astype(jnp.float32) / 255 - mean) / std
+    shift, scale = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return (images.astype(jnp.float32) / 255 - shift) / scale

@@ -137,7 +137,7 @@ def _refuse(column: StreamedColumn) -> Any:
 jax.tree_util.register_pytree_node(StreamedColumn, _refuse, lambda _, leaves: leaves)
 
 
-class _Batches:
+class _Batches(Sequence[Split]):
     """The batches of an order by their number, as grain takes them."""
 
     def __init__(self, split: StreamedSplit, rows: np.ndarray, batch_size: int) -> None:
@@ -205,10 +205,12 @@ def mean_over_blocks(
     images, labels = columns
     if not isinstance(images, StreamedColumn):
         return mean(images, labels)
-    total = None
+    total: Any = None
+    part: Any = None
     for block in images.split.blocks(batch_size):
         share = len(block.labels) / len(images)
-        part = mean(*jax.device_put(block, sharding))
+        on_device = jax.device_put(block, sharding)
+        part = mean(on_device.images, on_device.labels)
         weighted = jax.tree.map(lambda x, share=share: share * np.asarray(x, np.float64), part)
         total = weighted if total is None else jax.tree.map(np.add, total, weighted)
     return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), total, part)
@@ -217,7 +219,7 @@ def mean_over_blocks(
 def local_columns(sharding: NamedSharding, batch_size: int) -> np.ndarray:
     """Return the columns of a [steps, batch] array that lie on the devices of this process."""
     indices = sharding.addressable_devices_indices_map((1, batch_size)).values()
-    found = [np.arange(batch_size)[columns] for _, columns in indices]
+    found = [np.arange(batch_size)[columns] for _, columns in filter(None, indices)]
     return np.unique(np.concatenate(found))
 
 
@@ -226,7 +228,8 @@ def _on_devices(
 ) -> jax.Array:
     """Return the array of all processes, of which `local` holds the columns of this one."""
 
-    def shard(index: tuple[slice, ...]) -> np.ndarray:
+    def shard(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
         wanted = np.arange(batch_size)[index[1]]
         return local[:, np.searchsorted(columns, wanted)]
 

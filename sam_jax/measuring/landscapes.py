@@ -157,8 +157,8 @@ def read_plane(path: pathlib.Path | str) -> LossPlane:
       ValueError: it holds something else.
     """
     header, values = read_points(path, PLANE)
-    axes = (np.array(header[name]) for name in ("xs", "ys"))
-    return LossPlane(_on_grid(header, values), *axes, header["batch_norm"])
+    xs, ys = (np.array(header[name]) for name in ("xs", "ys"))
+    return LossPlane(_on_grid(header, values), xs, ys, header["batch_norm"])
 
 
 def read_line(path: pathlib.Path | str) -> LossLine:

@@ -133,9 +133,10 @@ def record_measurements(
     complete = [_last_with(fields, found) for fields in wanted]
     missing = [number for number, record in enumerate(complete) if record is None]
     for number in each(f"{label} measuring", missing):
-        complete[number] = records.as_read({**wanted[number], **measurements[number].take()})
-        records.append(path, complete[number])
-    return complete
+        record = records.as_read({**wanted[number], **measurements[number].take()})
+        records.append(path, record)
+        complete[number] = record
+    return [record for record in complete if record is not None]
 
 
 def _check_names(what: str, names: Sequence[str], known: Collection[str]) -> None:

@@ -115,9 +115,10 @@ def read_points(
       FileNotFoundError: there is no such file, or nothing in it.
       ValueError: it holds something else.
     """
-    header, *lines = records.read(pathlib.Path(path)) or [None]
-    if header is None:
+    found = records.read(pathlib.Path(path))
+    if not found:
         raise FileNotFoundError(f"{path} holds no {measure}; measure one first.")
+    header, *lines = found
     if header.get("measure") != measure:
         raise ValueError(f"{path} holds a {header.get('measure')}, and no {measure}.")
     return header, _join(lines)

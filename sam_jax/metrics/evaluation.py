@@ -73,5 +73,7 @@ def unknown(like: jax.Array) -> jax.Array:
     The flag looks at what operations and compiled programs return. NaN from NumPy is neither. What
     jit returns it cannot tell from an error, so that infinity stands there while the flag is set.
     """
-    watched = jax.config.jax_debug_nans and not is_known(like)
+    # JAX adds its flags when it is imported, so that no checker knows them.
+    watching = jax.config.jax_debug_nans  # pyright: ignore[reportAttributeAccessIssue]
+    watched = watching and not is_known(like)
     return jax.device_put(np.full(like.shape, np.inf if watched else np.nan, like.dtype))

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_mask
 from sam_jax.pytree import is_parameter, merge, partition, widen
-from sam_jax.typing import Batch, LossFn, Mask, Params, PyTree
+from sam_jax.typing import Batch, LossesFn, Mask, Params, PyTree
 
 
-def loss_of_parameters(loss_fn: LossFn, params: Params, mask: Mask = None) -> tuple[LossFn, Params]:
+def loss_of_parameters(
+    loss_fn: LossesFn, params: Params, mask: Mask = None
+) -> tuple[LossesFn, Params]:
     """Return the loss as a function of the chosen parameters alone, and these.
 
     The parameters are in float32 or wider, for narrower types round a small step away. All that is

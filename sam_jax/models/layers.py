@@ -1,5 +1,7 @@
 """Layers that the architectures share: convolutions fit for CPUs, batch norm, the classifier."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,8 +26,9 @@ fan_out_normal: Initializer = jax.nn.initializers.variance_scaling(2.0, "fan_out
 def uniform(bound: float) -> Initializer:
     """Return an initialiser that draws from U(-bound, bound)."""
 
-    def initialise(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
+    def initialise(key: Key, shape: Any, dtype: Any = None, out_sharding: Any = None) -> jax.Array:
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype or jnp.float32, -bound, bound)
 
     return initialise
 
@@ -79,7 +82,7 @@ def native_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int
         x,
         kernel,
         window_strides=(stride, stride),
-        padding=((height // 2,) * 2, (width // 2,) * 2),
+        padding=[(height // 2, height // 2), (width // 2, width // 2)],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -183,10 +186,11 @@ def depthwise_convolution(
         return native_convolution(x, kernel, stride, groups=x.shape[-1])
     height, width = kernel.shape[:2]
     entries = lax.split(kernel.reshape(height * width, -1), [1] * (height * width))
-    return sum(
+    total: Any = sum(
         window * entry
         for window, entry in zip(shifts(x, height, width, stride), entries, strict=True)
     )
+    return total
 
 
 class Conv(nn.Module):

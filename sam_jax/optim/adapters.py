@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 import optax
@@ -10,7 +10,21 @@ import optax
 from sam_jax.optim.transformation import SharpnessAwareTransformation
 from sam_jax.typing import Gradients, Params, PyTree
 
-TrainState = TypeVar("TrainState")
+
+class _TrainState(Protocol):
+    """What `apply_gradients` uses of a train state."""
+
+    @property
+    def tx(self) -> Any:
+        """The optax transformation."""
+        ...
+
+    def replace(self, **fields: Any) -> Any:
+        """Return the state with other fields."""
+        ...
+
+
+TrainState = TypeVar("TrainState", bound=_TrainState)
 
 
 def value_and_grad(

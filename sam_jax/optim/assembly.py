@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from sam_jax import pytree
+from sam_jax.optim.perturbations.common import incremented
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
     SharpnessAwareGradient,
@@ -119,6 +121,9 @@ def sharpness_aware(
         clean = make_clean_pass(grad_fn, params, clean)
         return make_perturbed_pass(grad_fn, params, state, clean, extra_args)
 
+    if schedule is None:
+        return SharpnessAwareTransformation(perturbation.init, gradient, memory)
+
     def scheduled_gradient(
         grad_fn: AuxiliaryGradFn,
         params: Params,
@@ -130,7 +135,7 @@ def sharpness_aware(
         clean = make_clean_pass(grad_fn, params, clean)
         clean_gradient, clean_aux = clean
         makes_pass, schedule_state = schedule.decide(state.schedule, clean_gradient)
-        count = optax.safe_increment(state.count)
+        count = incremented(state.count)
 
         def with_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
             result, new = make_perturbed_pass(
@@ -144,7 +149,7 @@ def sharpness_aware(
                 )
             )
             kept = schedule.remember(schedule_state, clean_gradient, result.gradient)
-            return result, ScheduledState(count, optax.safe_increment(state.passes), kept, new)
+            return result, ScheduledState(count, incremented(state.passes), kept, new)
 
         def without_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
             # Of the perturbation's update only the new state is used; jit drops the rest. Where it
@@ -161,7 +166,7 @@ def sharpness_aware(
             result = SharpnessAwareGradient(substitute, clean_aux, clean_aux, epsilon)
             return result, ScheduledState(count, state.passes, schedule_state, new)
 
-        if not isinstance(makes_pass, jax.core.Tracer):  # outside jit: no need to compile both
+        if not isinstance(makes_pass, Tracer):  # outside jit: no need to compile both
             return with_pass() if makes_pass else without_pass()
         return jax.lax.cond(makes_pass, with_pass, without_pass)
 
@@ -170,8 +175,6 @@ def sharpness_aware(
         count, passes = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
         return ScheduledState(count, passes, schedule.init(params), perturbation.init(params))
 
-    if schedule is None:
-        return SharpnessAwareTransformation(perturbation.init, gradient, memory)
     return SharpnessAwareTransformation(init, scheduled_gradient, memory)
 
 

@@ -9,7 +9,7 @@ import optax
 
 from sam_jax import pytree
 from sam_jax.optim import checks
-from sam_jax.optim.perturbations.common import value_at
+from sam_jax.optim.perturbations.common import incremented, transformation, value_at
 from sam_jax.typing import Gradients, Params, PyTree, ScalarOrSchedule
 
 
@@ -184,10 +184,10 @@ def _averaging(
             return jnp.where(due, new, old)
 
         new = AverageState(
-            optax.safe_increment(state.count),
-            jnp.where(due, optax.safe_increment(state.averaged), state.averaged),
+            incremented(state.count),
+            jnp.where(due, incremented(state.averaged), state.averaged),
             jax.tree.map(average, state.average, optax.apply_updates(parameters, moves)),
         )
         return updates, new
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update)

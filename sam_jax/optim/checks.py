@@ -93,7 +93,7 @@ def known_number(name: str, value: Any) -> np.ndarray | None:
             "chain: optax.chain(sam_jax.sam(0.05), optax.sgd(0.1))."
         )
     if np.shape(value) != ():
-        raise ValueError(f"{name} must be one number, got an array of the shape {value.shape}.")
+        raise ValueError(f"{name} must be one number, got an array of the shape {np.shape(value)}.")
     number = known(value)
     if number is not None and not np.isfinite(number.astype(np.float64)):
         raise ValueError(f"{name} must be finite, got {value}.")
@@ -104,7 +104,8 @@ def is_above(a: Any, b: Any, *, or_equal: bool = False) -> bool:
     """Say whether `a` is known to be larger than `b`."""
     if not is_known((a, b)):
         return False
-    return bool(known(a) > known(b)) or (or_equal and bool(known(a) == known(b)))
+    left, right = np.asarray(a), np.asarray(b)
+    return bool(left > right) or (or_equal and bool(left == right))
 
 
 def _is_real(value: Any) -> bool:

@@ -73,7 +73,7 @@ def over_sub_batches(rule: Rule, stacked: jax.Array, weights: jax.Array | None) 
     """Combine one leaf of the results of all sub-batches, [count, ...]; sums stay wide."""
     if rule.word == "mean" and weights is None:
         return jnp.mean(pytree.widen(stacked), axis=0)
-    if rule.word == "mean":
+    if rule.word == "mean" and weights is not None:
         total = jnp.sum(jax.vmap(weighted)(stacked, weights), axis=0)
         return pytree.safe_divide(total, jnp.sum(weights))
     if rule.word == "sum":

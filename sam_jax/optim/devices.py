@@ -80,7 +80,8 @@ def of_all_devices(x: jax.Array, axis_name: AxisName) -> jax.Array:
     """Return the rows of all devices, known to shard_map to be the same on each."""
     x = vary_over(x, axis_name)
     if hasattr(jax.lax, "all_gather_invariant"):  # before jax 0.9
-        return jax.lax.all_gather_invariant(x, axis_name, tiled=True)
+        gather = jax.lax.all_gather_invariant  # pyright: ignore[reportAttributeAccessIssue]
+        return gather(x, axis_name, tiled=True)
     return jax.lax.all_gather(x, axis_name, tiled=True, to="invarying")
 
 
@@ -134,5 +135,5 @@ def marked_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
     if not axes:
         return x
     if not hasattr(jax.lax, "pcast"):  # before jax 0.9
-        return jax.lax.pvary(x, axes)
+        return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
     return jax.lax.pcast(x, axes, to="varying")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sam_jax.typing import Batch, PyTree
@@ -118,7 +119,7 @@ def laid_like(tree: PyTree, reference: PyTree) -> PyTree:
         sharding = _sharding(like)
         if not isinstance(sharding, NamedSharding) or sharding.mesh.empty or x.ndim != like.ndim:
             return x
-        if not isinstance(x, jax.core.Tracer):
+        if not isinstance(x, Tracer):
             return jax.device_put(x, sharding)
         return jax.sharding.reshard(x, sharding) if _is_explicit(sharding) else x
 
@@ -162,7 +163,7 @@ def _check_all_named(shardings: list[NamedSharding], batch_axes: tuple[str, ...]
 
 def _sharding(x: Any) -> Any:
     """Return the sharding of an array as far as it is known: of a traced one, its type's."""
-    if isinstance(x, jax.core.Tracer):
+    if isinstance(x, Tracer):
         return jax.typeof(x).sharding
     return getattr(x, "sharding", None)
 
@@ -175,7 +176,7 @@ def _leading_axes(sharding: NamedSharding) -> tuple[str, ...]:
 
 def _hidden_axes(mesh: AnyMesh, batch: Batch) -> tuple[str, ...]:
     """Return the axes over which a traced batch may be split without its type telling."""
-    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(batch)):
+    if not any(isinstance(x, Tracer) for x in jax.tree.leaves(batch)):
         return ()
     types = zip(mesh.axis_names, mesh.axis_types, strict=True)
     return tuple(n for n, kind in types if kind == AxisType.Auto and mesh.shape[n] > 1)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from sam_jax import pytree
 from sam_jax.typing import PyTree
@@ -44,7 +45,7 @@ def assert_replicas_agree(tree: PyTree, stacked: bool = False, tolerance: float 
       The copies of ['w'] on 2 devices differ by up to 0.5
     """
     for path, x in jax.tree.leaves_with_path(tree):
-        if isinstance(x, jax.core.Tracer):
+        if isinstance(x, Tracer):
             raise ValueError(
                 "assert_replicas_agree compares concrete arrays: call it outside jit, pmap and "
                 "shard_map, on what they return."

@@ -198,7 +198,7 @@ def _function_of_parts(
     return one
 
 
-def _folded(rngs: PyTree, number: jax.Array) -> PyTree:
+def _folded(rngs: PyTree, number: jax.Array | int) -> PyTree:
     """Fold a number in every typed key."""
     return jax.tree.map(
         lambda key: jax.random.fold_in(key, number) if pytree.is_key(key) else key, rngs

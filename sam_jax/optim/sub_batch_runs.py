@@ -101,15 +101,16 @@ def _loop(
     rules_of: RulesOf,
 ) -> tuple[PyTree, PyTree, PyTree]:
     """Do what the scan does in Python: a scan outside jit would compile anew in every step."""
-    totals, all_others, rules, structure = None, [], None, None
+    totals, all_others, rules, structure = None, [], [], None
     for index in range(count):
         sub_batch = jax.tree.map(lambda x, index=index: x[index], sub_batches)
         result, state = one(jnp.int32(index), sub_batch)
-        if rules is None:
+        if structure is None:
             rules, structure = jax.tree.flatten(rules_of(result))
         weight = None if weights is None else weights[index]
         totals, others = _taken_up(rules, totals, result, weight)
         all_others.append(others)
+    assert structure is not None and totals is not None  # there is at least one sub-batch
     stacked = [jnp.stack(leaves) for leaves in zip(*all_others, strict=True)]
     result = _combined(rules, totals, stacked, weights, count)
     return structure.unflatten(result), structure.unflatten(rules), state
@@ -133,11 +134,11 @@ def _combined(
     count: int,
 ) -> list:
     """Return the combined leaves, in the order of the rules."""
-    totals, others = iter(totals), iter(others)
+    next_total, next_other = iter(totals).__next__, iter(others).__next__
     return [
-        combining.divided(rule, next(totals), weights, count)
+        combining.divided(rule, next_total(), weights, count)
         if rule.adds
-        else combining.over_sub_batches(rule, next(others), weights)
+        else combining.over_sub_batches(rule, next_other(), weights)
         for rule in rules
     ]
 

@@ -164,8 +164,8 @@ def m_sam(
             return sub_batch_gradient.gradient(settings, common, split)
         result, new_state = meshes.run(
             place,
-            lambda *share: sub_batch_gradient.gradient(settings, *share, place.axes),
-            lambda *share: sub_batch_gradient.rules(settings, *share, place.axes),
+            lambda common, split: sub_batch_gradient.gradient(settings, common, split, place.axes),
+            lambda common, split: sub_batch_gradient.rules(settings, common, split, place.axes),
             common,
             split,
         )

@@ -1,5 +1,6 @@
 """The form of every method: a pure function and an optax link made of it."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,10 @@ class SharpnessAwareGradient(NamedTuple):
     epsilon: Any = None
 
 
+# gradient(grad_fn, params, state, *, clean, **extra_args), as SharpnessAwareTransformation says
+PureGradient = Callable[..., tuple[SharpnessAwareGradient, PyTree]]
+
+
 class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
     """An optax transformation that also offers its work as one pure function, `gradient`.
 
@@ -48,10 +53,12 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
     `sees_all_leaves` gets the leaves that are no parameters, too, for an optimiser inside it.
     """
 
+    update: "_Update"
+
     def __new__(
         cls,
-        init: Callable[[Params], PyTree],
-        gradient: Callable[..., tuple[SharpnessAwareGradient, PyTree]] | None = None,
+        init: Callable[..., PyTree],
+        gradient: PureGradient | None = None,
         memory: str = "",
         splits_batch: bool = False,
         sees_all_leaves: bool = False,
@@ -60,18 +67,17 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
     ) -> "SharpnessAwareTransformation":
         """Build the optax pair from `init` and `gradient`."""
         # jax.tree.map, copy and Keras rebuild a named tuple from its fields, init and update.
-        update = gradient if hasattr(gradient, "gradient") else update
+        update = gradient if isinstance(gradient, _Update) else update
         if update is None:
+            assert gradient is not None
             if not sees_all_leaves:
                 init, gradient = _on_parameters(init, gradient)
             init = _of_checked(init)
-            update = _as_update(gradient)
-            update.memory, update.splits_batch = memory, splits_batch
-            update.sees_all_leaves = sees_all_leaves
+            update = _Update(gradient, memory, splits_batch, sees_all_leaves)
         return super().__new__(cls, init, update)
 
     @property
-    def gradient(self) -> Callable[..., tuple[SharpnessAwareGradient, PyTree]]:
+    def gradient(self) -> PureGradient:
         """The pure function that does the work."""
         return self.update.gradient
 
@@ -91,7 +97,7 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
         return self.update.sees_all_leaves
 
 
-def _of_checked(init: Callable[[Params], PyTree]) -> Callable[[Params], PyTree]:
+def _of_checked(init: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Refuse parameters that no method can use before anything is made of them."""
 
     def checked_init(params: Params) -> PyTree:
@@ -102,9 +108,8 @@ def _of_checked(init: Callable[[Params], PyTree]) -> Callable[[Params], PyTree]:
 
 
 def _on_parameters(
-    init: Callable[[Params], PyTree],
-    gradient: Callable[..., tuple[SharpnessAwareGradient, PyTree]],
-) -> tuple[Callable[[Params], PyTree], Callable[..., tuple[SharpnessAwareGradient, PyTree]]]:
+    init: Callable[..., PyTree], gradient: PureGradient
+) -> tuple[Callable[..., PyTree], PureGradient]:
     """Keep all leaves that are no parameters away from a method."""
 
     def init_of_parameters(params: Params) -> PyTree:
@@ -160,12 +165,17 @@ def _float0(others: PyTree) -> PyTree:
     return jax.tree.map(lambda x: np.zeros(np.shape(x), jax.dtypes.float0), others)
 
 
-def _as_update(
-    gradient: Callable[..., tuple[SharpnessAwareGradient, PyTree]],
-) -> Callable[..., tuple[Gradients, PyTree]]:
-    """Give a pure gradient function the calling convention of optax."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Update:
+    """A pure gradient function with the calling convention of optax, and what is said of it."""
 
-    def update(
+    gradient: PureGradient
+    memory: str
+    splits_batch: bool
+    sees_all_leaves: bool
+
+    def __call__(
+        self,
         updates: Gradients,
         state: PyTree,
         params: Params = None,
@@ -173,15 +183,14 @@ def _as_update(
         grad_fn: Callable[..., Gradients] | None = None,
         **extra_args: Any,
     ) -> tuple[Gradients, PyTree]:
+        """Return the sharpness-aware gradient, and the new state."""
         checks.check_update_arguments(updates, params, grad_fn)
+        assert grad_fn is not None  # as checked
 
         def grad_fn_without_aux(*arguments: Any, **keywords: Any) -> tuple[Gradients, None]:
             return grad_fn(*arguments, **keywords), None
 
-        result, state = gradient(
+        result, state = self.gradient(
             grad_fn_without_aux, params, state, clean=(updates, None), **extra_args
         )
         return result.gradient, state
-
-    update.gradient = gradient
-    return update

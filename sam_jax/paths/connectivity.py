@@ -51,7 +51,7 @@ class CurveSettings(NamedTuple):
 
 def curve_learning_rate(
     highest: float, epochs: int, steps_per_epoch: int
-) -> Callable[[Scalar | jax.Array], jax.Array]:
+) -> Callable[[Any], jax.Array]:
     r"""Return the learning rate of curve training by step.
 
     .. math::
@@ -159,7 +159,7 @@ def find_curve(
     examples = len(start.data.train_labels)
     steps_per_epoch = check_steps_per_epoch(settings.batch_size, settings.epochs, examples)
     ends = {"start": start.state.params, "end": end.state.params}
-    controls = curves.initial_controls(*ends.values(), settings.bends)
+    controls = curves.initial_controls(ends["start"], ends["end"], settings.bends)
     curves.check_curve(0.0, settings.bends + 2, settings.kind)
     optimiser, run_steps = _compiled_training(
         start.program.model,

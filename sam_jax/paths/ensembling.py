@@ -57,7 +57,7 @@ class Members(NamedTuple):
 
 def cyclic_learning_rate(
     highest: float, lowest: float, cycle_steps: int
-) -> Callable[[Scalar | jax.Array], jax.Array]:
+) -> Callable[[Any], jax.Array]:
     r"""Return the triangular learning rate of fast geometric ensembling, by step.
 
     .. math::
@@ -212,7 +212,8 @@ def make_ensemble_logits_fn(
 
     def logits_fn(members: Members, images: jax.Array) -> jax.Array:
         each = jax.lax.map(
-            lambda member: jax.nn.log_softmax(member_logits_fn(*member, images)), members
+            lambda member: jax.nn.log_softmax(member_logits_fn(member[0], member[1], images)),
+            members,
         )
         return jax.nn.logsumexp(each, axis=0) - math.log(each.shape[0])
 

@@ -8,12 +8,13 @@ can be read in grey.
 
 import pathlib
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito (2008), black first; yellow is left out because it vanishes on white.
@@ -140,9 +141,9 @@ def small_multiples(
     """
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
     panels = [
         figure.add_subplot(rows, columns, index + 1, projection=projection)
         for index in range(count)
@@ -156,7 +157,11 @@ def label_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = ""
     axes.set_xlabel(x_label, fontsize=FONT_SIZE)
     axes.set_ylabel(y_label, fontsize=FONT_SIZE)
     axes.tick_params(which="both", labelsize=FONT_SIZE - 1)
-    for axis, limits in (("x", axes.get_xlim()), ("y", axes.get_ylim())):
+    limits_of: dict[Literal["x", "y"], tuple[float, float]] = {
+        "x": axes.get_xlim(),
+        "y": axes.get_ylim(),
+    }
+    for axis, limits in limits_of.items():
         if (axes.get_xscale() if axis == "x" else axes.get_yscale()) == "linear":
             # Values that differ in a late digit have long labels, of which few fit abreast.
             long = np.ptp(limits) < 0.03 * np.max(np.abs(limits))

@@ -85,8 +85,9 @@ def landscape_contours(
         filled = axes.contourf(xs, ys, shown, scale.levels, cmap=COLOUR_MAP, norm=scale.norm,
                                extend=scale.extend)  # fmt: skip
         lines = axes.contour(xs, ys, shown, scale.levels, colors="white", linewidths=0.6)
-        texts = dict(zip(lines.levels, level_texts(lines.levels), strict=True))
-        names = axes.clabel(lines, lines.levels[1::3], fmt=texts, colors="black",
+        levels = np.asarray(lines.levels)
+        texts = dict(zip(levels, level_texts(levels), strict=True))
+        names = axes.clabel(lines, levels[1::3], fmt=texts, colors="black",
                             fontsize=base.FONT_SIZE - 3, zorder=2.5)  # fmt: skip
         for name in names:
             name.set_path_effects(_outline(1.5))
@@ -100,7 +101,8 @@ def landscape_contours(
         axes.plot(path[:, 0], path[:, 1], color="black", linewidth=1.3, marker=".", markersize=5,
                   path_effects=_outline(1.3 + 1.6), zorder=3)  # fmt: skip
     for number, mark in enumerate(landmarks):
-        below = mark.y < np.mean([other.y for other in landmarks])  # off the lines between them
+        mean = float(np.mean([other.y for other in landmarks]))
+        below = mark.y < mean  # off the lines between them
         _draw_landmark(axes, mark, base.MARKERS[number % len(base.MARKERS)], below)
     base.label_axes(axes, titled(title, [plane.batch_norm]), x_label, y_label)
     axes.grid(False)
@@ -133,7 +135,7 @@ def colour_bar(
     )
     bar.set_label(value_label, fontsize=base.FONT_SIZE)
     named = scale.levels[::2]
-    bar.set_ticks(named, labels=level_texts(named))
+    bar.set_ticks(list(named), labels=level_texts(named))
     bar.long_axis.set_minor_locator(NullLocator())
     bar.ax.tick_params(labelsize=base.FONT_SIZE - 2)
 

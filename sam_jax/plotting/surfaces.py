@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from mpl_toolkits.mplot3d import Axes3D
 
 from sam_jax.metrics.landscape.grids import LossPlane
 from sam_jax.plotting import base
@@ -39,6 +40,7 @@ def landscape_surface(
       y_label: what the second direction is.
       value_label: what the values are.
     """
+    assert isinstance(axes, Axes3D), 'a surface needs a panel with projection="3d"'
     xs, ys, values = grid_of(plane, quantity)
     shared = scale is not None
     scale = scale if shared else shades(values, clip)

@@ -1,7 +1,7 @@
 """Orbax checkpoints of a run: a pytree of arrays an epoch, typed keys included."""
 
 import pathlib
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -22,7 +22,7 @@ def exists(workdir: pathlib.Path, epoch: int) -> bool:
     return (workdir / "checkpoints" / str(epoch)).is_dir()
 
 
-def save(manager: ocp.CheckpointManager, epoch: int, state: State) -> None:
+def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
     """Save the state at the end of an epoch; the write goes on in the background."""
     manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
 

@@ -55,8 +55,8 @@ def is_constant(values: np.ndarray, scale: float | None = None) -> bool:
     """
     if values.size < 2:
         return True
-    scale = np.abs(values).max() if scale is None else scale
-    return bool(np.ptp(values) <= _ROUNDING * scale)
+    size = float(np.abs(values).max()) if scale is None else scale
+    return bool(np.ptp(values) <= _ROUNDING * size)
 
 
 def check_share(name: str, value: float) -> None:

@@ -1,7 +1,7 @@
 """Losses and accuracies over a whole set, exact for a last partial batch."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,8 @@ def make_logits_fn(
     def logits_fn(params: Params, batch_stats: PyTree, images: jax.Array) -> jax.Array:
         variables = {"params": params, "batch_stats": batch_stats}
         if batch_norm == "running":
-            return model.apply(variables, inputs(images), train=False)
+            logits: Any = model.apply(variables, inputs(images), train=False)
+            return logits
         logits, _ = model.apply(variables, inputs(images), train=True, mutable=["batch_stats"])
         return logits
 

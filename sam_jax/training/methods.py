@@ -1,6 +1,6 @@
 """The methods by the names that configs give them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -35,7 +35,7 @@ class _Arguments(NamedTuple):
 
 
 def make_method(
-    config: ml_collections.ConfigDict, numbers: dict[str, Scalar], key: Key, run: Run
+    config: ml_collections.ConfigDict, numbers: Mapping[str, Scalar], key: Key, run: Run
 ) -> tuple[optim.SharpnessAwareTransformation, optax.GradientTransformation]:
     """Return a method and the optimiser that takes its gradient.
 

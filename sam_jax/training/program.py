@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -115,7 +115,7 @@ def compile_program(spec: ProgramSpec) -> Program:
         return jax.device_put(state, replicated())
 
     def step(
-        state: TrainState, inputs: StepInputs, numbers: dict[str, Scalar]
+        state: TrainState, inputs: StepInputs, numbers: Mapping[str, Scalar]
     ) -> tuple[TrainState, StepMetrics]:
         # The key given here is not read: init has put that of the run in the state.
         method, optimiser = method_of(numbers, jax.random.key(0))
@@ -202,7 +202,7 @@ def make_method(
     weight_average: Frozen,
     batch_size: int,
     run: methods.Run,
-    numbers: dict[str, Scalar],
+    numbers: Mapping[str, Scalar],
     key: Key,
 ) -> tuple[optim.SharpnessAwareTransformation, optax.GradientTransformation]:
     """Return a method over sub-batches of m examples and over the devices, and its optimiser.

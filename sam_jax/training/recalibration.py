@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,11 +83,11 @@ def recalibrated_batch_stats(
         )
     batch_size = min(batch_size, examples)
     batches, remainder = divmod(examples, batch_size)
-    template = flatten_dict(batch_stats)
+    template: dict[tuple[str, ...], Any] = flatten_dict(batch_stats)
     zeros = unflatten_dict({path: jnp.zeros_like(s) for path, s in template.items()})
     momenta: dict[tuple[str, ...], float] = {}
 
-    def note_momentum(call: Callable, args: tuple, kwargs: dict, context: object) -> object:
+    def note_momentum(call: Callable, args: tuple, kwargs: dict, context: Any) -> object:
         layer = context.module
         if isinstance(layer, nn.BatchNorm) and context.method_name == "__call__":
             # A second run of a layer in one pass would mix the statistics of both.
@@ -103,10 +104,11 @@ def recalibrated_batch_stats(
                 train=True,
                 mutable=["batch_stats"],
             )
+        statistics: dict[tuple[str, ...], Any] = flatten_dict(mutated["batch_stats"])
         # From zero the running update leads to (1 - momentum) s_b.
         return {
             path: len(batch) / (1 - _momentum(momenta, path)) * pytree.widen(s)
-            for path, s in flatten_dict(mutated["batch_stats"]).items()
+            for path, s in statistics.items()
         }
 
     def add(total: PyTree, batch: jax.Array) -> PyTree:

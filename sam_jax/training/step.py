@@ -1,12 +1,12 @@
 """One training step and one compiled run of many: pure functions of the state and the data."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from sam_jax import pytree
 from sam_jax.optim import SharpnessAwareTransformation
@@ -76,7 +76,7 @@ def train_step(
         **inputs._asdict(),
     )
     use_clean = statistics_from == "clean" and result.clean_aux is not None
-    outputs = result.clean_aux if use_clean else result.perturbed_aux
+    outputs: Any = result.clean_aux if use_clean else result.perturbed_aux
     updates, optimiser_state = optimiser.update(
         result.gradient, state.optimiser_state, state.params
     )
@@ -93,7 +93,7 @@ def train_step(
 def make_run_steps(
     step: Callable[[TrainState, StepInputs, PyTree], tuple[TrainState, StepMetrics]],
     prepare_images: Callable[[Key, jax.Array], jax.Array],
-    mesh: Mesh,
+    mesh: Mesh | AbstractMesh,
     streamed: bool = False,
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """Compile many steps into one call, data parallel over the devices of the mesh.

@@ -1,7 +1,7 @@
 """The numbers that a claim is tested on: the study's corrected tables, or these runs."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +18,9 @@ from experiments.even_better.read.connections import low_shares, relative_rises
 from experiments.even_better.read.planes import basin_share
 from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.columns import columns_of
+from experiments.study.evidence import Values
 from experiments.study.results import number
 from experiments.study.table import Column, instrument_column
-
-SHAPES = ("curve", "line")
 
 
 class Quantity(NamedTuple):
@@ -56,9 +55,9 @@ class Evidence(NamedTuple):
     models: tuple[ModelKey, ...]
     batch_sizes: dict[str, int]  # of "small" and "large"
     seeds: int  # 0 where the models have no common seeds
-    values: Callable[[Quantity], np.ndarray]  # NaN where it was not measured
+    values: Values  # of a Quantity; NaN where it was not measured
     # SGD for twice the epochs, [1, seeds]; without a row where there is none.
-    longer: Callable[[Quantity], np.ndarray] = lambda quantity: np.empty((0, 0))
+    longer: Values = lambda quantity: np.empty((0, 0))
     connections: tuple[Connected, ...] = ()
     second_runs: Mapping[ModelKey, Mapping[str, float]] = {}  # model -> quantity, without seeds
     average_radius: str = "σ"  # of average measures: the deviation σ, or the norm ρ of it all
@@ -112,7 +111,12 @@ def runs(results: StudyResults, preset: str) -> Evidence:
     sizes = {model.batch: model.batch_size for model in results.models}
     longer = tuple(model for model in results.longer if model.optimiser == "sgd")[:1]
     connected = [
-        Connected(found[0].label, *(relative_rises(found, s) for s in SHAPES), low_shares(found))
+        Connected(
+            label=found[0].label,
+            curve=relative_rises(found, "curve"),
+            line=relative_rises(found, "line"),
+            low_share=low_shares(found),
+        )
         for found in results.pairs
     ]
     return Evidence(

@@ -65,9 +65,9 @@ def best_training_is_not_best(evidence: Evidence) -> list[Part]:
 def larger_rho_is_flatter(evidence: Evidence) -> list[Part]:
     """Small-batch SAM of rho 0.1 has a lower loss than of rho 0.05 by the measure of the latter."""
     quantity = Quantity("adversarial_loss", "small", 0.05)
-    groups = (evidence.group("sam", "small", rho) for rho in (0.1, 0.05))
+    larger, smaller = (evidence.group("sam", "small", rho) for rho in (0.1, 0.05))
     label = f"ρ = 0.1 minus ρ = 0.05, {label_of(evidence, quantity)}"
-    return tests.difference(evidence, label, *groups, quantity, "negative")
+    return tests.difference(evidence, label, larger, smaller, quantity, "negative")
 
 
 def average_is_flatter(evidence: Evidence) -> list[Part]:

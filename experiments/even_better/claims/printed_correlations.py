@@ -31,8 +31,11 @@ class Recomputed(NamedTuple):
     run: statistics.Correlation
 
 
-def _column(*quantity: object) -> Callable[[Evidence], np.ndarray]:
-    return lambda evidence: arm_means(evidence, Quantity(*quantity))
+def _column(
+    name: str, measured_batch: str | None = None, measured_rho: float | None = None
+) -> Callable[[Evidence], np.ndarray]:
+    quantity = Quantity(name, measured_batch, measured_rho)
+    return lambda evidence: arm_means(evidence, quantity)
 
 
 def _unperturbed(evidence: Evidence) -> np.ndarray:

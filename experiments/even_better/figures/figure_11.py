@@ -1,5 +1,7 @@
 """Figure 11: the loss along a direction, the models one by one."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -32,7 +34,7 @@ def _one_by_one(found: Slices) -> Figure:
     for index, (axes, (model, line)) in enumerate(zip(panels, drawn, strict=True)):
         plotting.curves_with_bands(axes, [line], markers=0, scale=scale)
         lowest = int(np.nanargmin(line.y))
-        hollow = {"markeredgecolor": "black", "markerfacecolor": "none"}
+        hollow: dict[str, Any] = {"markeredgecolor": "black", "markerfacecolor": "none"}
         axes.plot(line.x[lowest], line.y[lowest], "o", markersize=9, **hollow)
         (centre,) = np.nonzero(line.x == 0)
         axes.plot(line.x[centre], line.y[centre], "o", markersize=6, color=plotting.HIGHLIGHT)

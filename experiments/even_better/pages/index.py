@@ -102,7 +102,7 @@ def _section(
 ) -> Section:
     beside = []
     for n in numbers:
-        printed = None if n == "A" else published_grid(n)
+        printed = published_grid(n) if isinstance(n, int) else None
         ours = [(table, repeated_columns(table)) for table in tables[n]]
         beside.append(NumberedTables(n, TITLES[n], ours, printed, notes(n)))
     drawn = [(number, [f for f in figures if f.number == number]) for number in shown]

@@ -115,7 +115,7 @@ def published_grid(number: int) -> Grid:
     return Grid(heads, rows, groups, caption)
 
 
-def notes(number: int) -> list[str]:
+def notes(number: int | str) -> list[str]:
     """Return what the corrected cells of a table say of themselves."""
     cells = [cell for cell in published_cells() if cell.table == number]
     return [note for note in dict.fromkeys(cell.note for cell in cells) if note]

@@ -46,9 +46,12 @@ def read_connections(
         shapes = {record["shape"]: record for record in read(plane.with_name("records.jsonl"))}
         if not ({"curve", "line"} <= shapes.keys() and is_whole(plane)):
             continue
-        ends, seed = tuple(Model(**end) for end in shapes["curve"]["pair"]), shapes["curve"]["seed"]
+        start, end = (Model(**fields) for fields in shapes["curve"]["pair"])
+        ends, seed = (start, end), shapes["curve"]["seed"]
         if (pairs is None or ends in found) and (seeds is None or seed in seeds):
-            connection = Connection(*ends, seed, shapes["curve"], shapes["line"], read_plane(plane))
+            connection = Connection(
+                start, end, seed, shapes["curve"], shapes["line"], read_plane(plane)
+            )
             found.setdefault(ends, []).append(connection)
     return tuple(tuple(sorted(each, key=lambda c: c.seed)) for each in found.values() if each)
 

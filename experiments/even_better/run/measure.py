@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from experiments.even_better.arms import Plan
+from experiments.even_better.arms import Model, Plan
 from experiments.even_better.run.connection import run_connection
 from experiments.even_better.run.plane import run_plane
 from experiments.study.study import Run
@@ -23,6 +23,7 @@ def measure(plan: Plan, run: Run) -> None:
       plan: of the study's config.
       run: the trained model; its folder gets `records.jsonl` and `plane.jsonl`.
     """
+    assert isinstance(run.arm, Model)
     model, epoch = run.arm._asdict(), run.outcome["epoch"]
     about = {
         **{name: value for name, value in model.items() if name != "name"},

@@ -1,6 +1,6 @@
 """The columns of the study's tables: one for every setting under which a measure was taken."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.even_better.arms import OPTIMISERS, Model, longer
@@ -43,7 +43,7 @@ def columns_of(
     return tuple(columns)
 
 
-def law(setting: dict[str, Any]) -> str:
+def law(setting: Mapping[str, Any]) -> str:
     """Describe a setting but for the radius of a table's column.
 
     >>> law({"distribution": "uniform", "distance": 5.0}), law({"m": 128, "rise": 0.1})
@@ -62,7 +62,7 @@ def law(setting: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def radius(setting: dict[str, Any]) -> str:
+def radius(setting: Mapping[str, Any]) -> str:
     """Describe the size of a perturbation: σ of every weight, or ρ of all together.
 
     >>> radius({"distribution": "gaussian", "measured_rho": 0.5}), radius({"measured_rho": 0.1})

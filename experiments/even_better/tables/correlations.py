@@ -74,7 +74,7 @@ def correlate(results: StudyResults, column: Column) -> CorrelationRow:
         published=published_correlation(
             published, column.where.get("measured_batch"), column.where.get("measured_rho")
         )
-        if published and column.where["preset"] == "published"
+        if published is not None and column.where["preset"] == "published"
         else None,
     )
 
@@ -99,7 +99,7 @@ def correlation_rows(results: StudyResults, preset: str) -> list[CorrelationRow]
     ]
 
 
-def holm_p_values(rows: list[CorrelationRow], method: str) -> np.ndarray:
+def holm_p_values(rows: Sequence[CorrelationRow], method: str) -> np.ndarray:
     """Return the rows' p values of one coefficient, corrected for their number by Holm.
 
     Columns that are one measurement under several m count once each, which makes them too large

@@ -145,7 +145,7 @@ def rises_on_both_sides(
         params,
         direction_at,
         indices=jnp.asarray([0, *sides, *sides]),
-        distances=distance * np.repeat([0.0, 1.0, -1.0], [1, count, count]),
+        distances=distance * jnp.asarray(np.repeat([0.0, 1.0, -1.0], [1, count, count])),
     )
     check_loss(losses[0])
     plus, minus = jnp.split(losses[1:] - losses[0], 2)

@@ -142,7 +142,7 @@ def spectral_density(
     if grid is None:
         grid = jnp.linspace(low - PADDING * width, high + PADDING * width, num_points)
     grid = jnp.asarray(grid, values.dtype)
-    per_draw = jax.lax.map(lambda rule: broaden(*rule, grid, width), (values, masses))
+    per_draw = jax.lax.map(lambda rule: broaden(rule[0], rule[1], grid, width), (values, masses))
     return SpectralDensity(
         grid=grid,
         density=jnp.mean(per_draw, axis=0),

@@ -240,7 +240,7 @@ def choose_directions(
             "Give either key= (for random directions) or directions= (a pytree like params with "
             f"one more leading axis); got {'neither' if key is None else 'both'}."
         )
-    if directions is None:
+    if key is not None:
         params = chosen_parameters(params)
         check_key(key)
         check_count("num_directions", num_directions)

@@ -16,7 +16,7 @@ from sam_jax.metrics.landscape.over_devices import over_devices
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.metrics.placement import explicit_axes
 from sam_jax.pytree import widen
-from sam_jax.typing import LossFn, Params, PyTree
+from sam_jax.typing import AnyArray, LossesFn, Params, PyTree
 
 BATCH_NORM_POLICIES = ("running", "batch", "recalibrated")
 
@@ -28,7 +28,7 @@ class LossLine:
     """What `loss_fn` returns along one direction."""
 
     values: PyTree  # shape [k] a scalar of loss_fn; what is not finite is kept
-    distances: jax.Array  # shape [k], in lengths of the direction
+    distances: AnyArray  # shape [k], in lengths of the direction
     # "running", "batch", "recalibrated", or None for a network without batch norm
     batch_norm: str | None = dataclasses.field(default=None, metadata={"static": True})
 
@@ -39,15 +39,15 @@ class LossPlane:
     """What `loss_fn` returns in a plane, row by row as contour plots take it."""
 
     values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; what is not finite is kept
-    xs: jax.Array  # shape [len(xs)], in lengths of direction_x
-    ys: jax.Array  # shape [len(ys)], in lengths of direction_y
+    xs: AnyArray  # shape [len(xs)], in lengths of direction_x
+    ys: AnyArray  # shape [len(ys)], in lengths of direction_y
     # "running", "batch", "recalibrated", or None for a network without batch norm
     batch_norm: str | None = dataclasses.field(default=None, metadata={"static": True})
 
 
 @full_precision
 def loss_line(
-    loss_fn: LossFn,
+    loss_fn: LossesFn,
     params: Params,
     direction: PyTree,
     distances: jax.Array,
@@ -91,7 +91,7 @@ def loss_line(
 
 @full_precision
 def loss_plane(
-    loss_fn: LossFn,
+    loss_fn: LossesFn,
     params: Params,
     direction_x: PyTree,
     direction_y: PyTree,
@@ -168,7 +168,7 @@ def check_batch_norm(batch_norm: str | None) -> None:
         )
 
 
-def _scalars(loss_fn: LossFn) -> Callable[[Params], PyTree]:
+def _scalars(loss_fn: LossesFn) -> Callable[[Params], PyTree]:
     def checked(params: Params) -> PyTree:
         values = loss_fn(params)
         shapes = [jnp.shape(value) for value in jax.tree.leaves(values)]
@@ -183,7 +183,7 @@ def _scalars(loss_fn: LossFn) -> Callable[[Params], PyTree]:
 
 
 def values_at(
-    fn: Callable[[Params], PyTree],
+    fn: LossesFn,
     params: Params,
     directions: dict[str, PyTree],
     points: jax.Array,

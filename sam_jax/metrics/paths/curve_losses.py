@@ -16,7 +16,7 @@ from sam_jax.metrics.paths.curves import (
     number_of_controls,
 )
 from sam_jax.pytree import widen
-from sam_jax.typing import LossFn, PyTree
+from sam_jax.typing import AnyArray, LossFn, PyTree
 
 
 class Barrier(NamedTuple):
@@ -74,7 +74,7 @@ def losses_on_curve(
     return jax.lax.map(lambda t: loss_fn(curve_point(controls, t, kind)), jnp.asarray(positions))
 
 
-def loss_barrier(positions: jax.Array, losses: jax.Array) -> Barrier:
+def loss_barrier(positions: AnyArray, losses: AnyArray) -> Barrier:
     r"""Return the height of the barrier between the two ends of a curve of losses.
 
     .. math::
@@ -117,7 +117,7 @@ def loss_barrier(positions: jax.Array, losses: jax.Array) -> Barrier:
     return Barrier(above[highest], t[highest])
 
 
-def summarise_curve(values: jax.Array, lengths: jax.Array) -> CurveSummary:
+def summarise_curve(values: AnyArray, lengths: AnyArray) -> CurveSummary:
     r"""Return the extremes and the means of a quantity at points of a curve.
 
     .. math::

@@ -6,10 +6,12 @@ leaf, [K + 1, ...]. Row 0 and row K are the two models, the ends; rows 1 to K - 
 
 import math
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from sam_jax.known import known
 from sam_jax.metrics.checks import check_count, check_direction
@@ -56,7 +58,7 @@ def host_coefficients(t: np.ndarray, count: int, kind: str) -> np.ndarray:
     return _coefficients(np, np.asarray(t, np.float64), count - 1, kind)
 
 
-def _coefficients(numpy: ModuleType, t: jax.Array, segments: int, kind: str) -> jax.Array:
+def _coefficients(numpy: ModuleType, t: Any, segments: int, kind: str) -> Any:
     points = range(segments + 1)
     if kind == "chain":
         return numpy.stack([numpy.maximum(0.0, 1 - abs(t * segments - k)) for k in points])
@@ -197,14 +199,14 @@ def number_of_controls(controls: PyTree) -> int:
     return counts.pop()[0]
 
 
-def check_positions(positions: jax.Array) -> None:
+def check_positions(positions: ArrayLike) -> None:
     """Raise a ValueError unless `positions` is a vector of at least one number."""
     shape = np.shape(positions)
     if len(shape) != 1 or shape[0] == 0:
         raise ValueError(f"positions must have the shape [n], n >= 1, got {shape}.")
 
 
-def check_curve(t: Scalar | jax.Array, count: int, kind: str) -> None:
+def check_curve(t: ArrayLike, count: int, kind: str) -> None:
     """Raise a ValueError for an unknown kind, fewer than two points, or a t outside [0, 1]."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {list(KINDS)}, got {kind!r}.")

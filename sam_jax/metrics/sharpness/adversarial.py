@@ -183,6 +183,7 @@ def adversarial_sharpness(
         index, batch = numbered
 
         def climb_from(j: jax.Array) -> jax.Array:
+            assert key is not None  # restarts need one, and without them there is no call
             point = balls.random_point(
                 ball, jax.random.fold_in(jax.random.fold_in(key, index), j), params
             )

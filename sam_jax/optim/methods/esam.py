@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from sam_jax import pytree, shardings
 from sam_jax.optim import perturbations
 from sam_jax.optim.assembly import sharpness_aware
-from sam_jax.optim.perturbations import Granularity, Mask, RandomState
+from sam_jax.optim.perturbations import Granularity, Mask
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
     SharpnessAwareGradient,
     SharpnessAwareTransformation,
 )
-from sam_jax.typing import Batch, Gradients, Key, Params, ScalarOrSchedule
+from sam_jax.typing import Batch, Gradients, Key, Params, PyTree, ScalarOrSchedule
 
 
 def esam(
@@ -99,14 +99,15 @@ def esam(
     def gradient(
         grad_fn: AuxiliaryGradFn,
         params: Params,
-        state: RandomState,
+        state: PyTree,
         *,
         clean: tuple[Gradients, Any] | None = None,
         batch: Batch = None,
         losses_fn: Callable[..., jax.Array] | None = None,
         **extra_args: Any,
-    ) -> tuple[SharpnessAwareGradient, RandomState]:
+    ) -> tuple[SharpnessAwareGradient, PyTree]:
         examples = _check_data(batch, losses_fn)
+        assert losses_fn is not None  # as checked
         clean = _gradient_on(grad_fn, params, batch) if clean is None else clean
         clean_gradient, clean_aux = clean
         epsilon, state = perturbation.update(clean_gradient, state, params, **extra_args)

@@ -10,7 +10,7 @@ import optax
 from sam_jax import pytree
 from sam_jax.optim import checks
 from sam_jax.optim.perturbations import Mask
-from sam_jax.optim.perturbations.common import select, value_at
+from sam_jax.optim.perturbations.common import incremented, select, value_at
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
     SharpnessAwareGradient,
@@ -103,7 +103,7 @@ def momentum_sam(
         updates, optimiser_state = optimiser.update(
             perturbed_gradient, state.optimiser, params, **extra_args
         )
-        new_state = MomentumSamState(optax.safe_increment(state.count), optimiser_state)
+        new_state = MomentumSamState(incremented(state.count), optimiser_state)
         return SharpnessAwareGradient(updates, None, perturbed_aux, epsilon), new_state
 
     return SharpnessAwareTransformation(

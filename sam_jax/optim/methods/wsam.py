@@ -12,7 +12,7 @@ from sam_jax.optim import checks, combinations, perturbations
 from sam_jax.optim.assembly import sharpness_aware
 from sam_jax.optim.methods.sam import sam
 from sam_jax.optim.perturbations import Mask
-from sam_jax.optim.perturbations.common import value_at
+from sam_jax.optim.perturbations.common import incremented, value_at
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
     SharpnessAwareGradient,
@@ -159,7 +159,7 @@ def decoupled_wsam(
         )
         factor = -value_at(learning_rate, state.count) * weight
         added = jax.tree.map(_added_unless_frozen(factor), updates, probe, sharpness)
-        count = optax.safe_increment(state.count)
+        count = incremented(state.count)
         return (
             result._replace(gradient=pytree.add(updates, added)),
             DecoupledState(count, perturbation_state, optimiser_state),
@@ -170,7 +170,7 @@ def decoupled_wsam(
     )
 
 
-def _added_unless_frozen(factor: Scalar) -> Callable[..., jax.Array]:
+def _added_unless_frozen(factor: Scalar) -> Callable[..., jax.Array | None]:
     """Return what is added to the update of a leaf: nothing where both updates are zero."""
 
     def added(update: jax.Array, probe: jax.Array, sharpness: jax.Array | None) -> jax.Array | None:

@@ -15,6 +15,7 @@ from sam_jax.optim.perturbations.common import (
     advance,
     init_schedule,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.optim.perturbations.masks import not_biases
@@ -86,7 +87,7 @@ def adaptive_ascent(
         direction = jax.tree.map(jnp.multiply, t, steepest_ascent(scaled, norm_order))
         return pytree.scale(direction, value_at(rho, state.count)), advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_schedule, update)
+    return transformation(init_schedule, update)
 
 
 def _size(w: jax.Array, rescaling: Rescaling) -> jax.Array:

@@ -15,6 +15,7 @@ from sam_jax.optim.perturbations.common import (
     advance,
     init_schedule,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Params, PyTree, Scalar, ScalarOrSchedule
@@ -52,7 +53,7 @@ def ascent(
         direction = steepest_ascent(select(gradient, params, mask), norm_order)
         return pytree.scale(direction, value_at(rho, state.count)), advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_schedule, update)
+    return transformation(init_schedule, update)
 
 
 def steepest_ascent(gradient: Gradients, norm_order: Scalar) -> PyTree:

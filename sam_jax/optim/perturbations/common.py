@@ -33,7 +33,19 @@ def init_schedule(params: Params) -> ScheduleState:
 
 def advance(state: Any) -> Any:
     """Return the state with its count one higher."""
-    return state._replace(count=optax.safe_increment(state.count))
+    return state._replace(count=incremented(state.count))
+
+
+def incremented(count: jax.Array) -> jax.Array:
+    """Return a count one higher; the largest one stays."""
+    return jnp.asarray(optax.safe_increment(count))
+
+
+def transformation(
+    init: Callable[..., Any], update: Callable[..., tuple[PyTree, Any]]
+) -> optax.GradientTransformationExtraArgs:
+    """Return an optax transformation whose state has a type of its own."""
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def value_at(schedule: ScalarOrSchedule, count: jax.Array) -> Scalar:

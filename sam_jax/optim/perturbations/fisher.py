@@ -14,6 +14,7 @@ from sam_jax.optim.perturbations.common import (
     advance,
     init_schedule,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Params, PyTree, Scalar, ScalarOrSchedule
@@ -58,4 +59,4 @@ def fisher_ascent(
         direction = jax.tree.map(shrink, unit, gradient)
         return pytree.scale(direction, value_at(rho, state.count)), advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_schedule, update)
+    return transformation(init_schedule, update)

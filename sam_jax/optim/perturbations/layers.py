@@ -13,6 +13,7 @@ from sam_jax.optim.perturbations.common import (
     advance,
     init_schedule,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Params, PyTree, ScalarOrSchedule
@@ -53,4 +54,4 @@ def layerwise_ascent(
         )
         return pytree.scale(direction, value_at(rho, state.count)), advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_schedule, update)
+    return transformation(init_schedule, update)

@@ -12,7 +12,9 @@ from sam_jax.optim import checks
 from sam_jax.optim.perturbations.common import (
     Mask,
     advance,
+    incremented,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Params, PyTree, Scalar, ScalarOrSchedule
@@ -79,7 +81,7 @@ def friendly_ascent(
         epsilon = pytree.scale(pytree.normalise(difference), value_at(rho, state.count))
         return epsilon, advance(new)
 
-    return optax.GradientTransformationExtraArgs(_init_average(mask), update)
+    return transformation(_init_average(mask), update)
 
 
 def averaged_ascent(
@@ -115,7 +117,7 @@ def averaged_ascent(
         epsilon = pytree.scale(pytree.normalise(new.average), value_at(rho, state.count))
         return epsilon, advance(new)
 
-    return optax.GradientTransformationExtraArgs(_init_average(mask), update)
+    return transformation(_init_average(mask), update)
 
 
 def _init_average(mask: Mask) -> Callable[[Params], MemoryState]:
@@ -143,6 +145,6 @@ def _take_in(state: MemoryState, gradient: Gradients, weight: Scalar) -> MemoryS
         return jnp.where(is_finite, mixed, m).astype(m.dtype)
 
     return state._replace(
-        taken=jnp.where(is_finite, optax.safe_increment(state.taken), state.taken),
+        taken=jnp.where(is_finite, incremented(state.taken), state.taken),
         average=jax.tree.map(mean, state.average, gradient),
     )

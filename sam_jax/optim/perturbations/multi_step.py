@@ -14,6 +14,7 @@ from sam_jax.optim.perturbations.common import (
     advance,
     init_schedule,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import GradFn, Gradients, Params, PyTree, Scalar, ScalarOrSchedule
@@ -77,7 +78,7 @@ def multi_step_ascent(
             epsilon = _project(epsilon, radius)
         return epsilon, advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_schedule, update)
+    return transformation(init_schedule, update)
 
 
 def _project(epsilon: PyTree, radius: Scalar) -> PyTree:

@@ -14,6 +14,7 @@ from sam_jax.optim.perturbations.common import (
     draw_key,
     init_random,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Key, Params, PyTree, Scalar, ScalarOrSchedule
@@ -66,7 +67,7 @@ def uniform_noise(
         noise = select(noise, params, mask)  # an array of booleans chooses entries
         return pytree.scale(noise, value_at(radius, state.count)), advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_random(key), update)
+    return transformation(init_random(key), update)
 
 
 def _with_filter_norms_of(noise: jax.Array, w: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from sam_jax.optim.perturbations.common import (
     advance,
     init_schedule,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import GradFn, Gradients, Params, PyTree, Scalar, ScalarOrSchedule
@@ -67,11 +68,11 @@ def projected_ascent(
             return jax.tree.map(lambda d: _project(d, radius), moved)
 
         position = climb(pytree.zeros_like(select(params, params, mask)), gradient)
-        for _ in range(steps - 1):
+        for _step in range(steps - 1):
             position = climb(position, grad_fn(pytree.add(params, position)))
         return position, advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_schedule, update)
+    return transformation(init_schedule, update)
 
 
 def _project(x: jax.Array, radius: Scalar) -> jax.Array:

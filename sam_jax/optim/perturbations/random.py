@@ -15,6 +15,7 @@ from sam_jax.optim.perturbations.common import (
     draw_key,
     init_random,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Key, Params, PyTree, Scalar, ScalarOrSchedule
@@ -88,7 +89,7 @@ def _random(
         z = select(draws.random_like(draw_key(state, sub_batch), chosen), params, mask)
         return pytree.scale(rescale(z), value_at(rho, state.count)), advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_random(key), update)
+    return transformation(init_random(key), update)
 
 
 def _on_unit_sphere(z: PyTree) -> PyTree:

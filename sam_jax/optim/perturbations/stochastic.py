@@ -15,6 +15,7 @@ from sam_jax.optim.perturbations.common import (
     draw_key,
     init_random,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Key, Params, PyTree, Scalar, ScalarOrSchedule
@@ -74,7 +75,7 @@ def stochastic_ascent(
             epsilon = _keep(epsilon, numbers, value_at(beta, state.count))
         return epsilon, advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_random(key), update)
+    return transformation(init_random(key), update)
 
 
 def _keep(epsilon: PyTree, numbers: PyTree, beta: Scalar) -> PyTree:

@@ -13,6 +13,7 @@ from sam_jax.optim.perturbations.common import (
     advance,
     init_schedule,
     select,
+    transformation,
     value_at,
 )
 from sam_jax.typing import Gradients, Params, PyTree, ScalarOrSchedule
@@ -54,4 +55,4 @@ def unified_ascent(
             factor = jnp.minimum(factor, pytree.safe_divide(1.0, length))
         return pytree.scale(gradient, value_at(rho, state.count) * factor), advance(state)
 
-    return optax.GradientTransformationExtraArgs(init_schedule, update)
+    return transformation(init_schedule, update)
