@@ -12,7 +12,7 @@ from sam_jax.metrics.landscape.over_devices import over_devices
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.workdirs import checksum
-from sam_jax.training.device_data import DeviceData, replicated
+from sam_jax.training.device_data import DeviceData, device_mesh
 from sam_jax.typing import PyTree
 
 # points [k, ...] -> what is measured at each of them, arrays [k] by name
@@ -30,7 +30,7 @@ def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[...
       A function to NumPy arrays by name.
     """
 
-    compiled = over_devices(jax.default_matmul_precision("highest")(fn), replicated().mesh)
+    compiled = over_devices(jax.default_matmul_precision("highest")(fn), device_mesh())
 
     def measure(points: np.ndarray, *others: PyTree) -> dict[str, np.ndarray]:
         values = compiled(points.astype(np.float32), *others)

@@ -40,7 +40,7 @@ def make_set_losses(
     """
     in_batches = batch_norm.kind == "batch"
     logits_fn = make_logits_fn(model, inputs, "batch" if in_batches else "running")
-    size = batch_norm.batch_size if in_batches else batch_size
+    size = batch_norm.batch_size or batch_size if in_batches else batch_size
 
     def set_losses(params: Params, batch_stats: PyTree, data: DeviceData) -> SetLosses:
         if batch_norm.kind == "recalibrated":

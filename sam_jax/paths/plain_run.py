@@ -10,7 +10,7 @@ import optax
 
 from sam_jax import optim
 from sam_jax.runs import records, workdirs
-from sam_jax.training.device_data import RunSteps, replicated
+from sam_jax.training.device_data import RunSteps, device_mesh, replicated
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.losses import BatchFunctions
 from sam_jax.training.methods import no_perturbation
@@ -130,7 +130,7 @@ def make_plain_run(
         return train_step(state, step_inputs, functions_of, method, optimiser)
 
     prepare = prepare_images or (lambda key, images: inputs(images))
-    run_after_previous = make_run_steps(step, prepare, replicated().mesh)
+    run_after_previous = make_run_steps(step, prepare, device_mesh())
 
     def run_steps(
         state: TrainState,

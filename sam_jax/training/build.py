@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
 from sam_jax.training import methods
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import (
-    Frozen,
     Program,
     ProgramSpec,
     compile_program,
@@ -40,11 +40,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"multiple of {devices}."
         )
     run = make_run(
-        Frozen(config.optimiser), config.epochs, steps_per_epoch=1, examples=1, classes=1
+        FrozenConfigDict(config.optimiser), config.epochs, steps_per_epoch=1, examples=1, classes=1
     )
     make_method(
         _method_of(config),
-        Frozen(config.weight_average),
+        FrozenConfigDict(config.weight_average),
         config.batch_size,
         run,
         numbers(config),
@@ -108,8 +108,8 @@ def program_spec(
         epochs=config.epochs,
         batch_size=config.batch_size,
         method=_method_of(config),
-        optimiser=Frozen(config.optimiser),
-        weight_average=Frozen(config.weight_average),
+        optimiser=FrozenConfigDict(config.optimiser),
+        weight_average=FrozenConfigDict(config.weight_average),
         label_smoothing=config.loss.label_smoothing,
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
@@ -122,11 +122,11 @@ def augmentation_of(config: ml_collections.ConfigDict, source: data.Source) -> d
     return data.augmentation_of(source, c.augmentation, c.pad, c.cutout_size)
 
 
-def _method_of(config: ml_collections.ConfigDict) -> Frozen:
+def _method_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
     """Return the chosen method with its own options, those of the others left out."""
     c = config.method
     names = ("name", "norm_order", "m", "strategy", "statistics_from", c.name)
-    return Frozen({name: c[name] for name in names if name in c})
+    return FrozenConfigDict({name: c[name] for name in names if name in c})
 
 
 def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -33,13 +33,18 @@ def on_devices(train: Any, test: Any) -> DeviceData:
     return DeviceData(*jax.device_put(arrays, replicated()))
 
 
+def device_mesh() -> Mesh:
+    """Return all devices along the one axis of a training."""
+    return Mesh(np.array(jax.devices()), (DEVICES,))
+
+
 def replicated() -> NamedSharding:
     """Return the sharding of the state and the data, which lie whole on every device.
 
     A first, a later and a resumed call of `run_steps` share one compilation because their states
     lie alike.
     """
-    return NamedSharding(Mesh(np.array(jax.devices()), (DEVICES,)), PartitionSpec())
+    return NamedSharding(device_mesh(), PartitionSpec())
 
 
 def epoch_calls(
@@ -60,7 +65,7 @@ def epoch_calls(
     """
     images, labels = data_set.train_images, data_set.train_labels
     if isinstance(images, data.StreamedColumn):
-        sharding = NamedSharding(replicated().mesh, BATCHES)
+        sharding = NamedSharding(device_mesh(), BATCHES)
         blocks = data.training_blocks(images.split, order, steps_per_call, sharding)
         yield from ((run_streamed_steps, block) for block in blocks)
         return

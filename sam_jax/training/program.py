@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from flax import linen as nn
+from ml_collections import FrozenConfigDict
 
 from sam_jax import data, optim
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses, methods
-from sam_jax.training.device_data import RunSteps, replicated
+from sam_jax.training.device_data import RunSteps, device_mesh, replicated
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
 from sam_jax.training.optimiser import make_optimiser, make_schedule
 from sam_jax.training.recalibration import recalibrated_batch_stats
@@ -28,8 +28,6 @@ from sam_jax.training.step import (
 )
 from sam_jax.training.weight_decay import weight_decay_of
 from sam_jax.typing import Key, Params, PyTree, Scalar
-
-Frozen = ml_collections.FrozenConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +46,9 @@ class ProgramSpec:
     augmentation: data.Augmentation
     epochs: int
     batch_size: int  # over all devices
-    method: Frozen  # without rho and eta, and with the options of the chosen method alone
-    optimiser: Frozen
-    weight_average: Frozen
+    method: FrozenConfigDict  # without rho and eta, and with the options of the chosen method alone
+    optimiser: FrozenConfigDict
+    weight_average: FrozenConfigDict
     label_smoothing: float
     matmul_precision: str  # of training
     evaluation_batch_size: int
@@ -154,7 +152,7 @@ def compile_program(spec: ProgramSpec) -> Program:
     batch = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.uint8)
     jax.eval_shape(prepare_images, jax.random.key(0), batch)
 
-    mesh = replicated().mesh
+    mesh = device_mesh()
     return Program(
         model=model,
         inputs=inputs,
@@ -169,7 +167,7 @@ def compile_program(spec: ProgramSpec) -> Program:
 
 
 def make_run(
-    optimiser: Frozen, epochs: int, steps_per_epoch: int, examples: int, classes: int
+    optimiser: FrozenConfigDict, epochs: int, steps_per_epoch: int, examples: int, classes: int
 ) -> methods.Run:
     """Return what a method may need to know of the run that it is part of.
 
@@ -198,8 +196,8 @@ def make_run(
 
 
 def make_method(
-    method: Frozen,
-    weight_average: Frozen,
+    method: FrozenConfigDict,
+    weight_average: FrozenConfigDict,
     batch_size: int,
     run: methods.Run,
     numbers: Mapping[str, Scalar],
@@ -233,7 +231,7 @@ def full_precision(model: nn.Module) -> nn.Module:
     return model.clone(dtype=jnp.dtype("float32"), use_fast_variance=False)
 
 
-def _average_links(c: Frozen, run: methods.Run) -> list[optax.GradientTransformation]:
+def _average_links(c: FrozenConfigDict, run: methods.Run) -> list[optax.GradientTransformation]:
     if c.name == "ema":
         return [optim.weight_ema(c.decay)]
     if c.name == "swa":
