@@ -33,10 +33,15 @@ LAB = [
 TFDS = [*LAB, "tensorflow-cpu"]  # prepares sets; reading them needs no TensorFlow
 NOTEBOOKS = [*LAB, "ipykernel", "nbclient", "nbformat"]
 TEST = [
+    "beartype",
     "equinox",
     "hypothesis",
+    "import-linter",
+    "jaxtyping",
     "keras",
     "matfree",
+    "pre-commit",
+    "pyright[nodejs]==1.1.414",  # other versions find other faults
     "pytest",
     "pytest-xdist",
     "ruff",

@@ -1,4 +1,7 @@
-"""The house as its design says: floors, sizes, docstrings, examples, one version."""
+"""The house as its design says, where no linter does: docstrings, examples, sizes, one version.
+
+The floors are contracts of import-linter in pyproject.toml.
+"""
 
 import ast
 import doctest
@@ -9,41 +12,15 @@ import pkgutil
 import re
 from typing import NamedTuple
 
+import grimp
 import pytest
 from absl import flags
-from real_commands import output_of
 
 import experiments
 import sam_jax
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "sam_jax"
-# The first part of a module's name within sam_jax, and its floor. Rooms of one floor do not import
-# each other, and nothing imports from above. What is not listed has no floor and fails.
-FLOORS = {
-    "typing": 0,
-    "pytree": 0,
-    "draws": 0,
-    "extras": 0,
-    "known": 0,
-    "moved": 0,
-    "shardings": 0,
-    "version": 0,
-    "optim": 1,
-    "metrics": 1,
-    "models": 1,
-    "data": 1,
-    "statistics": 1,
-    "runs": 2,
-    "plotting": 2,
-    "training": 3,
-    "measuring": 4,
-    "paths": 5,
-    "train": 6,
-    "commands": 6,
-    "evaluate": 6,
-}
-GROUND = ("extras", "typing", "known", "shardings", "pytree", "draws")  # each above those before
 MOST_LINES = 400
 
 
@@ -51,112 +28,16 @@ def source_files(*folders):
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
-def imported_modules(source):
-    """Return the dotted names that a source imports, anywhere in it, with its line."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            prefix = "." * node.level + (node.module or "")
-            found += [(f"{prefix}.{alias.name}", node.lineno) for alias in node.names]
-    return found
+def test_the_front_door_holds_public_names_alone():
+    body = ast.parse((PACKAGE / "__init__.py").read_text()).body[1:]
+    assert body and all(isinstance(node, ast.ImportFrom) for node in body)
+    assert all(alias.asname == alias.name for node in body for alias in node.names)
 
 
-def room_of(module):
-    """Return the room of "sam_jax.room.module", None outside of sam_jax."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "sam_jax" and len(parts) > 1 else None
-
-
-def floor_errors(room, source):
-    """Return what a source of a room imports against the rules of the floors."""
-    errors = []
-    for module, line in imported_modules(source):
-        if module.startswith("."):
-            errors.append(f"{line}: relative import {module}")
-        elif module.split(".")[0] in ("experiments", "configs", "tests"):
-            errors.append(f"{line}: {module} from outside the package")
-        elif module == "sam_jax":
-            errors.append(f"{line}: the whole package")
-        elif (other := room_of(module)) is not None and other != room:
-            if other not in FLOORS:
-                errors.append(f"{line}: {module} has no floor")
-            elif FLOORS[room] and FLOORS[other] >= FLOORS[room]:
-                errors.append(f"{line}: {module} is not below {room}")
-            elif (
-                not FLOORS[room]
-                and other not in GROUND[: GROUND.index(room) if room in GROUND else 0]
-            ):
-                errors.append(f"{line}: {module} is not below {room}")
-    return errors
-
-
-def room_of_file(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-@pytest.mark.parametrize(
-    "path", source_files("sam_jax"), ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_imports_run_downwards(path):
-    room = room_of_file(path)
-    if room == "__init__":  # the front door: public names and nothing else
-        body = ast.parse(path.read_text()).body[1:]
-        assert body and all(isinstance(node, ast.ImportFrom) for node in body)
-        assert all(alias.asname == alias.name for node in body for alias in node.names)
-        return
-    assert room in FLOORS, f"{room} has no floor; name one in FLOORS"
-    assert floor_errors(room, path.read_text()) == []
-
-
-@pytest.mark.parametrize(
-    ("room", "source"),
-    [
-        ("optim", "import sam_jax.training.step"),
-        ("optim", "from sam_jax.metrics.sharpness import average"),
-        ("optim", "from sam_jax import models"),
-        ("metrics", "def f():\n    from sam_jax import optim"),
-        ("training", "from sam_jax import measuring"),
-        ("runs", "from sam_jax import plotting"),
-        ("training", "from sam_jax.train import main"),
-        ("pytree", "from sam_jax.optim.checks import check"),
-        ("typing", "from sam_jax.version import __version__"),
-        ("data", "import sam_jax"),
-        ("data", "from . import sources"),
-        ("data", "from ..optim import sam"),
-        ("training", "from experiments.even_better import results"),
-        ("training", "import sam_jax.unknown.module"),
-    ],
-)
-def test_a_wrong_import_is_found(room, source):
-    assert len(floor_errors(room, source)) == 1
-
-
-@pytest.mark.parametrize(
-    ("room", "source"),
-    [
-        ("optim", "from sam_jax.optim.checks import check\nfrom sam_jax import pytree\nimport jax"),
-        ("training", "from sam_jax import data, models, optim\nimport sam_jax.metrics.presets"),
-        ("pytree", "from sam_jax.typing import Key"),
-        ("train", "from sam_jax.training.fit import fit"),
-    ],
-)
-def test_a_right_import_is_not(room, source):
-    assert floor_errors(room, source) == []
-
-
-def config_errors(source):
-    return [module for module, _ in imported_modules(source) if module.split(".")[0] == "sam_jax"]
-
-
-def test_configs_import_nothing_from_the_package():
-    files = source_files("configs")
-    assert files
-    assert {str(path): config_errors(path.read_text()) for path in files} == {
-        str(path): [] for path in files
-    }
-    assert config_errors("from sam_jax import data") and config_errors("import sam_jax.data.x")
+def test_no_room_imports_the_whole_package():
+    graph = grimp.build_graph("sam_jax", cache_dir=None)
+    assert "sam_jax.optim" in graph.modules
+    assert graph.find_modules_that_directly_import("sam_jax") == set()
 
 
 def test_no_file_is_long():
@@ -174,17 +55,6 @@ def test_the_version_is_in_one_place():
         pathlib.Path("sam_jax/version.py")
     ]
     assert "version.py" in (ROOT / "setup.py").read_text()
-
-
-@pytest.mark.commands
-def test_import_is_light():
-    """The library needs neither the data sets' nor the laboratory's packages."""
-    heavy = (
-        *("tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "flax", "tensorboardX"),
-        "scipy.stats",
-    )
-    program = f"import sys, sam_jax; print([n for n in {heavy} if n in sys.modules])"
-    assert output_of("-c", program).strip() == "[]"
 
 
 # ---------------------------------------------------------------------------- docstrings
