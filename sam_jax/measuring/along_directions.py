@@ -1,4 +1,4 @@
-"""What the instruments along random directions of the weights share.
+"""The common part of the instruments along random directions of the weights.
 
 All models that are measured with the same settings see the same directions. The asymmetry factor
 and the curve follow directions of unit norm under the law of the preset, as in the study; the
@@ -29,7 +29,7 @@ def jit_on_the_set(
 
     Args:
       network: the network.
-      conditions: those of a preset.
+      conditions: the conditions of a preset.
       batch_size: images in one pass.
       instrument: `instrument(loss_fn, params, *numbers)`.
 

@@ -15,8 +15,8 @@ class BatchNormPolicy:
     * "running": the running statistics of the trained model. The loss is then a function of the
       weights alone (Li et al. 2018); far from the model they do not fit, and the loss explodes.
     * "batch": the statistics of each evaluated batch, as in training.
-    * "recalibrated": running statistics computed anew on the training set for every parameters
-      (Garipov et al. 2018, He et al. 2019).
+    * "recalibrated": running statistics computed again on the training set at every point (Garipov
+      et al. 2018, He et al. 2019).
 
     Landscapes under different policies cannot be compared; recalibrated ones are far flatter.
 

@@ -21,8 +21,8 @@ from sam_jax.training.program import full_precision
 from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree
 
-# What is measured at every point: means over the two sets, and ||w||^2 of the point itself, to
-# which a weight decay of any size is in proportion.
+# The quantities measured at every point: means over the two sets, and ||w||^2 of the point itself.
+# The penalty of any weight decay is proportional to ||w||^2.
 QUANTITIES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "squared_norm")
 
 
@@ -40,10 +40,10 @@ def measure_grid(
     about: records.Record | None,
     label: str,
 ) -> None:
-    """Write what is measured at all points of a grid, those that the file holds left out.
+    """Write the measurements at all points of a grid that the file does not hold yet.
 
     Args:
-      measure: what the header calls it.
+      measure: its name in the header.
       trained: a model, its running statistics and its data.
       directions: name -> a pytree like the parameters, one an axis.
       axes: name -> a vector of finite numbers. The points run along the first one fastest.
@@ -53,7 +53,7 @@ def measure_grid(
       batch_norm: where batch norm takes its statistics from.
       batch_size: images in one pass; it bounds the memory, not the result.
       about: further fields of the header.
-      label: what the progress calls it.
+      label: its name in the progress.
 
     Raises:
       ValueError: a direction does not fit the parameters, is zero or not finite, or the file holds

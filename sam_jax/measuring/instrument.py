@@ -1,4 +1,4 @@
-"""What an instrument says of itself, to all that measure with it and that show what it measured."""
+"""The descriptor of an instrument, read by all code that measures or that shows results."""
 
 import dataclasses
 import math

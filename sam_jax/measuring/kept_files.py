@@ -1,4 +1,4 @@
-"""Where an instrument keeps what is too large for a record: a folder in that of the run."""
+"""Where an instrument keeps data too large for a record: a folder inside the run's folder."""
 
 import pathlib
 
@@ -11,7 +11,7 @@ def folder_of(subject: Subject, measure: str, about: Record) -> pathlib.Path:
     """Return the folder of one measurement, `WORKDIR/landscapes/MEASURE_epoch_E_SETTINGS`.
 
     Args:
-      subject: what is measured; its settings and its epoch have a folder of their own.
+      subject: the measured model; its settings and its epoch have a folder of their own.
       measure: the name of the instrument.
       about: the settings of the record.
 

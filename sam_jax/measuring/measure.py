@@ -1,4 +1,4 @@
-"""What is measured on a trained model, one record a measurement, each saved as it comes."""
+"""The measurements on a trained model, one record each, saved as they come."""
 
 import pathlib
 from collections.abc import Callable, Collection, Sequence
@@ -37,7 +37,7 @@ def measure_run(
       workdir: the folder of a run of `sam_jax.train`.
       epoch: the checkpoint to measure; None for the last.
       presets: names in `metrics.PRESETS`.
-      measures: names of instruments; None for those of the default.
+      measures: names of instruments; None means the default ones.
 
     Raises:
       FileNotFoundError: there is no such run or checkpoint.
@@ -61,7 +61,7 @@ def measurements(
     measures: Sequence[str] | None = None,
     workdir: pathlib.Path | None = None,
 ) -> list[Measurement]:
-    """Return what is to be measured on a model: nothing is, before `take()` is called.
+    """Return the measurements to take on a model; nothing is measured before `take()` is called.
 
     First come the instruments that know no preset, then the others under each preset, in the order
     of `registry.INSTRUMENTS`. An instrument that the config has no settings for takes its defaults.
@@ -81,9 +81,9 @@ def measurements(
       One `Measurement` a record.
 
     Raises:
-      ValueError: a preset or measure is unknown or is not measured under these presets, or an
-        instrument cannot measure this model with its settings: more examples are asked for than
-        there are, for example.
+      ValueError: a preset or measure is unknown; a measure is not measured under these presets; or
+        an instrument cannot measure this model with its settings, because they ask for more
+        examples than the set has, for example.
     """
     known = registry.by_name()
     _check_names("presets", presets, metrics.PRESETS)
@@ -122,7 +122,7 @@ def record_measurements(
       measurements: as `measurements` returns them.
       about: what else identifies the records. It must tell apart all that the measurements do not:
         the model, its epoch and the `digest` of the settings.
-      label: what the progress calls the model.
+      label: the name of the model in the progress.
 
     Returns:
       The records of these measurements in their order, read or new, as JSON gives them back.

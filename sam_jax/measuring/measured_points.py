@@ -15,7 +15,7 @@ from sam_jax.runs.workdirs import checksum
 from sam_jax.training.device_data import DeviceData, device_mesh
 from sam_jax.typing import PyTree
 
-# points [k, ...] -> what is measured at each of them, arrays [k] by name
+# points [k, ...] -> the values measured at each of them, arrays [k] by name
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -59,7 +59,8 @@ def header(
         "measure": measure,
         **(about or {}),
         "batch_norm": batch_norm.kind,
-        # What a pass holds changes no loss: memory that runs out is no reason to start anew.
+        # The number of points in a pass is left out, because it changes no loss: after memory has
+        # run out, the same file goes on with smaller passes.
         "batch_size": batch_norm.batch_size,
         "examples": [len(data.train_labels), len(data.test_labels)],
         "checksum": checksum(weights),
@@ -82,10 +83,10 @@ def measure_points(
       points: [n, ...].
       chunk: points in one call and in one line.
       measure: points [k, ...] -> arrays [k] by name.
-      label: what the progress calls the measurement.
+      label: the name of the measurement in the progress.
 
     Returns:
-      float64 arrays [n] by name; what is not finite is kept.
+      float64 arrays [n] by name; values that are not finite are kept.
 
     Raises:
       ValueError: the file holds another measurement.
@@ -105,11 +106,11 @@ def measure_points(
 def read_points(
     path: pathlib.Path | str, measure: str
 ) -> tuple[records.Record, dict[str, np.ndarray]]:
-    """Return the header of a file that `measure_points` has written, and what it holds so far.
+    """Return the header of a file that `measure_points` has written, and its values so far.
 
     Args:
       path: the file of JSON lines.
-      measure: the name of what its header has to say was measured.
+      measure: the measure that its header has to name.
 
     Raises:
       FileNotFoundError: there is no such file, or nothing in it.
@@ -149,5 +150,5 @@ def _join(lines: list[records.Record]) -> dict[str, np.ndarray]:
 
 
 def _values(line: records.Record) -> dict[str, list[float]]:
-    """Return what was measured; the other fields of a line say where."""
+    """Return the measured values; the other fields of a line say where."""
     return {name: value for name, value in line.items() if isinstance(value, list)}

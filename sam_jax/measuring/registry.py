@@ -42,7 +42,7 @@ def by_name() -> Mapping[str, Instrument]:
 
 
 def chosen(measures: Collection[str] | None = None) -> tuple[Instrument, ...]:
-    """Return the instruments of these names in their order; None for those of the default."""
+    """Return the instruments of these names in the registry's order; None: the default ones."""
     return tuple(
         instrument
         for instrument in INSTRUMENTS

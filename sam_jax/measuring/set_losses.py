@@ -30,7 +30,8 @@ def make_set_losses(
 
     Args:
       model: a Flax linen module.
-      inputs: from uint8 images to what the model was trained on. Nothing is augmented.
+      inputs: converts uint8 images to the inputs that the model was trained on. Nothing is
+        augmented.
       batch_norm: where batch norm takes its statistics from.
       batch_size: images in one pass; it bounds the memory, not the result. Under the policy
         "batch" its own size is used.

@@ -1,4 +1,4 @@
-"""The settings of the instruments: a run's own, and defaults for what its config lacks."""
+"""The settings of the instruments: a run's own, and defaults for settings that its config lacks."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Instrument
 from sam_jax.runs import records, workdirs
 
-# Records of the first instruments name one digest of all their groups, as they always did; a later
-# instrument's records name that of its own group. The evaluation has no settings.
+# Records of the first instruments name one digest of all their groups, as they always did. A later
+# instrument's records name the digest of its own group. The evaluation has no settings.
 _TOGETHER = (
     *("adversarial", "average", "asymmetry", "curve"),
     *("asymmetry_index", "level_set_widths", "hessian"),
@@ -31,7 +31,7 @@ def defaults(smoke: bool = False) -> dict[str, dict[str, Any]]:
 
 
 def completed(settings: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Return the group `instruments` of a config with defaults for what it lacks.
+    """Return the group `instruments` of a config with defaults for the settings that it lacks.
 
     The config of a run that is older than an instrument has no group for it.
     """

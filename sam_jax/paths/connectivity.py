@@ -140,15 +140,15 @@ def find_curve(
       settings: lambda, K and the rest; None for the defaults.
       prepare_images: (key, uint8 images) -> the model's inputs, with augmentation; the same
         function is compiled once. None only normalises. `settings.augmentation` names it.
-      label: what the progress calls the training.
+      label: the name of the training in the progress.
 
     Returns:
       The control points, leaves [K + 1, ...]; the first and the last row are the two models.
 
     Raises:
-      ValueError: the models do not fit each other, are the same or not finite, the batch does not
-        fit the devices or the set, `prepare_images` has no name, or the folder belongs to another
-        curve.
+      ValueError: the models do not fit each other, are the same or are not finite; the batch does
+        not fit the devices or the set; `prepare_images` has no name; or the folder belongs to
+        another curve.
 
     Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs,
       equation 2; timgaripov/dnn-mode-connectivity.

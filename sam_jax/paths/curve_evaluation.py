@@ -55,10 +55,10 @@ def evaluate_curve(
 ) -> CurveEvaluation:
     """Evaluate a curve at evenly spaced positions, on the whole training and test sets.
 
-    By default the running statistics of batch norm are computed anew at every position, since
-    neither those of the ends nor their interpolation fit. Images are not augmented. The
-    positions run one after the other, one a device at a time. With a path they are written as they
-    come, and the same call goes on after those that a cut run left: on CPU to the same bits.
+    By default the running statistics of batch norm are computed again at every position: neither
+    the statistics of the ends nor their interpolation fit. Images are not augmented. The positions
+    run one after the other, one a device at a time. With a path they are written as they come, and
+    the same call goes on after those that a cut run left: on CPU to the same bits.
 
     Args:
       trained: a model of the architecture, and the data set; its weights are not read.
@@ -67,8 +67,8 @@ def evaluate_curve(
       points: n, the number of positions, both ends included; 61 in the authors' code.
       batch_norm: where batch norm takes its statistics from.
       batch_size: images in one pass of the evaluation; it bounds the memory, not the result.
-      label: what the progress calls the curve.
-      path: a file of JSON lines: what is evaluated, then the values. None keeps nothing.
+      label: the name of the curve in the progress.
+      path: a file of JSON lines: a description of the curve, then the values. None keeps nothing.
 
     Returns:
       A CurveEvaluation.

@@ -106,9 +106,9 @@ def collect_members(
 ) -> Members:
     """Train on with a cyclic learning rate, and collect a model at every minimum of it.
 
-    SGD with momentum, without nesterov, from a momentum of zero; the first model is collected
-    after half a cycle, the next ones a cycle apart. Half a cycle is one compiled call. Every member
-    is a checkpoint, and what was cut goes on from the last one: on CPU to the same bits.
+    SGD with momentum, without nesterov, from a momentum of zero. The first model is collected after
+    half a cycle, the next ones a cycle apart. Half a cycle is one compiled call. Every member is a
+    checkpoint, and a cut training goes on from the last one: on CPU to the same bits.
 
     Args:
       trained: where to start, for example a checkpoint at 80 % of a training; it is not a member.
@@ -117,7 +117,7 @@ def collect_members(
       settings: the learning rates, the length of a cycle and the rest; None for the defaults.
       prepare_images: (key, uint8 images) -> the model's inputs, with augmentation; the same
         function is compiled once. None only normalises. `settings.augmentation` names it.
-      label: what the progress calls the training.
+      label: the name of the training in the progress.
 
     Returns:
       The members in the order of collection, with the running statistics they were trained to.
@@ -198,12 +198,12 @@ def make_ensemble_logits_fn(
     .. math::
       z_c = \log \frac{1}{n} \sum_{i=1}^{n} \mathrm{softmax}(z^{(i)})_c
 
-    Its softmax is the mean itself, so that the cross-entropy and the accuracy of these logits are
-    those of the ensemble. The members run one after the other, on their running statistics.
+    Its softmax is the mean itself, so these logits have the cross-entropy and the accuracy of the
+    ensemble. The members run one after the other, on their running statistics.
 
     Args:
       model: a Flax linen module.
-      inputs: from uint8 images to what the model was trained on.
+      inputs: converts uint8 images to the inputs that the model was trained on.
 
     Returns:
       A function to [images, classes] log-probabilities.

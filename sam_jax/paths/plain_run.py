@@ -29,7 +29,7 @@ PrepareImages = Callable[[Key, jax.Array], jax.Array]
 
 
 def check_steps_per_epoch(batch_size: int, epochs: int, examples: int) -> int:
-    """Return the steps of an epoch, for a batch that fits the devices and the training set.
+    """Return the steps of an epoch; the batch must fit the devices and the training set.
 
     Args:
       batch_size: over all devices.
@@ -64,19 +64,19 @@ def check_augmentation(augmentation: str, prepare_images: PrepareImages | None) 
 def claim_folder(
     workdir: pathlib.Path, settings: records.Record, models: dict[str, PyTree]
 ) -> None:
-    """Write what a folder belongs to in its config.json, or check that it is the same.
+    """Write the training that a folder belongs to in its config.json, or check that it is the same.
 
     Args:
       workdir: the folder of the run, made where it does not exist.
-      settings: all settings that change what is trained.
+      settings: all settings that change the result of the training.
       models: name -> the arrays of a model that the training starts from.
 
     Raises:
-      ValueError: the folder holds another run; the message names what differs.
+      ValueError: the folder holds another run; the message names the differences.
     """
     checksums = {f"{name}_checksum": workdirs.checksum(model) for name, model in models.items()}
     wanted = ml_collections.ConfigDict(records.as_read(settings | checksums))
-    advice = "Choose another workdir, or delete the folder to train anew."
+    advice = "Choose another workdir, or delete the folder to train again."
     refusal = "{workdir} holds another training; {differing}. " + advice
     workdirs.claim(workdir, wanted, refusal=refusal)
 
@@ -84,7 +84,7 @@ def claim_folder(
 def initial_state(
     params: Params, batch_stats: PyTree, optimiser: optax.GradientTransformation
 ) -> TrainState:
-    """Return the state before the first step; it shares no memory with what it is made of.
+    """Return the state before the first step; it shares no memory with the arguments.
 
     `run_steps` takes the memory of its state over, and a trained model is still needed after it.
     """
@@ -116,8 +116,8 @@ def make_plain_run(
       prepare_images: in the place of `inputs` where images are augmented; None only normalises.
 
     Returns:
-      `run_steps(state, images, labels, order, key, numbers)` as `make_run_steps` has it, with the
-      difference that `order`, [steps, batch_size], is that of the steps alone.
+      `run_steps(state, images, labels, order, key, numbers)` like that of `make_run_steps`, but
+      `order`, [steps, batch_size], has no row for the step before.
     """
     method = optim.m_sam(no_perturbation(), batch_size // jax.device_count(), axis_name=DEVICES)
 

@@ -94,7 +94,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     for part in (config, config.get("training", {})):  # a run, or a study
         data = part.get("data")
         if data is not None and "streaming" not in data:
-            data["streaming"] = "auto"  # what was trained on then fits the device
+            data["streaming"] = "auto"  # every set of that time fits the device
             if data["name"] == "digits" and data.items() >= _BASE_BEFORE.items():
                 data.update(dict.fromkeys(_BASE_BEFORE))
     return config

@@ -20,7 +20,7 @@ from sam_jax.training.program import (
     make_run,
 )
 
-NUMBERS = ("rho", "eta")  # of the group `method`: they may change without compiling anew
+NUMBERS = ("rho", "eta")  # of the group `method`: they may change without a new compilation
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -73,7 +73,7 @@ def _load_data(
 
 
 def numbers(config: ml_collections.ConfigDict) -> dict[str, float]:
-    """Return the hyperparameters that may change without compiling anew."""
+    """Return the hyperparameters that may change without a new compilation."""
     return {name: float(config.method[name]) for name in NUMBERS}
 
 
@@ -123,7 +123,7 @@ def augmentation_of(config: ml_collections.ConfigDict, source: data.Source) -> d
 
 
 def _method_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
-    """Return the chosen method with its own options, those of the others left out."""
+    """Return the chosen method with its own options, without the options of other methods."""
     c = config.method
     names = ("name", "norm_order", "m", "strategy", "statistics_from", c.name)
     return FrozenConfigDict({name: c[name] for name in names if name in c})

@@ -41,8 +41,8 @@ def device_mesh() -> Mesh:
 def replicated() -> NamedSharding:
     """Return the sharding of the state and the data, which lie whole on every device.
 
-    A first, a later and a resumed call of `run_steps` share one compilation because their states
-    lie alike.
+    Every call of `run_steps` gets a state with this sharding, so JAX compiles it once, also after a
+    resume.
     """
     return NamedSharding(device_mesh(), PartitionSpec())
 

@@ -14,7 +14,7 @@ from sam_jax.training.step import TrainState
 
 
 class Round(NamedTuple):
-    """What a training has reached at the end of a round: an epoch, or a part of one."""
+    """The state of a training at the end of a round: an epoch, or a part of one."""
 
     number: int  # counted from one
     last: bool
@@ -41,7 +41,7 @@ def fit(
     Args:
       state: the state before the first round; its memory is taken over.
       rounds: numbers of the rounds, counted from zero.
-      calls: number of a round -> its compiled calls: `run_steps` and what it takes after the state.
+      calls: number of a round -> its compiled calls: `run_steps` and its arguments after the state.
       batch_size: over all devices, for the progress.
       progress: shows every call.
       hooks: called in their order with the round that is done. A record is written before a
@@ -71,7 +71,7 @@ def fit(
 
 
 def due(done: Round, every: int) -> bool:
-    """Say whether what is done every so many rounds, and after the last, is done after this one.
+    """Say whether a task is due after this round: every so many rounds, and after the last.
 
     Args:
       done: the round.

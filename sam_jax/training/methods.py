@@ -11,7 +11,7 @@ from sam_jax.typing import Key, Params, PyTree, Scalar, ScalarOrSchedule
 
 
 class Run(NamedTuple):
-    """What a method may need to know of the run that it is part of."""
+    """The facts about a run that a method may need."""
 
     learning_rate: Callable[[Any], Any]  # schedule by step
     highest_learning_rate: float
@@ -146,5 +146,5 @@ METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] =
     "entropy_sgd": lambda a: optim.entropy_sgd(key=a.key, **a.options),
     "extrap_sgd": lambda a: optim.extrap_sgd(**a.options),
 }
-# These take the optimiser's place in the chain: what they return is the update.
+# These take the optimiser's place in the chain: they return the update.
 WRAPPERS = ("decoupled_wsam", "momentum_sam")

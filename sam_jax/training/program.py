@@ -83,7 +83,7 @@ def compile_program(spec: ProgramSpec) -> Program:
     """Return the compiled functions of a spec; the same spec gives the same functions.
 
     Args:
-      spec: what they depend on.
+      spec: the settings that they depend on.
 
     Raises:
       ValueError: the batch is larger than the training set, or the augmentation does not fit.
@@ -115,7 +115,7 @@ def compile_program(spec: ProgramSpec) -> Program:
     def step(
         state: TrainState, inputs: StepInputs, numbers: Mapping[str, Scalar]
     ) -> tuple[TrainState, StepMetrics]:
-        # The key given here is not read: init has put that of the run in the state.
+        # The key given here is not read: init has put the key of the run in the state.
         method, optimiser = method_of(numbers, jax.random.key(0))
 
         def make_functions(batch_stats: PyTree) -> losses.BatchFunctions:
@@ -169,7 +169,7 @@ def compile_program(spec: ProgramSpec) -> Program:
 def make_run(
     optimiser: FrozenConfigDict, epochs: int, steps_per_epoch: int, examples: int, classes: int
 ) -> methods.Run:
-    """Return what a method may need to know of the run that it is part of.
+    """Return the facts about a run that a method may need.
 
     Args:
       optimiser: the group `optimiser` of the config.

@@ -28,11 +28,11 @@ def recalibrated_batch_stats(
     .. math::
       \bar s = \frac{1}{n} \sum_b n_b \, s_b
 
-    where s_b is the mean, or the variance, that a batch norm layer finds in batch b of n_b images,
-    normalised like in training by batch statistics all the way up. Every batch has its share: this
+    where s_b is the mean, or the variance, of a batch norm layer's input in batch b of n_b images.
+    All layers below normalise by batch statistics, as in training. Every batch has its share: this
     is the running update with momentum n_b / (n_1 + ... + n_b), without the memory of a moving
-    average. Parameters that no training step has seen need it: averaged ones (`swa`,
-    `weight_ema`), and those along a line or a curve between minima.
+    average. Parameters that no training step has seen need it: averaged ones (`swa`, `weight_ema`),
+    and those along a line or a curve between minima.
 
     It is one compiled program for each model, batch size and shape of images, and can be part of
     a larger one; the parameters may then be traced.

@@ -36,7 +36,7 @@ def train_and_evaluate(
     Args:
       config: all fields of configs/digits.py.
       workdir: the folder of the run.
-      label: what the progress calls the run.
+      label: the name of the run in the progress.
       accept_config_changes: go on in a folder that was made with another config.
 
     Returns:
@@ -65,12 +65,13 @@ def train_and_evaluate(
         else:
             state = program.init(key)
         log = records.MetricsLog(workdir, first_epoch)
-        # With fewer epochs than there are checkpoints, the last record is that of the newest one.
+        # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
+        # record.
         written = records.read(workdir / "metrics.jsonl")
         if not written and first_epoch >= config.epochs:
             raise ValueError(
                 f"{workdir} holds the checkpoint of epoch {first_epoch}, but no metrics.jsonl. "
-                "Choose another --workdir, or delete its checkpoints to train anew."
+                "Choose another --workdir, or delete its checkpoints to train again."
             )
 
         def record(epoch: Round) -> None:
@@ -117,7 +118,7 @@ def training_calls(
 def _record(
     config: ml_collections.ConfigDict, program: Program, data: DeviceData, epoch: Round
 ) -> records.Record:
-    """Return the record of an epoch; what is evaluated are averaged weights where there are."""
+    """Return the record of an epoch; averaged weights are evaluated where the run has them."""
     every = {
         "train": config.evaluation.train_every_epochs,
         "test": config.evaluation.test_every_epochs,
@@ -142,6 +143,6 @@ def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | Non
 
 
 def _resumed_record(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """Return the record of the newest checkpoint, None where a run would begin anew."""
+    """Return the record of the newest checkpoint, None where a run would begin at the start."""
     history = reversed(records.read(workdir / "metrics.jsonl"))
     return next((r for r in history if checkpoints.exists(workdir, r["epoch"])), None)

@@ -16,7 +16,7 @@ from sam_jax.typing import Key, Params, PyTree
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the Hessian and what measures with them.
 
-    The loss is that of the whole training set, without weight decay, over all parameters. A
+    The loss is the mean over the whole training set, without weight decay, over all parameters. A
     residual bounds the distance from its eigenvalue to one of the Hessian.
     """
     trained, settings, preset, _ = subject

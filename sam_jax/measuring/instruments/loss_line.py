@@ -24,7 +24,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the lines and what measures along them.
 
     The folder that the record names holds `line_0.jsonl`, ..., for `landscapes.read_line`, and a
-    picture of their mean, `losses.png`. The directions are those of the level sets.
+    picture of their mean, `losses.png`. The level sets use the same directions.
 
     Raises:
       ValueError: the number of points is even, or the run has no folder.

@@ -18,9 +18,9 @@ from sam_jax.typing import Key, Params, PyTree
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the density and what measures with them.
 
-    The loss is that of the whole training set, without weight decay, over all parameters. The
-    quadrature stands in the record too: of it `metrics.curvature.density.broaden` makes the density
-    at another width or on another grid.
+    The loss is the mean over the whole training set, without weight decay, over all parameters. The
+    record holds the quadrature too: `metrics.curvature.density.broaden` computes the density from
+    it at another width or on another grid.
     """
     trained, settings, preset, _ = subject
     c = settings.spectral_density
@@ -43,7 +43,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
 
 
 def _moments(result: metrics.SpectralDensity) -> Record:
-    """Return what the quadratures say by themselves, with standard errors over the draws."""
+    """Return the moments of the quadratures, with standard errors over the draws."""
     values, weights = result.ritz_values, result.ritz_weights
     means = jnp.sum(weights * values, axis=1)
     negative = jnp.sum(jnp.where(values < 0, weights, 0), axis=1)
