@@ -23,7 +23,7 @@ _TRAINING = {
         *("measure", "conditions"),
         *("set_losses", "landscapes", "measured_points", "grid_losses"),
     ),
-    "paths": ("connectivity", "curve_evaluation", "plain_run", "ensembling"),
+    "paths": ("plain_run",),
 }
 MOVED = {
     **{
@@ -36,11 +36,27 @@ MOVED = {
         for to in _METRICS
         for name in _METRICS[to]
     },
+    **{
+        f"sam_jax.{room}.{old}": f"sam_jax.paths.{new}"
+        for room in ("training", "paths")
+        for old, new in (("connectivity", "find_curve"), ("curve_evaluation", "evaluate_curve"))
+    },
     "sam_jax.metrics.bounded_asymmetry": "sam_jax.metrics.asymmetry.index",
     "sam_jax.metrics.statistics": "sam_jax.statistics",
 }
 # A module that was split: each of its names with the module that has it now.
+_ENSEMBLING = {
+    **dict.fromkeys(
+        ("EnsembleSettings", "Members", "collect_members", "cyclic_learning_rate"),
+        "sam_jax.paths.collect_members",
+    ),
+    **dict.fromkeys(
+        ("evaluate_ensemble", "make_ensemble_logits_fn"), "sam_jax.paths.evaluate_ensemble"
+    ),
+}
 SPLIT = {
+    "sam_jax.training.ensembling": _ENSEMBLING,
+    "sam_jax.paths.ensembling": _ENSEMBLING,
     "sam_jax.training.loop": {
         "train_and_evaluate": "sam_jax.training.train_and_evaluate",
         **dict.fromkeys(("Trained", "load_trained", "evaluate_sets"), "sam_jax.training.trained"),

@@ -12,7 +12,7 @@ import pytest
 from training_problems import tiny_config
 
 from sam_jax.measuring import landscapes, measure
-from sam_jax.paths import connectivity, curve_evaluation, ensembling
+from sam_jax.paths import collect_members, evaluate_curve, find_curve
 from sam_jax.runs import records
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
@@ -62,17 +62,17 @@ def test_what_was_measured_is_not_measured_again(folder):
 
 
 def test_a_curve(folder, trained):
-    settings = connectivity.CurveSettings(epochs=2, batch_size=16)
-    controls = connectivity.find_curve(*trained, folder / "curve", settings)
-    found = curve_evaluation.evaluate_curve(
+    settings = find_curve.CurveSettings(epochs=2, batch_size=16)
+    controls = find_curve.find_curve(*trained, folder / "curve", settings)
+    found = evaluate_curve.evaluate_curve(
         trained[0], controls, points=3, path=folder / "curve/points.jsonl"
     )
     assert np.shape(found.positions) == (3,)
 
 
 def test_an_ensemble(folder, trained):
-    settings = ensembling.EnsembleSettings(epochs=2, cycle_epochs=2, batch_size=16)
-    members = ensembling.collect_members(trained[0], folder / "ensemble", settings)
+    settings = collect_members.EnsembleSettings(epochs=2, cycle_epochs=2, batch_size=16)
+    members = collect_members.collect_members(trained[0], folder / "ensemble", settings)
     assert {len(leaf) for leaf in jax.tree.leaves(members)} == {1}
 
 

@@ -23,8 +23,8 @@ from sam_jax.data import Source
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.measuring.landscapes import is_whole, measure_plane
 from sam_jax.metrics.paths import curves
-from sam_jax.paths.connectivity import CurveSettings, find_curve
-from sam_jax.paths.curve_evaluation import curve_record, evaluate_curve
+from sam_jax.paths.evaluate_curve import curve_record, evaluate_curve
+from sam_jax.paths.find_curve import CurveSettings, find_curve
 from sam_jax.runs import records, workdirs
 from sam_jax.training import build
 from sam_jax.training.trained import load_trained

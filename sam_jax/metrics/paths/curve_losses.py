@@ -46,7 +46,7 @@ def losses_on_curve(
 
     with the points w(t) of `curve_point`, at the cost of n losses. Jit the call to compile it once
     for many curves and positions. For a network with batch norm `loss_fn` has to recalibrate the
-    running statistics at every point, as `sam_jax.paths.curve_evaluation.evaluate_curve` does:
+    running statistics at every point, as `sam_jax.paths.evaluate_curve.evaluate_curve` does:
     those of the ends do not fit.
 
     Args:

@@ -20,8 +20,8 @@ from training_problems import (
 
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.metrics.paths import curves
-from sam_jax.paths import connectivity, curve_evaluation
-from sam_jax.paths.connectivity import CurveSettings
+from sam_jax.paths import evaluate_curve, find_curve
+from sam_jax.paths.find_curve import CurveSettings
 from sam_jax.runs import records
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
@@ -58,14 +58,14 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chain(models, tmp_path_factory):
-    return connectivity.find_curve(*models, tmp_path_factory.mktemp("chain"), SETTINGS)
+    return find_curve.find_curve(*models, tmp_path_factory.mktemp("chain"), SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def evaluated(models, chain):
     line = curves.initial_controls(models[0].state.params, models[1].state.params)
     return {
-        name: curve_evaluation.evaluate_curve(models[0], controls, points=9)
+        name: evaluate_curve.evaluate_curve(models[0], controls, points=9)
         for name, controls in (("line", line), ("chain", chain))
     }
 
@@ -87,7 +87,7 @@ def learning_rates_by_epochs(base_lr, epochs, steps_per_epoch):
 
 @pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(10, 7), (200, 2), (3, 1)])
 def test_learning_rate_by_the_authors_loop_over_epochs(epochs, steps_per_epoch):
-    schedule = connectivity.curve_learning_rate(3.0, epochs, steps_per_epoch)
+    schedule = find_curve.curve_learning_rate(3.0, epochs, steps_per_epoch)
     rates = jax.vmap(schedule)(jnp.arange(epochs * steps_per_epoch))
     np.testing.assert_allclose(
         rates, learning_rates_by_epochs(3.0, epochs, steps_per_epoch), rtol=1e-5
@@ -108,7 +108,7 @@ def test_gradient_of_the_regularised_loss_by_the_formula(kind):
         def evaluate(controls, batch):
             start, end = (jax.tree.map(lambda x, k=k: x[k], controls) for k in (0, -1))
             functions = losses.make_functions(Linear(), {}, weight_decay=decay)
-            functions = connectivity.on_curve(functions, start, end, t, kind)
+            functions = find_curve.on_curve(functions, start, end, t, kind)
             inner = curves.bends_of(controls)
             others = functions.losses_fn(inner, batch), functions.logits_fn(inner, batch)
             return functions.grad_fn(inner, batch), others
@@ -168,7 +168,7 @@ def test_training_by_numpy_and_ends_that_do_not_move(tmp_path, kind, bends):
         kind, bends, epochs=5, batch_size=16, learning_rate=0.5, weight_decay=0.02, seed=9
     )
     given = [jax.tree.map(np.array, model.state.params) for model in models]
-    controls = connectivity.find_curve(*models, tmp_path, settings)
+    controls = find_curve.find_curve(*models, tmp_path, settings)
     assert curves.number_of_controls(controls) == bends + 2
     # The second model is the last point and no bend; both are as they were, bit for bit.
     for k, params in ((0, given[0]), (-1, given[1])):
@@ -187,7 +187,7 @@ def test_training_by_numpy_and_ends_that_do_not_move(tmp_path, kind, bends):
 @pytest.mark.e2e
 def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, models, monkeypatch):
     settings = SETTINGS._replace(epochs=5)
-    whole = connectivity.find_curve(*models, tmp_path / "whole", settings)
+    whole = find_curve.find_curve(*models, tmp_path / "whole", settings)
     write = records.MetricsLog.write
 
     def cut(log, record):
@@ -197,28 +197,28 @@ def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, mode
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(records.MetricsLog, "write", cut)
-        connectivity.find_curve(*models, tmp_path / "cut", settings)
+        find_curve.find_curve(*models, tmp_path / "cut", settings)
     assert [r["epoch"] for r in records.read(tmp_path / "cut" / "metrics.jsonl")] == [1, 2, 3]
-    resumed = connectivity.find_curve(*models, tmp_path / "cut", settings)
+    resumed = find_curve.find_curve(*models, tmp_path / "cut", settings)
     assert_same_bits(resumed, whole)
     written = [records.read(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
     assert written[0] == written[1] and [r["epoch"] for r in written[0]] == [1, 2, 3, 4, 5]
     # A curve that is done is read; other ends or other settings are refused.
-    assert_same_bits(connectivity.find_curve(*models, tmp_path / "cut", settings), whole)
+    assert_same_bits(find_curve.find_curve(*models, tmp_path / "cut", settings), whole)
     with pytest.raises(ValueError, match=r"another training; end_checksum .*start_checksum"):
-        connectivity.find_curve(*models[::-1], tmp_path / "cut", settings)
+        find_curve.find_curve(*models[::-1], tmp_path / "cut", settings)
     with pytest.raises(
         ValueError, match=r"; weight_decay \(was 0.001, is 0.5\).*delete the folder"
     ):
-        connectivity.find_curve(*models, tmp_path / "cut", settings._replace(weight_decay=0.5))
+        find_curve.find_curve(*models, tmp_path / "cut", settings._replace(weight_decay=0.5))
     prepare_images = models[0].program.prepare_images
     with pytest.raises(ValueError, match=r"; augmentation \(was '', is 'crop'\)"):
-        connectivity.find_curve(
+        find_curve.find_curve(
             *models, tmp_path / "cut", settings._replace(augmentation="crop"), prepare_images
         )
     # How often it is saved is no other curve.
     again = settings._replace(checkpoint_every_epochs=3)
-    assert_same_bits(connectivity.find_curve(*models, tmp_path / "cut", again), whole)
+    assert_same_bits(find_curve.find_curve(*models, tmp_path / "cut", again), whole)
 
 
 def test_ends_of_networks_do_not_move_and_bends_do(models, chain):
@@ -284,7 +284,7 @@ def test_ends_are_as_accurate_as_the_models(models, evaluated):
 
 @pytest.mark.devices
 def test_a_trained_chain_is_lower_than_the_line(evaluated):
-    line, chain = (curve_evaluation.curve_record(evaluated[name]) for name in ("line", "chain"))
+    line, chain = (evaluate_curve.curve_record(evaluated[name]) for name in ("line", "chain"))
     assert line["train_barrier"] > 0.3 > 0.2 > chain["train_barrier"]
     assert chain["train_loss_integral"] < line["train_loss_integral"] - 0.05
     assert chain["length"] > line["length"]
@@ -293,7 +293,7 @@ def test_a_trained_chain_is_lower_than_the_line(evaluated):
 
 def test_record_by_numpy(evaluated):
     evaluation = evaluated["line"]
-    record = curve_evaluation.curve_record(evaluation)
+    record = evaluate_curve.curve_record(evaluation)
     t, loss = evaluation.positions, np.asarray(evaluation.test.loss, np.float64)
     above = loss - (1 - t) * loss[0] - t * loss[-1]
     assert record["test_barrier"] == pytest.approx(above.max(), abs=1e-6)
@@ -315,7 +315,7 @@ def test_a_cut_evaluation_equals_an_uninterrupted_one(tmp_path, models, chain, e
     """Nine positions are two lines on eight devices."""
     path = tmp_path / "curve.jsonl"
     evaluate = functools.partial(
-        curve_evaluation.evaluate_curve, models[0], chain, points=9, path=path
+        evaluate_curve.evaluate_curve, models[0], chain, points=9, path=path
     )
     found = [evaluate()]
     whole = path.read_bytes()
@@ -332,10 +332,10 @@ def test_a_cut_evaluation_equals_an_uninterrupted_one(tmp_path, models, chain, e
     for one in found[:2]:  # nor is it another evaluation with a file than without one
         assert_same_bits(one, evaluated["chain"])
     with pytest.raises(ValueError, match="another measurement; positions differ"):
-        curve_evaluation.evaluate_curve(models[0], chain, points=8, path=path)
+        evaluate_curve.evaluate_curve(models[0], chain, points=8, path=path)
     with pytest.raises(ValueError, match="another measurement; checksum, kind differ"):
         other = jax.tree.map(lambda x: 2 * x, chain)
-        curve_evaluation.evaluate_curve(models[0], other, "bezier", points=9, path=path)
+        evaluate_curve.evaluate_curve(models[0], other, "bezier", points=9, path=path)
     with pytest.raises(ValueError, match="another measurement; batch_size differ"):
         evaluate(batch_norm=BatchNormPolicy("recalibrated", 16))
 
@@ -344,11 +344,11 @@ def test_one_compilation_serves_all_curves_of_an_architecture(tmp_path, models, 
     del evaluated  # it compiled the evaluation, as `chain` did the training
     other = jax.tree.map(lambda x: x[::-1] * 0.9, chain)
     with count_compilations() as compiled:
-        trained = connectivity.find_curve(
+        trained = find_curve.find_curve(
             *models[::-1], tmp_path, SETTINGS._replace(seed=1, checkpoint_every_epochs=0)
         )
-        curve_evaluation.evaluate_curve(models[1], other, points=9)
-        curve_evaluation.evaluate_curve(models[1], trained, points=9)
+        evaluate_curve.evaluate_curve(models[1], other, points=9)
+        evaluate_curve.evaluate_curve(models[1], trained, points=9)
     assert not compiled
 
 
@@ -357,26 +357,26 @@ def test_errors(tmp_path, models):
     one, two = models
     other = two._replace(program=two.program._replace(model=Linear()))
     with pytest.raises(ValueError, match="must be of one architecture and trained on one set"):
-        connectivity.find_curve(one, other, tmp_path)
+        find_curve.find_curve(one, other, tmp_path)
     with pytest.raises(ValueError, match=r"batch_size a multiple of 8 .* batch_size = 12"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(batch_size=12))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(batch_size=12))
     with pytest.raises(ValueError, match="kind must be one of"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(kind="spline"))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(kind="spline"))
     with pytest.raises(ValueError, match="bends must be an integer of at least 1, got 0"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(bends=0))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(bends=0))
     with pytest.raises(ValueError, match="the same weights, at distance 0"):
-        connectivity.find_curve(one, one, tmp_path, SETTINGS)
+        find_curve.find_curve(one, one, tmp_path, SETTINGS)
     broken = jax.tree.map(lambda w: w.at[(0,) * w.ndim].set(jnp.nan), two.state.params)
     broken = two._replace(state=two.state._replace(params=broken))
     for ends, name in (((broken, one), "start"), ((one, broken), "end")):
         with pytest.raises(ValueError, match=f"{name} must be finite"):
-            connectivity.find_curve(*ends, tmp_path, SETTINGS)
+            find_curve.find_curve(*ends, tmp_path, SETTINGS)
     prepare_images = one.program.prepare_images
     with pytest.raises(ValueError, match="augmentation must name what prepare_images does"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS, prepare_images)
+        find_curve.find_curve(one, two, tmp_path, SETTINGS, prepare_images)
     with pytest.raises(ValueError, match="got 'crop', and of prepare_images none was given"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(augmentation="crop"))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(augmentation="crop"))
     with pytest.raises(ValueError, match="points must be at least 2"):
         line = curves.initial_controls(one.state.params, two.state.params)
-        curve_evaluation.evaluate_curve(one, line, points=1)
+        evaluate_curve.evaluate_curve(one, line, points=1)
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,6 @@
 """Fast geometric ensembling: models collected along a cyclic learning rate, and their ensemble."""
 
 import functools
-import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,9 +24,8 @@ from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
 from sam_jax.training.device_data import RunSteps, replicated
-from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.evaluation import Inputs
 from sam_jax.training.fit import Round, fit
-from sam_jax.training.program import full_precision
 from sam_jax.training.step import epoch_order
 from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree, Scalar
@@ -190,58 +188,6 @@ def collect_members(
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def make_ensemble_logits_fn(
-    model: nn.Module, inputs: Inputs
-) -> Callable[[Members, jax.Array], jax.Array]:
-    r"""Return `logits_fn(members, uint8 images)`: the logarithm of the mean of softmax outputs.
-
-    .. math::
-      z_c = \log \frac{1}{n} \sum_{i=1}^{n} \mathrm{softmax}(z^{(i)})_c
-
-    Its softmax is the mean itself, so these logits have the cross-entropy and the accuracy of the
-    ensemble. The members run one after the other, on their running statistics.
-
-    Args:
-      model: a Flax linen module.
-      inputs: converts uint8 images to the inputs that the model was trained on.
-
-    Returns:
-      A function to [images, classes] log-probabilities.
-    """
-    member_logits_fn = make_logits_fn(model, inputs)
-
-    def logits_fn(members: Members, images: jax.Array) -> jax.Array:
-        each = jax.lax.map(
-            lambda member: jax.nn.log_softmax(member_logits_fn(member[0], member[1], images)),
-            members,
-        )
-        return jax.nn.logsumexp(each, axis=0) - math.log(each.shape[0])
-
-    return logits_fn
-
-
-def evaluate_ensemble(
-    trained: Trained,
-    members: Members,
-    images: jax.Array,
-    labels: jax.Array,
-    batch_size: int = 1000,
-) -> Evaluation:
-    """Return the loss and the accuracy of the mean of the members' softmax outputs.
-
-    Args:
-      trained: a model of the architecture; its weights are not read.
-      members: from `collect_members`, or any models stacked along a new leading axis.
-      images: [m, H, W, C] uint8.
-      labels: [m] integers.
-      batch_size: images in one pass; it bounds the memory, not the result.
-    """
-    evaluate = _compiled_evaluation(
-        full_precision(trained.program.model), trained.program.inputs, batch_size
-    )
-    return evaluate(members, images, labels)
-
-
 def _half_cycle(settings: EnsembleSettings, steps_per_epoch: int) -> int:
     """Return the steps of half a cycle."""
     cycle = settings.cycle_epochs * steps_per_epoch
@@ -278,16 +224,3 @@ def _compiled_training(
     return optimiser, make_plain_run(
         make_functions, optimiser, settings.batch_size, inputs, prepare_images
     )
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled_evaluation(
-    model: nn.Module, inputs: Inputs, batch_size: int
-) -> Callable[[Members, jax.Array, jax.Array], Evaluation]:
-    logits_fn = make_ensemble_logits_fn(model, inputs)
-
-    @jax.default_matmul_precision("highest")
-    def evaluate(members: Members, images: jax.Array, labels: jax.Array) -> Evaluation:
-        return evaluate_set(functools.partial(logits_fn, members), images, labels, batch_size)
-
-    return jax.jit(evaluate)
