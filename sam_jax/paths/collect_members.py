@@ -214,9 +214,9 @@ def _compiled_training(
     optimiser = optax.sgd(learning_rate, momentum=settings.momentum)
 
     def make_functions(
-        batch_stats: PyTree, step: jax.Array, numbers: PyTree
+        batch_stats: PyTree, step: jax.Array, traced: PyTree
     ) -> losses.BatchFunctions:
-        del step, numbers
+        del step, traced
         return losses.make_functions(
             model, batch_stats, settings.label_smoothing, settings.weight_decay
         )

@@ -169,7 +169,7 @@ def find_curve(
         prepare_images,
     )
     key = jax.random.key(settings.seed)
-    numbers = jax.device_put(ends | {"key": stream(key, "curve")}, replicated())
+    traced = jax.device_put(ends | {"key": stream(key, "curve")}, replicated())
     state = initial_state(curves.bends_of(controls), start.state.batch_stats, optimiser)
     workdir = pathlib.Path(workdir)
     changing = settings._asdict()
@@ -180,7 +180,7 @@ def find_curve(
     def calls(epoch: int) -> list[tuple[RunSteps, tuple[Any, ...]]]:
         order = epoch_order(stream(key, "order"), epoch, examples, settings.batch_size)
         images = data.train_images, data.train_labels
-        return [(run_steps, (*images, order, stream(key, "augmentation"), numbers))]
+        return [(run_steps, (*images, order, stream(key, "augmentation"), traced))]
 
     with checkpoints.open_manager(workdir, keep=1) as manager:
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
@@ -202,7 +202,7 @@ def find_curve(
         )
         log.close()
     progress.finish(f"trained for {settings.epochs} epochs")
-    return curves.join_controls(numbers["start"], state.params, numbers["end"])
+    return curves.join_controls(traced["start"], state.params, traced["end"])
 
 
 @functools.lru_cache(maxsize=8)
@@ -217,13 +217,13 @@ def _compiled_training(
     optimiser = optax.sgd(learning_rate, momentum=settings.momentum)
 
     def make_functions(
-        batch_stats: PyTree, step: jax.Array, numbers: dict[str, PyTree]
+        batch_stats: PyTree, step: jax.Array, traced: dict[str, PyTree]
     ) -> losses.BatchFunctions:
         functions = losses.make_functions(
             model, batch_stats, settings.label_smoothing, settings.weight_decay
         )
-        t = jax.random.uniform(jax.random.fold_in(numbers["key"], step))
-        return on_curve(functions, numbers["start"], numbers["end"], t, settings.kind)
+        t = jax.random.uniform(jax.random.fold_in(traced["key"], step))
+        return on_curve(functions, traced["start"], traced["end"], t, settings.kind)
 
     return optimiser, make_plain_run(
         make_functions, optimiser, settings.batch_size, inputs, prepare_images

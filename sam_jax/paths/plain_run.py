@@ -109,23 +109,23 @@ def make_plain_run(
     """Compile many steps along the plain gradient into one call, data parallel.
 
     Args:
-      make_functions: (running statistics, step, numbers) -> the functions of (params, batch).
+      make_functions: (running statistics, step, traced) -> the functions of (params, batch).
       optimiser: takes the gradient to an update.
       batch_size: over all devices.
       inputs: from uint8 images to the model's.
       prepare_images: in the place of `inputs` where images are augmented; None only normalises.
 
     Returns:
-      `run_steps(state, images, labels, order, key, numbers)` like that of `make_run_steps`, but
+      `run_steps(state, images, labels, order, key, traced)` like that of `make_run_steps`, but
       `order`, [steps, batch_size], has no row for the step before.
     """
     method = optim.m_sam(no_perturbation(), batch_size // jax.device_count(), axis_name=DEVICES)
 
     def step(
-        state: TrainState, step_inputs: StepInputs, numbers: PyTree
+        state: TrainState, step_inputs: StepInputs, traced: PyTree
     ) -> tuple[TrainState, StepMetrics]:
         def functions_of(batch_stats: PyTree) -> BatchFunctions:
-            return make_functions(batch_stats, state.step, numbers)
+            return make_functions(batch_stats, state.step, traced)
 
         return train_step(state, step_inputs, functions_of, method, optimiser)
 
@@ -138,10 +138,10 @@ def make_plain_run(
         labels: jax.Array,
         order: jax.Array,
         key: Key,
-        numbers: PyTree,
+        traced: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         # The plain gradient does not look at the batch before.
         order = jnp.concatenate([order[:1], order])
-        return run_after_previous(state, images, labels, order, key, numbers)
+        return run_after_previous(state, images, labels, order, key, traced)
 
     return run_steps

@@ -20,7 +20,7 @@ from sam_jax.training.program import (
     make_run,
 )
 
-NUMBERS = ("rho", "eta")  # of the group `method`: they may change without a new compilation
+TRACED = ("rho", "eta")  # of the group `method`: they may change without a new compilation
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -47,7 +47,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         FrozenConfigDict(config.weight_average),
         config.batch_size,
         run,
-        numbers(config),
+        traced_hyperparameters(config),
         jax.random.key(0),
     )
 
@@ -72,9 +72,9 @@ def _load_data(
     return source, on_devices(train, test)
 
 
-def numbers(config: ml_collections.ConfigDict) -> dict[str, float]:
+def traced_hyperparameters(config: ml_collections.ConfigDict) -> dict[str, float]:
     """Return the hyperparameters that may change without a new compilation."""
-    return {name: float(config.method[name]) for name in NUMBERS}
+    return {name: float(config.method[name]) for name in TRACED}
 
 
 def make_program(config: ml_collections.ConfigDict, source: data.Source, examples: int) -> Program:

@@ -35,13 +35,13 @@ class _Arguments(NamedTuple):
 
 
 def make_method(
-    config: ml_collections.ConfigDict, numbers: Mapping[str, Scalar], key: Key, run: Run
+    config: ml_collections.ConfigDict, traced: Mapping[str, Scalar], key: Key, run: Run
 ) -> tuple[optim.SharpnessAwareTransformation, optax.GradientTransformation]:
     """Return a method and the optimiser that takes its gradient.
 
     Args:
       config: `config.method`.
-      numbers: "rho" and "eta", concrete or traced.
+      traced: "rho" and "eta", concrete or traced.
       key: for the methods that draw at random.
       run: the run that the method is part of.
 
@@ -49,8 +49,8 @@ def make_method(
       The method, and `run.optimiser` or, where the method wraps it, the identity.
     """
     arguments = _Arguments(
-        rho=numbers["rho"],
-        eta=numbers["eta"],
+        rho=traced["rho"],
+        eta=traced["eta"],
         norm_order=config.norm_order,
         options=config.get(config.name, ml_collections.ConfigDict()),
         key=key,

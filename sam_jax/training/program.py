@@ -113,10 +113,10 @@ def compile_program(spec: ProgramSpec) -> Program:
         return jax.device_put(state, replicated())
 
     def step(
-        state: TrainState, inputs: StepInputs, numbers: Mapping[str, Scalar]
+        state: TrainState, inputs: StepInputs, traced: Mapping[str, Scalar]
     ) -> tuple[TrainState, StepMetrics]:
         # The key given here is not read: init has put the key of the run in the state.
-        method, optimiser = method_of(numbers, jax.random.key(0))
+        method, optimiser = method_of(traced, jax.random.key(0))
 
         def make_functions(batch_stats: PyTree) -> losses.BatchFunctions:
             return losses.make_functions(model, batch_stats, spec.label_smoothing, weight_decay)
@@ -200,7 +200,7 @@ def make_method(
     weight_average: FrozenConfigDict,
     batch_size: int,
     run: methods.Run,
-    numbers: Mapping[str, Scalar],
+    traced: Mapping[str, Scalar],
     key: Key,
 ) -> tuple[optim.SharpnessAwareTransformation, optax.GradientTransformation]:
     """Return a method over sub-batches of m examples and over the devices, and its optimiser.
@@ -210,14 +210,14 @@ def make_method(
       weight_average: the group `weight_average` of the config.
       batch_size: examples of a step, over all devices.
       run: the run that the method is part of.
-      numbers: "rho" and "eta", concrete or traced.
+      traced: "rho" and "eta", concrete or traced.
       key: for the methods that draw at random.
 
     Returns:
       A transformation over the axis `DEVICES`, and the optimiser that takes its gradient, with
       the average of its weights.
     """
-    inner, optimiser = methods.make_method(method, numbers, key, run)
+    inner, optimiser = methods.make_method(method, traced, key, run)
     per_device = batch_size // jax.device_count()
     over_devices = optim.m_sam(inner, method.m or per_device, method.strategy, axis_name=DEVICES)
     return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))

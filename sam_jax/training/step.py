@@ -99,13 +99,13 @@ def make_run_steps(
     """Compile many steps into one call, data parallel over the devices of the mesh.
 
     Args:
-      step: (state, inputs, numbers) -> (state, metrics), with the device axis inside.
+      step: (state, inputs, traced) -> (state, metrics), with the device axis inside.
       prepare_images: (key, uint8 images) -> float images: augmentation and normalisation.
       mesh: one axis, `DEVICES`.
       streamed: whether a call gets the batches of its steps in place of the whole training set.
 
     Returns:
-      `run_steps(state, images, labels, order, key, numbers)`, which returns the state and the
+      `run_steps(state, images, labels, order, key, traced)`, which returns the state and the
       metrics of each step, [steps]. It donates `state`. The other arguments:
 
       - `images` [n, H, W, C] uint8 and `labels` [n]: the whole training set on every device. Where
@@ -113,7 +113,7 @@ def make_run_steps(
         [1 + steps, batch], and every device has its share of each batch.
       - `order` [1 + steps, batch]: the examples of the step before and of each step.
       - `key`: the key of the augmentation stream.
-      - `numbers`: a dict of hyperparameters that may change without a new compilation.
+      - `traced`: a pytree of hyperparameters that may change without a new compilation.
     """
     device_count = mesh.shape[DEVICES]
 
@@ -123,7 +123,7 @@ def make_run_steps(
         labels: jax.Array,
         order: jax.Array,
         key: Key,
-        numbers: PyTree,
+        traced: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         device = jax.lax.axis_index(DEVICES)
         shares = order.reshape(len(order), device_count, -1)[:, device]
@@ -141,7 +141,7 @@ def make_run_steps(
             previous, current = examples
             batch, indices = load(state.step, current)
             previous_batch, _ = load(jnp.maximum(state.step - 1, 0), previous)
-            return step(state, StepInputs(batch, previous_batch, indices), numbers)
+            return step(state, StepInputs(batch, previous_batch, indices), traced)
 
         return jax.lax.scan(one, state, ((shares[:-1], rows[:-1]), (shares[1:], rows[1:])))
 

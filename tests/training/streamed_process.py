@@ -37,7 +37,9 @@ key = jax.random.key(config.seed)
 state = program.init(key)
 order = order_after_previous(stream(key, "order"), 0, len(data.train_labels), config.batch_size)
 for run_steps, arrays in build.training_calls(config, program, data, order):
-    state, _ = run_steps(state, *arrays, stream(key, "augmentation"), build.numbers(config))
+    state, _ = run_steps(
+        state, *arrays, stream(key, "augmentation"), build.traced_hyperparameters(config)
+    )
 trained_on = len(reads)
 result = program.evaluate(state.params, state.batch_stats, data.test_images, data.test_labels)
 sums = [float(np.sum(np.asarray(x), dtype=np.float64)) for x in jax.tree.leaves(state.params)]

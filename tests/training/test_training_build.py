@@ -56,7 +56,7 @@ def run_once(config):
         data.train_labels,
         order,
         stream(key, "augmentation"),
-        build.numbers(config),
+        build.traced_hyperparameters(config),
     )
     return program, jax.tree.map(
         lambda x: x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x),

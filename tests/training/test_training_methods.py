@@ -53,7 +53,7 @@ def take_steps(config, steps=STEPS):
         data.train_labels,
         order,
         stream(key, "augmentation"),
-        build.numbers(config),
+        build.traced_hyperparameters(config),
     )
     return jax.tree.map(np.asarray, (state.params, metrics))
 
