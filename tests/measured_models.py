@@ -42,7 +42,10 @@ def make_trained(seed):
 
 def take_all(*arguments):
     """Return the records of all measurements, without a file."""
-    return [{**m.about, **m.take()} for m in measurements(*arguments)]
+    taken = [(measurement.about, measurement.take()) for measurement in measurements(*arguments)]
+    # A record is found again by what it is about: were that overwritten, it would be made anew.
+    assert all(not about.keys() & found.keys() for about, found in taken)
+    return [about | found for about, found in taken]
 
 
 def columns_are_numbers(record):

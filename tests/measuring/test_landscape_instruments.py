@@ -11,6 +11,7 @@ from measured_models import (
     make_settings,
     make_trained,
 )
+from records_readme import differences
 from training_problems import tiny_config
 
 from sam_jax import metrics
@@ -64,7 +65,9 @@ def test_loss_lines(tmp_path):
     for name, found in rises.items():
         assert record[f"mean_{name}_rise"] == pytest.approx(np.mean(found), rel=1e-3)
     assert abs(rises["train_loss"][0] - rises["train_loss"][1]) > 1e-4  # two directions
-    assert columns_are_numbers(record | {"measure": "loss_line"})
+    whole = wanted.about | record
+    assert columns_are_numbers(whole) and differences(whole) == []
+    assert not wanted.about.keys() & record.keys()
     # Another seed of the directions has a folder of its own, and so has another policy.
     folders = {record["folder"]}
     for change in ({"seed": 12}, {"loss_line.batch_norm": "recalibrated"}):
@@ -77,6 +80,7 @@ def test_loss_lines(tmp_path):
 def test_the_plane_of_a_training_run(run):
     (record,) = measure_run(run, measures=("trajectory_plane",))
     assert record["checkpoints"] == [1, 2, 3, 4] and columns_are_numbers(record)
+    assert differences(record) == []
     states = [load_trained(run, epoch)[1] for epoch in record["checkpoints"]]
     plane = metrics.trajectory_plane([trained.state.params for trained in states])
     np.testing.assert_allclose(record["coordinates"], plane.coordinates, rtol=1e-6, atol=1e-9)

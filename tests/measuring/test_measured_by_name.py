@@ -15,6 +15,7 @@ from measured_models import (
     make_trained,
     take_all,
 )
+from records_readme import differences
 from training_problems import count_compilations
 
 from sam_jax import metrics
@@ -58,6 +59,7 @@ def test_one_fixed_step_in_every_ball(models, preset):
     other = take_all(trained, make_settings(), (preset,), ("adversarial_sharpness",))
     batches = {record["m"]: record["per_batch_loss"] for record in other}
     assert [(r["norm"], r["adaptive"], r["measured_rho"]) for r in found] == [*BALLS, *BALLS]
+    assert all(differences(record) == [] for record in found)
     params = trained.state.params
     for record in found:
         assert columns_are_numbers(record)
@@ -146,7 +148,7 @@ def test_the_spectral_density(models):
         stderr = negative.std(ddof=1) / np.sqrt(3)
         assert record["negative_share_stderr"] == pytest.approx(stderr, rel=1e-3)
         assert 0 < record["negative_share"] < 1
-        assert columns_are_numbers(record)
+        assert columns_are_numbers(record) and differences(record) == []
         assert len(record["density"]) == len(record["grid"]) == 50
     assert found[0]["ritz_values"] != found[1]["ritz_values"]
     settings.spectral_density.width = 0.5

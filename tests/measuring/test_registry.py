@@ -6,6 +6,7 @@ import pathlib
 import ml_collections
 import pytest
 from measured_models import columns_are_numbers, make_settings, make_trained, take_all
+from records_readme import differences
 from training_problems import tiny_config
 
 from configs import digits
@@ -77,9 +78,20 @@ def test_the_identity_tells_all_records_of_a_model_apart(model):
     assert registry.identity({"measure": "costs", "preset": "none"}) == ("costs",)
 
 
-def test_every_column_is_a_number_of_the_record(model):
-    for record in take_all(model, make_settings(), PRESETS):
-        assert record["measure"] == "loss_curve" or columns_are_numbers(record)
+@pytest.fixture(scope="module")
+def taken(model):
+    """The records of a model without those by name, see test_measured_by_name.py."""
+    return take_all(model, make_settings(), PRESETS)
+
+
+def test_every_column_is_a_number_of_the_record(taken):
+    assert all(r["measure"] == "loss_curve" or columns_are_numbers(r) for r in taken)
+
+
+def test_the_readme_of_runs_names_the_fields_of_every_record(taken):
+    for record in taken:
+        assert differences(record) == []
+        assert differences(record | {"another": 1.0}) == ["another"]
 
 
 def test_records_of_before_keep_the_digest_of_their_settings():

@@ -18,9 +18,10 @@ from sam_jax.typing import Key, Params, PyTree
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the density and what measures with them.
 
-    The loss is the mean over the whole training set, without weight decay, over all parameters. The
-    record holds the quadrature too: `metrics.curvature.density.broaden` computes the density from
-    it at another width or on another grid.
+    The loss is that of the whole training set, without weight decay, over all parameters. The
+    quadrature stands in the record too: of it `metrics.curvature.density.broaden` makes the density
+    at another width or on another grid. Its `width` is the one that was used, where the settings
+    may leave the choice to the instrument.
     """
     trained, settings, preset, _ = subject
     c = settings.spectral_density
@@ -39,7 +40,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
         result = instrument(*model_and_set(trained), key)
         return as_read({**_moments(result), **result._asdict()})
 
-    yield c.to_dict(), take
+    yield {name: c[name] for name in ("steps", "draws", "num_points")}, take
 
 
 def _moments(result: metrics.SpectralDensity) -> Record:
