@@ -110,7 +110,7 @@ def seeds_of_all(pairs: Sequence[Pair], column: Column) -> Grid:
 
 
 def summary(pairs: Sequence[Pair], column: Column, name: str) -> str:
-    """Return how many pairs a column separates, and what the others would need, in words.
+    """Return in words how many pairs a column separates, and how many seeds the others would need.
 
     Args:
       pairs: all pairs.

@@ -41,8 +41,8 @@ def write_page(
     Args:
       path: of the page.
       template: the name of the template.
-      templates: a folder of a study's own templates; those of templates/ are found too.
-      **values: what the template shows. Texts are escaped.
+      templates: a folder of a study's own templates; the templates in templates/ are found too.
+      **values: the values that the template shows. Texts are escaped.
     """
     folders = [folder for folder in (templates, TEMPLATES) if folder]
     environment = jinja2.Environment(
@@ -59,13 +59,13 @@ def write_page(
 
 
 def write_table(folder: pathlib.Path, stem: str, csv: str, *grids: Grid) -> LinkedGrid:
-    """Write a table to `folder/tables` as CSV and Markdown, and return what a page shows of it.
+    """Write a table to `folder/tables` as CSV and Markdown, and return its part of a page.
 
     Args:
       folder: of the report.
       stem: of the files.
       csv: the table as CSV.
-      *grids: the table as texts; the first is what a page shows.
+      *grids: the table as texts; a page shows the first.
     """
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "tables" / f"{stem}.csv").write_text(csv, encoding="utf-8")
