@@ -137,7 +137,7 @@ def summary(pairs: Sequence[Pair], column: Column, name: str) -> str:
 
 def uncertainty(pairs: Sequence[Pair]) -> str:
     """Return how many times the seeds needed may be, in words: what so few seeds leave open."""
-    # 95% of the ratio of the true variance to that of a sample, to which the seeds are in
+    # 95% of the ratio of the true variance to a sample's, to which the seeds are in
     # proportion: the variance of a normal sample has a chi-squared law.
     seeds = max(2, *(pair.found.n[0] for pair in pairs))
     ends = (seeds - 1) / scipy.stats.chi2.ppf([0.975, 0.025], seeds - 1)

@@ -72,8 +72,8 @@ def share_of_passes(results: VariantsResults, method: Method) -> float:
 def gradients_per_step(results: VariantsResults, method: Method) -> float:
     """Return the floating-point operations of a step relative to the reference's.
 
-    For a scheduled method they are 1 + share * (ratio - 1). Here `share` is the share of the steps
-    that made the pass at the perturbed weights, and `ratio` is the ratio of a step that makes it.
+    For a scheduled method they are 1 + share * (ratio - 1). Here `share` counts the steps that made
+    the pass at the perturbed weights, and `ratio` belongs to a step that makes it.
     """
     return _gradients(results, method, "flops")
 

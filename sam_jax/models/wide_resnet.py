@@ -82,10 +82,10 @@ class WideResNet(nn.Module):
     """A Wide ResNet-d-k without dropout.
 
     The default, 28-10, has 36,479,194 parameters for 3 channels and 10 classes, as in the paper.
-    The initialisation is that of the first SAM release: convolution kernels are drawn from N(0, 2 /
-    fan_out), the dense kernel from U(-b, b) with b = 1 / sqrt(num_classes), and the dense bias is
-    zero. Images are padded symmetrically, as in the paper; that release pads only below and on the
-    right where a convolution has stride 2 and the image an even side.
+    The initialisation follows the first SAM release: convolution kernels are drawn from N(0, 2 /
+    fan_out), the dense kernel from U(-b, b) with b = 1 / sqrt(num_classes). The dense bias is zero.
+    Images are padded symmetrically, as in the paper; that release pads only below and on the right
+    where a convolution has stride 2 and the image an even side.
 
     Attributes:
       num_classes: the number of logits.

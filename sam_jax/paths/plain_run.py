@@ -116,7 +116,7 @@ def make_plain_run(
       prepare_images: in the place of `inputs` where images are augmented; None only normalises.
 
     Returns:
-      `run_steps(state, images, labels, order, key, numbers)` like that of `make_run_steps`, but
+      `run_steps(state, images, labels, order, key, numbers)`, as from `make_run_steps`, but
       `order`, [steps, batch_size], has no row for the step before.
     """
     method = optim.m_sam(no_perturbation(), batch_size // jax.device_count(), axis_name=DEVICES)

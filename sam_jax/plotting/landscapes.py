@@ -124,7 +124,7 @@ def colour_bar(
       panels: the panels.
       filled: the contours of any of them.
       scale: the levels and colours that they were drawn with.
-      value_label: what the values are.
+      value_label: the name of the values.
       location: where the bar goes, "right" or "bottom".
     """
     side = "rowspan" if location == "right" else "colspan"
@@ -158,7 +158,7 @@ def landscape_lines(
       quantity: the field of the values to draw; None where the values are one array.
       title: the title of the panel; the lines' `batch_norm` is written below it.
       x_label: the name of the distances.
-      value_label: what the values are.
+      value_label: the name of the values.
       scale: "linear" or "log"; None for the one that suits the values.
 
     Raises:

@@ -50,7 +50,7 @@ def level_set_widths(
     Along a direction u, mu+ is the distance at which L(w + mu+ u) = L(w) + rise, and mu- the
     distance at which L(w - mu- u) = L(w) + rise. A factor of one means a symmetric level set.
     `asymmetry_factor` compares the rises at a fixed distance. This ratio, in contrast, is always in
-    (0, 1] and free of units, and looks at every model at the same height over its minimum, however
+    (0, 1] and free of units. It looks at every model at the same height over its minimum, however
     sharp.
 
     **Bracketing.** The loss is evaluated at max_distance / 2^doublings, and then at twice the
@@ -91,8 +91,9 @@ def level_set_widths(
 
     Returns:
       A `LevelSetWidths`. All widths are NaN, and none is censored, if L(w) or L(w) + rise is not
-      finite, or `rise` or `max_distance` is not positive and finite, in the dtype of the loss. Such
-      values pass only under jit, or where a number is beyond the range of that dtype.
+      finite in the dtype of the loss. The same holds if `rise` or `max_distance` is not positive
+      and finite. Such values pass only under jit, or where a number is beyond the range of that
+      dtype.
 
     Raises:
       ValueError: if one of these holds:

@@ -27,7 +27,7 @@ BATCH_NORM_POLICIES = ("running", "batch", "recalibrated")
 class LossLine:
     """What `loss_fn` returns along one direction."""
 
-    values: PyTree  # shape [k] a scalar of loss_fn; what is not finite is kept
+    values: PyTree  # shape [k] a scalar of loss_fn; values not finite are kept
     distances: jax.Array  # shape [k], in lengths of the direction
     # "running", "batch", "recalibrated", or None for a network without batch norm
     batch_norm: str | None = dataclasses.field(default=None, metadata={"static": True})
@@ -38,7 +38,7 @@ class LossLine:
 class LossPlane:
     """What `loss_fn` returns in a plane, row by row as contour plots take it."""
 
-    values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; what is not finite is kept
+    values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; values not finite are kept
     xs: jax.Array  # shape [len(xs)], in lengths of direction_x
     ys: jax.Array  # shape [len(ys)], in lengths of direction_y
     # "running", "batch", "recalibrated", or None for a network without batch norm

@@ -105,9 +105,9 @@ def adversarial_sharpness(
     `split_batches` cuts the same N examples into [N / m, m, ...] for any m.
 
     Each batch costs `(1 + restarts) * steps` gradients and `1 + restarts` more losses, by either
-    rule. Starts and batches run one after the other, so the call needs the memory of one batch, and
-    one copy of the parameters for fixed steps or four for adaptive ones. Jit the call to compile it
-    once for many models; rho, step size and key may be traced.
+    rule. Starts and batches run one after the other, so the call needs the memory of one batch. It
+    also needs one copy of the parameters for fixed steps, or four for adaptive ones. Jit the call
+    to compile it once for many models; rho, step size and key may be traced.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> mean loss of the batch, a scalar.

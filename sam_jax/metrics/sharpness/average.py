@@ -66,10 +66,10 @@ def average_sharpness(
     One draw is one perturbation, evaluated on all batches. The perturbations depend on the key
     and on the structure of the parameters only: all models of one architecture get the same.
 
-    Tables 6 (sharpness) and 7 (perturbed loss) of the study of asymmetry are "gaussian" with rho =
-    0.5 and 1, draws = 15 and one batch of m = 128 or 5000. Its text describes "sphere"; see
-    `metrics.PUBLISHED` for the other conditions. At that size the noise replaces the weights: the
-    published values (about 11 and 45) do not describe a minimum.
+    Tables 6 (sharpness) and 7 (perturbed loss) of the study of asymmetry are "gaussian". They have
+    rho = 0.5 and 1, draws = 15 and one batch of m = 128 or 5000. The study's text describes
+    "sphere"; see `metrics.PUBLISHED` for the other conditions. At that size the noise replaces the
+    weights: the published values (about 11 and 45) do not describe a minimum.
 
     The cost is `draws + 1` losses of all batches and no gradient. Points and batches run one after
     the other, so the call needs the memory of one batch.

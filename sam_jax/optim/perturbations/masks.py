@@ -63,8 +63,8 @@ def norm_layers(params: Params) -> PyTree:
     - A normalisation layer has a word that ends in "norm" (BatchNorm_0, LayerNorm_1, final_norm,
       norm1) or that is "bn", "gn" or "ln" (bn1, ln_f).
     - WeightNorm and SpectralNorm do not count, because they rescale other layers.
-    - A layer that holds a kernel does not count, such as a dense layer "pre_norm_block". A kernel is a
-      leaf of several axes that is not called scale, bias, gamma, beta or offset.
+    - A layer that holds a kernel does not count, such as a dense layer "pre_norm_block". A kernel
+      is a leaf of several axes that is not called scale, bias, gamma, beta or offset.
     - The classes BatchNorm, GroupNorm, InstanceNorm, LayerNorm and RMSNorm tell by themselves: in
       the names that Flax makes of them, and in a tree of modules as in Equinox. The tree may hold
       them in a list, whose members have no names.
