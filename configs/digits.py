@@ -36,9 +36,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # are needed, in the same order. "auto": so where the set takes more than a quarter of a
     # device's memory, or than 4 GiB where the device does not tell it, as CPUs.
     config.data.streaming = "auto"
-    # Where no value is given, the set's own: what sam_jax/data/sources.py says, for the digits
-    # crop_zero with a pad of 1, and for other sets crop_zero with an eighth of their size. Or a
-    # tuple of these, applied in its order, and () for none: flip, crop_zero, crop_reflect, cutout,
+    # None means the set's own in sam_jax/data/sources.py (for the digits, crop_zero with a pad of
+    # 1). For a set that is not there it means crop_zero with a pad of an eighth of the image. A
+    # tuple of these is applied in its order, () means none: flip, crop_zero, crop_reflect, cutout,
     # autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
     # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
     config.data.augmentation = config_dict.placeholder(tuple)
@@ -84,8 +84,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # the loss, hence in both passes and before clipping (google-research/sam).
     config.optimiser.weight_decay_in = "update"
 
-    # Weights that are averaged along the way are the ones that are evaluated and measured, with
-    # batch norm statistics computed anew on the training set.
+    # Averaged weights, where there are any, are evaluated and measured in place of the last ones,
+    # with batch norm statistics computed again on the training set.
     config.weight_average = ml_collections.ConfigDict()
     config.weight_average.name = "none"  # none, swa, ema
     config.weight_average.decay = 0.999  # ema: about the last 1 / (1 - decay) steps count
@@ -126,9 +126,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.instruments.curve = ml_collections.ConfigDict()
     config.instruments.curve.limit = 5.0  # distances from -limit to limit
     config.instruments.curve.points = 21
-    # Of the sound preset only. Distances are in norms of the weights, filter by filter: at 0.25 the
-    # loss of the study's models rises by 0.07 to 0.35 on average, and in none of the 990 directions
-    # of 33 runs does a side fall.
+    # Of the sound preset only. Unit: filter norms (1.0 moves a filter by its own length). At 0.25
+    # the loss of the study's models rose on both sides in all 990 directions of 33 runs, by 0.07 to
+    # 0.35 on average.
     config.instruments.asymmetry_index = ml_collections.ConfigDict()
     config.instruments.asymmetry_index.distance = 0.25
     config.instruments.asymmetry_index.num_directions = 30
@@ -189,7 +189,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def method_options(config: ml_collections.ConfigDict) -> None:
-    """Add what each method takes besides rho; only the fields of the chosen method are read."""
+    """Add the options of each method besides rho; only the fields of the chosen method are read."""
     options = {
         "usam": {"project": False},  # whether epsilon is kept within a ball of radius rho
         "unified_sam": {"lmbda": 0.5},  # 0: unnormalised, 1: normalised
@@ -218,7 +218,7 @@ def method_options(config: ml_collections.ConfigDict) -> None:
         "amp": {"epsilon": 0.5, "inner_learning_rate": 1.0, "inner_steps": 1},
         "entropy_sgd": {
             "gamma": 0.03,  # pull towards the parameters
-            "steps": 8,  # of the inner loop; a divisor of what one device has of the batch
+            "steps": 8,  # of the inner loop; a divisor of one device's share of the batch
             "step_size": 0.1,
             "noise": 1e-4,
             "alpha": 0.25,

@@ -2,7 +2,7 @@
 
 Writes its losses, accuracies, sharpness, asymmetry and curvature as records to
 WORKDIR/evaluations.jsonl, with the settings in the group `instruments` of the run's config. A
-record is written as soon as it is measured; what the file holds is not measured again.
+record is written as soon as it is measured; records that the file holds are not measured again.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ _MEASURES = flags.DEFINE_list(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure what the flags say."""
+    """Run the measurements that the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)

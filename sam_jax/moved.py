@@ -65,7 +65,7 @@ SPLIT = {
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a module by its old name, and loads the one of today."""
+    """Finds a module by its old name, and loads it from its place today."""
 
     def find_spec(
         self,

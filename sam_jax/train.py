@@ -20,7 +20,7 @@ _ACCEPT = flags.DEFINE_bool(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train what the flags say."""
+    """Train the config that the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)

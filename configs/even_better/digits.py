@@ -35,11 +35,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         ("average_sam", "large", 1.0, 1),
     )
     # sound: every instrument sees the function that was trained, on the same examples. published:
-    # what the study's code did. See sam_jax/metrics/presets.py.
+    # as in the study's code. See sam_jax/metrics/presets.py.
     config.presets = ("sound", "published")
 
     # Figures 4 and 9: the losses of every model on a plane of two random directions, filter by
-    # filter as long as the weights. "running" statistics are those of Li et al. and of the study.
+    # filter as long as the weights. Li et al. and the study use "running" statistics.
     config.plane = ml_collections.ConfigDict()
     config.plane.limit = 1.0  # from -limit to limit along both directions
     config.plane.points = 17  # along each; 51 in the study

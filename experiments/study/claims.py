@@ -47,10 +47,10 @@ def difference(
 
     Args:
       evidence: What to test on.
-      label: What the part is called.
+      label: The name of the part.
       group: Rows of the models whose mean comes first.
       other: Rows of the models to subtract.
-      quantity: What the means are of.
+      quantity: The quantity of the means.
       direction: "positive", "negative" or "equivalent", as of `statistics.verdict`.
       allowance: How far the effect may miss its side. "positive": effect > -allowance.
         "negative": effect < allowance. "equivalent": |effect| < allowance.
@@ -95,10 +95,10 @@ def extreme(
 
     Args:
       evidence: What to test on.
-      label: What the part is called.
+      label: The name of the part.
       group: Rows of the models.
       rivals: Rows of all others, by name.
-      quantity: What the means are of.
+      quantity: The quantity of the means.
       direction: "negative" for the lowest mean, "positive" for the highest.
     """
     confidence = 1 - LEVEL / max(len(rivals), 1)
@@ -168,9 +168,9 @@ def above(label: str, values: np.ndarray, bound: float) -> list[Part]:
     """Test whether the mean over seeds of a quantity is above a bound.
 
     Args:
-      label: What the part is called.
+      label: The name of the part.
       values: Shape [seeds].
-      bound: What the claim says that the mean is above of.
+      bound: The claim is that the mean is above it.
     """
     found = statistics.mean_difference(values, np.zeros_like(values), paired=True)
     if not math.isfinite(found.difference):

@@ -33,7 +33,7 @@ def compile_ahead(
 
 
 def _compile(training: ml_collections.ConfigDict) -> None:
-    """Compile the program that trains an arm, for the call that trains it to find."""
+    """Compile the program that trains an arm, so that the call that trains it finds it."""
     source, data = build.load_data(training)
     program = build.make_program(training, source, len(data.train_labels))
     state = program.init(jax.random.key(training.seed))

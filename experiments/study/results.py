@@ -1,4 +1,4 @@
-"""What the runs of a study left, read once."""
+"""The results of a study's runs, read once."""
 
 import dataclasses
 import math
@@ -42,7 +42,7 @@ class Results(Generic[A]):
           quantity: a field of the records.
           where: fields that select one record of an arm and seed.
           arms: the rows; None for all arms.
-          scale: what the values are multiplied with.
+          scale: a factor for the values.
         """
         arms = self.arms if arms is None else arms
         values = np.full((len(arms), len(self.seeds)), np.nan)
@@ -71,11 +71,11 @@ def read_records(
     seeds: Collection[int],
     identity: Callable[[Record], Hashable] = registry.identity,
 ) -> tuple[Record, ...]:
-    """Return what is in `workdir/models/NAME/seed_S/records.jsonl` of these arms and seeds.
+    """Return the records in `workdir/models/NAME/seed_S/records.jsonl` of these arms and seeds.
 
     Args:
       workdir: the folder of the study.
-      arms: the arms to read; what is missing is left out.
+      arms: the arms to read; missing ones are left out.
       seeds: the seeds to read.
       identity: what tells two records of a run apart. Of two with the same the later holds.
 
@@ -97,5 +97,5 @@ def read_records(
 
 
 def number(value: Any) -> float:
-    """Return a float; None, for what was not computed, is NaN."""
+    """Return a float; None, which stands for a number not computed, becomes NaN."""
     return math.nan if value is None else float(value)

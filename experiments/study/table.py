@@ -63,7 +63,7 @@ def instrument_column(
       where: further fields that select the records.
       group: the first line of the heading; None for the title of the instrument.
       name: the second line; None for the name of the column, with its unit.
-      scale: what the numbers are multiplied with.
+      scale: a factor for the numbers.
     """
     instrument = registry.by_name()[measure]
     about = instrument.column(field)
@@ -80,7 +80,7 @@ def instrument_column(
 
 
 class Row(NamedTuple):
-    """One arm: what stands at the left, and what the CSV says of it."""
+    """One arm: its texts at the left of the table, and its fields in the CSV."""
 
     heads: tuple[str, ...]
     about: Mapping[str, Any]
@@ -150,9 +150,9 @@ class Table(NamedTuple):
         """Return the table in long form, a line a cell, with numbers in full precision.
 
         Args:
-          names: the fields to write, in order, with their headings. Fields are those of the row's
-            `about`, of the column's `where`, "quantity", and those of a cell. None writes them all
-            but the quartiles.
+          names: the fields to write, in order, with their headings. Fields come from the row's
+            `about`, from the column's `where`, and from a cell; "quantity" is one too. None writes
+            all fields except the quartiles.
         """
         if names is None:
             about = [name for row in self.rows for name in row.about]

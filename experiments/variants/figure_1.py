@@ -1,4 +1,4 @@
-"""What a method brings against what it costs."""
+"""The benefit of a method against its cost."""
 
 import numpy as np
 

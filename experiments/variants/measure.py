@@ -1,4 +1,4 @@
-"""What is measured on the trained methods: their outcomes, and their costs side by side."""
+"""The measurements on the trained methods: their outcomes, and their costs side by side."""
 
 import pathlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from sam_jax.training.trained import load_trained
 
 
 def measure(plan: Plan, run: Run) -> None:
-    """Write the outcome of a training, unless it is that of the same epoch already."""
+    """Write the outcome of a training, unless the outcome of the same epoch is there already."""
     path = run.folder / "records.jsonl"
     written = records.read(path)
     if not written or written[0]["epoch"] != run.outcome["epoch"]:
@@ -34,7 +34,7 @@ def measure_costs(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> Non
 
 
 def _measure_costs(plan: Plan, workdir: pathlib.Path, method: Method, reference: Method) -> None:
-    """Write the costs of a method, unless they are those of the same configs already."""
+    """Write the costs of a method, unless the costs of the same configs are there already."""
     timing = plan.config.timing
     folders = [seed_folder(workdir, m, plan.seeds[0]) for m in (method, reference)]
     configs = (timing, *(workdirs.read_config(folder) for folder in folders))
@@ -57,6 +57,6 @@ def _measure_costs(plan: Plan, workdir: pathlib.Path, method: Method, reference:
 def _plain(config: ml_collections.ConfigDict) -> Record:
     """Return a config as JSON, without the instruments that measure only by name."""
     found = workdirs.plain(config)
-    if "instruments" in config:  # which change no cost: those of the first runs are in old digests
+    if "instruments" in config:  # they change no cost; old digests hold the first runs' instruments
         found["instruments"] = relevant(config.instruments, registry.chosen())
     return found

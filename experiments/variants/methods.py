@@ -26,13 +26,13 @@ class Method(NamedTuple):
 
     @property
     def settings(self) -> str:
-        """What is set for the method alone, as text."""
+        """The settings of this method alone, as text."""
         texts = [f"{name.split('.')[-1]} = {_text(value)}" for name, value in self.overrides]
         return ", ".join(texts).replace("rho = ", "ρ = ") or "—"
 
 
 class Plan(NamedTuple):
-    """What a config says, parsed once."""
+    """A config, parsed once."""
 
     config: ml_collections.ConfigDict
     arms: tuple[Method, ...]  # the first is what all others are compared with

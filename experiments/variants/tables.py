@@ -66,7 +66,7 @@ def methods_text(results: VariantsResults) -> str:
 
 
 def references(results: VariantsResults) -> list[Method]:
-    """Return what is compared with: the reference, and itself trained for longer."""
+    """Return the methods compared with: the reference, and itself trained for longer."""
     first = results.arms[0]
     longer = [
         m

@@ -7,9 +7,9 @@ differences:
 
 - The authors' code and google-research/sam draw from 95 sub-policies on CIFAR-10, of several
   searches, with 20 of these 25 among them; torchvision has the 25 of the paper.
-- google-research/sam reads levels as the ImageNet code does: translation by 25 pixels a level
-  (10 levels leave a 32-pixel image empty), solarisation from 25.6 * level upwards, where the
-  authors' CIFAR code starts at 256 - 25.6 * level; it rotates by fractions of a degree.
+- google-research/sam reads levels as the ImageNet code does: translation by 25 pixels a level (10
+  levels leave a 32-pixel image empty); solarisation from 25.6 * level upwards, where the authors'
+  CIFAR code starts at 256 - 25.6 * level; and rotation by fractions of a degree.
 - The authors carry an alpha channel. At the very end they paint pixels from outside the image in
   the data set's mean, or black where a later operation dropped the channel. Here, as in the other
   two, such pixels take the colour `fill` at once; torchvision's default is black.

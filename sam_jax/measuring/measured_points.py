@@ -49,7 +49,7 @@ def header(
     """Return what tells a measurement from others: all that its losses depend on but the points.
 
     Args:
-      measure: the name of what is measured.
+      measure: the name of the measurement.
       weights: all arrays that the points are made of.
       data: the data set.
       batch_norm: where batch norm takes its statistics from.

@@ -32,7 +32,7 @@ from sam_jax.typing import Params, PyTree, Scalar
 
 
 class EnsembleSettings(NamedTuple):
-    """How the models are collected; the defaults are those of the authors' code."""
+    """How the models are collected; the defaults come from the authors' code."""
 
     epochs: int = 20  # after the training that the ensemble starts from
     cycle_epochs: int = 4
@@ -63,8 +63,8 @@ def cyclic_learning_rate(
       \eta = \begin{cases} (1 - 2t)\, \eta_1 + 2t\, \eta_2 & t \le 1/2 \\
         (2 - 2t)\, \eta_2 + (2t - 1)\, \eta_1 & t > 1/2 \end{cases}
 
-    so that step i = c / 2 - 1, counted from zero, and every c steps after it, are taken with the
-    lowest rate exactly; a model is collected after each of them.
+    Step i = c / 2 - 1, counted from zero, and every c-th step after it have exactly the lowest
+    rate. A model is collected after each of these steps.
 
     Args:
       highest: eta_1, at the end of every cycle.

@@ -34,7 +34,7 @@ from sam_jax.typing import Batch, Params, PyTree, Scalar
 
 
 class CurveSettings(NamedTuple):
-    """How a curve is trained; the defaults are those of the authors' code."""
+    """How a curve is trained; the defaults come from the authors' code."""
 
     kind: str = "chain"  # or "bezier"
     bends: int = 1  # control points between the ends

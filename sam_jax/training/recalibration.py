@@ -53,8 +53,8 @@ def recalibrated_batch_stats(
       New statistics with the structure and dtypes of `batch_stats`.
 
     Raises:
-      ValueError: there are no images, batch_size is not positive, or a running statistic is not
-        the mean or the variance of a batch norm layer that runs once in a pass.
+      ValueError: there are no images; batch_size is not positive; or a running statistic is not the
+        mean or the variance of a batch norm layer that runs once in a pass.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the claims about asymmetry, and about what decides the sharpness, are tested by."""
+"""The tests of the claims about asymmetry, and about the causes of the sharpness."""
 
 from collections.abc import Callable
 

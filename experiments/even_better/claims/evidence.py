@@ -68,7 +68,7 @@ class Evidence(NamedTuple):
         return Quantity("test_loss")
 
     def all_runs(self, rows: Sequence[int], quantity: Quantity) -> np.ndarray:
-        """Return what every run of some models has, second ones included."""
+        """Return the values of every run of some models, second runs included."""
         first = self.values(quantity)[list(rows), 0]
         again = (self.second_runs.get(self.models[row], {}) for row in rows)
         more = [found[quantity.name] for found in again if quantity.name in found]
@@ -104,7 +104,7 @@ def runs(results: StudyResults, preset: str) -> Evidence:
     """Return these runs, measured with one preset ("sound" or "published").
 
     Args:
-      results: what was read.
+      results: the study's results.
       preset: the preset; losses, accuracies, planes and curves do not depend on it.
     """
     models = tuple(ModelKey(m.optimiser, m.batch, m.rho) for m in results.models)
@@ -168,6 +168,6 @@ def _run_values(
 
 
 def _rise(record: dict) -> float:
-    # The mean loss at the curve's two ends minus that of the minimum.
+    # The mean loss at the curve's two ends minus the loss of the minimum.
     losses = [number(loss) for loss in record["losses"]]
     return (losses[0] + losses[-1]) / 2 - losses[record["distances"].index(0.0)]

@@ -1,4 +1,4 @@
-"""What the claims about losses and sharpness are tested by: from evidence to parts."""
+"""The tests of the claims about losses and sharpness: from evidence to parts."""
 
 from collections.abc import Callable
 
@@ -232,7 +232,7 @@ def longer_is_worse(evidence: Evidence) -> list[Part]:
 
 
 def smaller_basins(evidence: Evidence) -> list[Part]:
-    """The basins of large-batch models take a smaller share of the plane than those of small."""
+    """The basins of large-batch models take a smaller share of the plane than small-batch ones."""
     pairs = (
         ("large-batch SAM", "small-batch SAM"),
         ("large-batch average SAM", "small-batch average SAM"),

@@ -62,9 +62,9 @@ def report(results: StudyResults, folder: pathlib.Path, settings: Settings) -> p
     `claims.html`, the study's claims as tests.
 
     Args:
-      results: what the runs left.
+      results: the results of the runs.
       folder: of the report.
-      settings: what the page names as the settings of the runs; may be nested.
+      settings: the settings of the runs that the page shows; may be nested.
 
     Returns:
       The path of `index.html`.
@@ -112,7 +112,7 @@ def _section(
 def _separation(
     results: StudyResults, table: Table, folder: pathlib.Path
 ) -> Mapping[str, Any] | None:
-    """Write which models the seeds separate and return what the page says of it."""
+    """Write which models the seeds separate, and return the page's part about it."""
     if len(results.seeds) < 2 or len(results.models) < 2:
         return None
     pairs = separation(results, table)

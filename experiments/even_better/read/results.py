@@ -1,4 +1,4 @@
-"""What the runs left in a work directory: models, records, per-epoch histories, planes, curves.
+"""The results in a work directory: models, records, per-epoch histories, planes, curves.
 
 `workdir/models/NAME/seed_S/` holds `records.jsonl`, `metrics.jsonl` and `plane.jsonl`, one JSON
 object a line. Where a measurement was repeated, the last line holds. `workdir/curves/PAIR/seed_S/`
@@ -78,7 +78,7 @@ def settings_of(results: Results, measure: str, preset: str) -> list[dict[str, A
     before its size.
 
     Args:
-      results: What was read.
+      results: The study's results.
       measure: The name of the instrument.
       preset: "sound" or "published".
     """

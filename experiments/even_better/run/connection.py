@@ -2,8 +2,8 @@
 
 `workdir/curves/PAIR/seed_S/` holds `training/`, the run of the curve; `records.jsonl`, a record of
 the curve and one of the straight line; and `plane.jsonl`, the losses on the plane through the two
-models and the bend. `curve.jsonl` and `line.jsonl` are what is measured of either until its record
-is written. What is finished is never run again, a point of a curve included.
+models and the bend. `curve.jsonl` and `line.jsonl` hold the points measured so far, until the
+record is written. Finished work is never run again, not even a point of a curve.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ from sam_jax.runs import records, workdirs
 from sam_jax.training import build
 from sam_jax.training.trained import load_trained
 
-MARGIN = 0.2  # of the plane around what it shows, as a share of its size (Garipov et al.)
+MARGIN = 0.2  # of the plane around its contents, as a share of their size (Garipov et al.)
 
 
 def run_connection(
@@ -42,8 +42,8 @@ def run_connection(
 ) -> None:
     """Train and measure the curve between two trained models of a seed.
 
-    After an accepted change of the config it measures again if a setting of the measurement
-    changed, and trains again if an end or a setting of the training changed.
+    After an accepted change of the config, it measures again if a setting of the measurement
+    changed. It trains again if an end or a setting of the training changed.
 
     Args:
       config: as in configs/even_better/digits.py.
@@ -51,7 +51,7 @@ def run_connection(
       ends: the two models.
       epochs: that they were trained for.
       seed: of the models and of the curve.
-      label: what the progress calls the curve.
+      label: the name of the curve in the progress.
     """
     folder = workdir / "curves" / "__".join(model.name for model in ends) / f"seed_{seed}"
     settings = _settings(config, seed)
@@ -135,11 +135,11 @@ def run_connection(
 def _discard_outdated(
     folder: pathlib.Path, identity: dict[str, Any], measured: Sequence[pathlib.Path]
 ) -> None:
-    """Remove what other settings measured, and trained where they trained otherwise."""
+    """Remove measurements of other settings, and the training if its settings differ."""
     if not (folder / "config.json").exists():
         return
     before = workdirs.read_config(folder).to_dict()
-    before["measuring"].setdefault("batch_norm_batch_size", 128)  # what it was before it was said
+    before["measuring"].setdefault("batch_norm_batch_size", 128)  # its value before configs said so
     # The caller writes config.json after this: a run that is cut here comes back here.
     if before != identity:
         for path in measured:

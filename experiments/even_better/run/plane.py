@@ -33,9 +33,9 @@ def run_plane(
 ) -> None:
     """Measure the losses of a model on two Gaussian directions of its filters' lengths.
 
-    All models of a seed see the same random numbers; each filter then has the length of that of
-    the model. A plane of another epoch or of other settings, as accepted changes leave it, is
-    measured anew.
+    All models of a seed see the same random numbers; each filter is then scaled to the length of
+    the model's filter. A plane of another epoch or of other settings, left by an accepted change,
+    is measured again.
 
     Args:
       config: as in configs/even_better/digits.py.
@@ -43,7 +43,7 @@ def run_plane(
       load: returns the config and the model of the folder, as `load_trained`.
       epoch: of the model.
       seed: of the directions.
-      label: what the progress calls it.
+      label: its name in the progress.
     """
     c, path = config.plane, folder / "plane.jsonl"
     policy = policy_of(c.batch_norm, c.batch_norm_batch_size)

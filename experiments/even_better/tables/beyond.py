@@ -1,4 +1,4 @@
-"""Table A: what the study did not measure, and these runs do."""
+"""Table A: quantities that the study did not measure, and these runs do."""
 
 from experiments.even_better.read.results import PRESETS, StudyResults, settings_of
 from experiments.even_better.tables.columns import law, study_table
@@ -10,7 +10,7 @@ SOUND = PRESETS[0]
 
 
 def beyond_table(results: StudyResults) -> Table:
-    """Return what the study did not measure; without columns where nothing was measured."""
+    """Return Table A; it has no columns if nothing was measured."""
     return study_table(results, "A", SOUND, beyond_columns(results), results.arms)
 
 

@@ -73,7 +73,7 @@ def radius(setting: Mapping[str, Any]) -> str:
 
 
 def column_setting(column: Column) -> str:
-    """Describe what a column was measured with, such as "m = 128, ρ = 0.1"."""
+    """Describe the settings of a column's measurement, such as "m = 128, ρ = 0.1"."""
     has_radius = column.where.get("measured_rho") is not None
     return law(column.where) + (f", {radius(column.where)}" if has_radius else "")
 

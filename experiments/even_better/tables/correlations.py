@@ -59,7 +59,7 @@ def pearson(results: StudyResults, column: Column) -> Correlation:
 
 
 def correlate(results: StudyResults, column: Column) -> CorrelationRow:
-    """Correlate the seed means of a column with those of the test loss."""
+    """Correlate the seed means of a column with the seed means of the test loss."""
     x, y, given = (
         [cell.mean for cell in column_means(results, c)] for c in (column, TEST_LOSS, TRAIN_LOSS)
     )

@@ -11,7 +11,7 @@ ACCURACY = instrument_column(
 
 
 def table_01(results: StudyResults) -> Table:
-    """Return losses, accuracy (per cent) and asymmetry factors, those of the sound preset first."""
+    """Return losses, accuracy (per cent) and asymmetry factors, the sound preset's first."""
     columns = [TEST_LOSS, TRAIN_LOSS, ACCURACY]
     for preset in PRESETS:
         columns += columns_of(results, "asymmetry_factor", preset, "factor")

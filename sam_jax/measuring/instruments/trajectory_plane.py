@@ -41,7 +41,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
         epochs = [epoch for epoch in sorted(manager.all_steps()) if epoch <= trained.epoch]
     if len(epochs) < 3:
         raise ValueError(
-            f"trajectory_plane needs at least 3 checkpoints, and {workdir} has those of the epochs "
+            f"trajectory_plane needs at least 3 checkpoints, and {workdir} has only the epochs "
             f"{epochs}. Train with a larger checkpoint.keep and smaller checkpoint.every_epochs."
         )
 

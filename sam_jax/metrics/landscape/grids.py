@@ -27,7 +27,7 @@ BATCH_NORM_POLICIES = ("running", "batch", "recalibrated")
 class LossLine:
     """What `loss_fn` returns along one direction."""
 
-    values: PyTree  # shape [k] a scalar of loss_fn; what is not finite is kept
+    values: PyTree  # shape [k] a scalar of loss_fn; values not finite are kept
     distances: AnyArray  # shape [k], in lengths of the direction
     # "running", "batch", "recalibrated", or None for a network without batch norm
     batch_norm: str | None = dataclasses.field(default=None, metadata={"static": True})
@@ -38,7 +38,7 @@ class LossLine:
 class LossPlane:
     """What `loss_fn` returns in a plane, row by row as contour plots take it."""
 
-    values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; what is not finite is kept
+    values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; values not finite are kept
     xs: AnyArray  # shape [len(xs)], in lengths of direction_x
     ys: AnyArray  # shape [len(ys)], in lengths of direction_y
     # "running", "batch", "recalibrated", or None for a network without batch norm
@@ -112,8 +112,8 @@ def loss_plane(
     models of one shape; `mesh` and `batch_norm` are constants of the compiled function.
 
     A pair of random directions comes from `random_directions(key, params, 2, "gaussian",
-    "filter")`; the plane through three models from `plane_through`, that of a training run from
-    `trajectory_plane`, each with the grid of `grid_around`.
+    "filter")`. The plane through three models comes from `plane_through`, the plane of a training
+    run from `trajectory_plane`, each with the grid of `grid_around`.
 
     Args:
       loss_fn: `loss_fn(params)` -> the scalar loss over the whole set, or a pytree of scalars
@@ -123,23 +123,23 @@ def loss_plane(
       direction_y: d_y, likewise. Right angles are the caller's choice and not checked.
       xs: shape [p], of either sign.
       ys: shape [q], of either sign.
-      mesh: devices to share the points out over, along all axes of the mesh, explicit ones (those
-        of `jax.make_mesh`) or not; None evaluates all on one. Every device gets all parameters.
-        They and the data must not be bound to a device outside of the mesh, and `loss_fn` must
-        not close over arrays that lie on its explicit axes: without `mesh` every evaluation is
-        split as such data are.
-      batch_norm: what `loss_fn` normalises with, for the record and the titles of plots: the
-        "running" statistics of the model at w, those of each "batch", or running statistics
-        "recalibrated" at every point. It changes no number here, but the three give surfaces
-        that cannot be compared. None where the network has no batch norm.
+      mesh: devices to share the points out over, along all axes of the mesh, explicit ones (as
+        `jax.make_mesh` gives) or not; None evaluates all on one. Every device gets all parameters.
+        Parameters and data must not be bound to a device outside of the mesh. `loss_fn` must not
+        close over arrays that lie on its explicit axes: without `mesh` every evaluation is split as
+        such data are.
+      batch_norm: the statistics that `loss_fn` normalises with, for the record and the titles of
+        plots: the "running" statistics of the model at w, the statistics of each "batch", or
+        running statistics "recalibrated" at every point. It changes no number here, but the three
+        give surfaces that cannot be compared. None where the network has no batch norm.
 
     Returns:
       A LossPlane, at the cost of p q evaluations.
 
     Raises:
-      ValueError: a direction that does not fit `params`, is zero or not finite, a grid that is
-        not two non-empty vectors of finite numbers, an unknown policy, or a `loss_fn` without
-        scalar values.
+      ValueError: a direction does not fit `params`, is zero or is not finite; the grid is not two
+        non-empty vectors of finite numbers; the policy is unknown; or `loss_fn` does not return
+        scalars.
 
     References:
       Li et al., Visualizing the Loss Landscape of Neural Nets, 2018,
@@ -194,8 +194,8 @@ def values_at(
     .. math::
       \mathrm{fn}\Big(w + \sum_j t_{ij} \, d_j\Big), \quad i = 1, \dots, n
 
-    Lines and planes are evaluated with it; so is a long grid part by part, where what has been
-    measured must not be lost.
+    Lines and planes are evaluated with it. So is a long grid, part by part, where measured points
+    must not be lost.
 
     Args:
       fn: a function of parameters that returns a pytree of arrays of fixed shapes.
@@ -206,7 +206,7 @@ def values_at(
         on one.
 
     Returns:
-      What `fn` returns, each array with a leading axis [n]; what is not finite is kept.
+      The result of `fn`, each array with a leading axis [n]; values that are not finite are kept.
 
     Raises:
       ValueError: a direction that does not fit `params`, is zero or not finite.

@@ -20,8 +20,9 @@ def over_devices(fn: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]
       mesh: devices to share the points out over, along all axes, explicit ones or not.
 
     Returns:
-      The same function for any number of points. The last point is repeated where the parts would
-      differ in size, and what is measured there is dropped. Every device gets the others whole.
+      The same function for any number of points. Where the parts would differ in size, the last
+      point is repeated, and the repeated results are dropped. Every device gets the other arguments
+      whole.
 
     >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("devices",))
     >>> over_devices(lambda points, scale: scale * points, mesh)(jnp.arange(3.0), 2.0).tolist()

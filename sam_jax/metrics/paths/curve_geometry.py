@@ -20,7 +20,7 @@ from sam_jax.typing import Params, PyTree
 class Plane(NamedTuple):
     """A plane through three models, with orthonormal axes."""
 
-    origin: Params  # float64 NumPy arrays; leaves that are no parameters are those of the first
+    origin: Params  # float64 NumPy arrays; leaves that are no parameters come from the first
     first_axis: PyTree  # unit length, from the origin towards the second model
     second_axis: PyTree  # unit length, orthogonal to the first, towards the third model's side
     coordinates: np.ndarray  # [3, 2] float64, of the three models in the order they were given
@@ -196,7 +196,7 @@ def grid_around(
     Args:
       coordinates: shape [n, 2], as `plane_through` and `trajectory_plane` return them.
       points: how many points the grid has along each axis, at least two.
-      margin: m, what is added at each side, as a share of the larger of the two extents.
+      margin: m, the width added at each side, as a share of the larger of the two extents.
 
     Returns:
       xs and ys, float64 [points] each.
