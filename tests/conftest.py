@@ -73,6 +73,14 @@ def pytest_configure(config):
     )
 
 
+def pytest_collection(session):
+    """Check the public signatures in all tests; where the checkers are not installed, do not."""
+    if all(map(importlib.util.find_spec, ("beartype", "jaxtyping", "checked_signatures"))):
+        import checked_signatures
+
+        checked_signatures.install()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Give every test its tier, unit where none is named, and run the fast tiers first."""

@@ -2,6 +2,7 @@
 
 import itertools
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.tree_util import keystr
 from sam_jax.known import is_known, known
 from sam_jax.metrics.placement import with_whole_first_axis
 from sam_jax.pytree import chosen_leaves, is_key, is_parameter
-from sam_jax.typing import Batch, Mask, Params, PyTree, Scalar
+from sam_jax.typing import AnyArray, Batch, Mask, Params, PyTree, Scalar
 
 
 def check_count(name: str, value: int) -> None:
@@ -48,17 +49,17 @@ def check_distribution(distribution: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"distribution must be one of {list(known)}, got {distribution!r}.")
 
 
-def check_vector(name: str, values: jax.Array) -> jax.Array:
+def check_vector(name: str, values: AnyArray | Sequence[float]) -> jax.Array:
     """Return `values` as an array, at least one number and all of them finite.
 
     Raises:
       ValueError: they are no vector, or known not to be finite.
     """
-    values = jnp.asarray(values)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"{name} must have the shape [k], k >= 1, got {values.shape}.")
-    check_finite(name, values)
-    return values
+    vector = jnp.asarray(values)
+    if vector.ndim != 1 or vector.size == 0:
+        raise ValueError(f"{name} must have the shape [k], k >= 1, got {vector.shape}.")
+    check_finite(name, vector)
+    return vector
 
 
 def check_finite(name: str, tree: PyTree) -> None:

@@ -16,19 +16,21 @@ from sam_jax.metrics.evaluation import (
     standard_error,
 )
 from sam_jax.metrics.parameters import loss_of_parameters
-from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
+from sam_jax.typing import Array, Float, Int, Key, LossFn, Params, PyTree, Scalar
 
 
 class AsymmetryFactor(NamedTuple):
     """Rises of the loss on both sides of k directions; scalars, and arrays of shape [k]."""
 
-    factor: jax.Array  # mean of the ratios
-    stderr: jax.Array  # standard error of the factor over the directions, NaN for one direction
-    loss: jax.Array  # at the parameters themselves
-    ratios: jax.Array  # min(plus, minus) / max(plus, minus)
-    plus: jax.Array  # L(w + distance * u) - L(w)
-    minus: jax.Array  # L(w - distance * u) - L(w)
-    num_not_positive: jax.Array  # directions on which a rise is not positive; int32
+    factor: Float[Array, ""]  # mean of the ratios
+    stderr: Float[
+        Array, ""
+    ]  # standard error of the factor over the directions, NaN for one direction
+    loss: Float[Array, ""]  # at the parameters themselves
+    ratios: Float[Array, " directions"]  # min(plus, minus) / max(plus, minus)
+    plus: Float[Array, " directions"]  # L(w + distance * u) - L(w)
+    minus: Float[Array, " directions"]  # L(w - distance * u) - L(w)
+    num_not_positive: Int[Array, ""]  # directions on which a rise is not positive; int32
 
 
 @full_precision

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from sam_jax.metrics.asymmetry.factor import count_not_positive, rises_on_both_sides
@@ -11,23 +10,27 @@ from sam_jax.metrics.directions.random import choose_directions
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.pytree import safe_divide
-from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
+from sam_jax.typing import Array, Float, Int, Key, LossFn, Params, PyTree, Scalar
 
 
 class AsymmetryIndex(NamedTuple):
     """Both sides of k directions compared; scalars, and arrays of shape [k]."""
 
-    index: jax.Array  # 1 - mean |signed|, in [0, 1]
-    stderr: jax.Array  # standard error of the index over the directions, NaN for one direction
-    signed_mean: jax.Array  # mean of signed, in [-1, 1]
-    signed_stderr: jax.Array  # its standard error, NaN for one direction
-    loss: jax.Array  # at the parameters themselves
-    signed: jax.Array  # (plus - minus) / (|plus| + |minus|), zero where both rises are zero
-    odd: jax.Array  # (plus - minus) / 2
-    even: jax.Array  # (plus + minus) / 2
-    plus: jax.Array  # L(w + distance * u) - L(w)
-    minus: jax.Array  # L(w - distance * u) - L(w)
-    num_not_positive: jax.Array  # directions on which a rise is not positive; int32
+    index: Float[Array, ""]  # 1 - mean |signed|, in [0, 1]
+    stderr: Float[
+        Array, ""
+    ]  # standard error of the index over the directions, NaN for one direction
+    signed_mean: Float[Array, ""]  # mean of signed, in [-1, 1]
+    signed_stderr: Float[Array, ""]  # its standard error, NaN for one direction
+    loss: Float[Array, ""]  # at the parameters themselves
+    signed: Float[
+        Array, " directions"
+    ]  # (plus - minus) / (|plus| + |minus|), zero where both rises are zero
+    odd: Float[Array, " directions"]  # (plus - minus) / 2
+    even: Float[Array, " directions"]  # (plus + minus) / 2
+    plus: Float[Array, " directions"]  # L(w + distance * u) - L(w)
+    minus: Float[Array, " directions"]  # L(w - distance * u) - L(w)
+    num_not_positive: Int[Array, ""]  # directions on which a rise is not positive; int32
 
 
 @full_precision

@@ -11,23 +11,31 @@ from sam_jax.metrics.directions.random import choose_directions
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, unknown
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.pytree import add
-from sam_jax.typing import Key, LossFn, Params, PyTree, Scalar
+from sam_jax.typing import Array, Bool, Float, Int, Key, LossFn, Params, PyTree, Scalar
 
 
 class LevelSetWidths(NamedTuple):
     """Widths of a level set on both sides of k directions; scalars, and arrays of shape [k]."""
 
-    factor: jax.Array  # mean of the ratios that are not censored, NaN if all are
-    stderr: jax.Array  # standard error of the factor over these directions, NaN for one
-    lower: jax.Array  # least value the mean over all directions can have: censored ratios 0
-    upper: jax.Array  # largest value it can have: censored widths max_distance
-    num_censored: jax.Array  # directions with a censored side; int32
-    loss: jax.Array  # L(w)
-    ratios: jax.Array  # min(plus, minus) / max(plus, minus), NaN where a side is censored
-    plus: jax.Array  # mu+, where L(w + mu+ u) = L(w) + rise; max_distance where censored
-    minus: jax.Array  # mu-, where L(w - mu- u) = L(w) + rise; max_distance where censored
-    plus_censored: jax.Array  # whether the loss stays below the level up to max_distance; bool
-    minus_censored: jax.Array  # the same for the minus side
+    factor: Float[Array, ""]  # mean of the ratios that are not censored, NaN if all are
+    stderr: Float[Array, ""]  # standard error of the factor over these directions, NaN for one
+    lower: Float[Array, ""]  # least value the mean over all directions can have: censored ratios 0
+    upper: Float[Array, ""]  # largest value it can have: censored widths max_distance
+    num_censored: Int[Array, ""]  # directions with a censored side; int32
+    loss: Float[Array, ""]  # L(w)
+    ratios: Float[
+        Array, " directions"
+    ]  # min(plus, minus) / max(plus, minus), NaN where a side is censored
+    plus: Float[
+        Array, " directions"
+    ]  # mu+, where L(w + mu+ u) = L(w) + rise; max_distance where censored
+    minus: Float[
+        Array, " directions"
+    ]  # mu-, where L(w - mu- u) = L(w) + rise; max_distance where censored
+    plus_censored: Bool[
+        Array, " directions"
+    ]  # whether the loss stays below the level up to max_distance; bool
+    minus_censored: Bool[Array, " directions"]  # the same for the minus side
 
 
 @full_precision

@@ -15,7 +15,7 @@ from sam_jax.metrics.checks import (
 from sam_jax.metrics.curvature.hessian import hessian_operator
 from sam_jax.metrics.curvature.lanczos import ritz_pairs, tridiagonalise
 from sam_jax.metrics.evaluation import full_precision, standard_error
-from sam_jax.typing import Batch, Key, LossFn, Mask, Params, Scalar
+from sam_jax.typing import AnyArray, Array, Batch, Float, Key, LossFn, Mask, Num, Params, Scalar
 
 # How far a grid of our own reaches beyond the outermost Ritz values, in standard deviations: a
 # Gaussian loses 3e-7 of its mass there.
@@ -25,12 +25,16 @@ PADDING = 5.0
 class SpectralDensity(NamedTuple):
     """A density over g values of an eigenvalue, and the quadrature it was made from."""
 
-    grid: jax.Array  # eigenvalues, shape [g]
-    density: jax.Array  # mean over the draws, shape [g], in units of 1 / eigenvalue
-    stderr: jax.Array  # standard error of the density over the draws, shape [g]; NaN for one draw
-    width: jax.Array  # standard deviation of the Gaussians, scalar
-    ritz_values: jax.Array  # shape [draws, k], ascending
-    ritz_weights: jax.Array  # shape [draws, k], not negative, with the sum one in every draw
+    grid: Float[Array, " points"]  # eigenvalues, shape [g]
+    density: Float[Array, " points"]  # mean over the draws, shape [g], in units of 1 / eigenvalue
+    stderr: Float[
+        Array, " points"
+    ]  # standard error of the density over the draws, shape [g]; NaN for one draw
+    width: Float[Array, ""]  # standard deviation of the Gaussians, scalar
+    ritz_values: Float[Array, "draws steps"]  # shape [draws, k], ascending
+    ritz_weights: Float[
+        Array, "draws steps"
+    ]  # shape [draws, k], not negative, with the sum one in every draw
 
 
 @full_precision
@@ -43,9 +47,9 @@ def spectral_density(
     draws: int = 10,
     steps: int = 80,
     width: Scalar | None = None,
-    grid: jax.Array | None = None,
+    grid: Num[AnyArray, " points"] | None = None,
     num_points: int = 1024,
-    weights: jax.Array | None = None,
+    weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
 ) -> SpectralDensity:
     """Return the density of the eigenvalues of the Hessian, by stochastic Lanczos quadrature.

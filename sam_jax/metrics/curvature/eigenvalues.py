@@ -10,16 +10,18 @@ from sam_jax.metrics.curvature.hessian import hessian_operator
 from sam_jax.metrics.curvature.lanczos import combine, ritz_pairs, tridiagonalise
 from sam_jax.metrics.evaluation import full_precision
 from sam_jax.pytree import norm, normalise
-from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree
+from sam_jax.typing import AnyArray, Array, Batch, Float, Key, LossFn, Mask, Num, Params, PyTree
 
 
 class HessianEigenvalues(NamedTuple):
     """k eigenvalues from each end of the spectrum; arrays of shape [k]."""
 
-    top: jax.Array  # the largest eigenvalues, in descending order
-    bottom: jax.Array  # the smallest eigenvalues, in ascending order: the most negative one first
-    top_residuals: jax.Array  # ||H v - lambda v||, with ||v|| = 1, of each pair
-    bottom_residuals: jax.Array  # likewise
+    top: Float[Array, " eigenvalues"]  # the largest eigenvalues, in descending order
+    bottom: Float[
+        Array, " eigenvalues"
+    ]  # the smallest eigenvalues, in ascending order: the most negative one first
+    top_residuals: Float[Array, " eigenvalues"]  # ||H v - lambda v||, with ||v|| = 1, of each pair
+    bottom_residuals: Float[Array, " eigenvalues"]  # likewise
     # Unit eigenvectors, pytrees like params with one more leading axis of size k (as `directions`
     # of `asymmetry_factor` has), zero outside the mask; None unless asked for.
     top_vectors: PyTree | None
@@ -36,7 +38,7 @@ def hessian_eigenvalues(
     num_eigenvalues: int = 1,
     steps: int = 40,
     vectors: bool = False,
-    weights: jax.Array | None = None,
+    weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
 ) -> HessianEigenvalues:
     """Return the k largest and the k smallest eigenvalues of the Hessian, by the Lanczos process.

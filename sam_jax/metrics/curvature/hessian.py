@@ -20,7 +20,7 @@ from sam_jax.metrics.checks import (
 from sam_jax.metrics.evaluation import full_precision, scalar_loss
 from sam_jax.metrics.parameters import chosen_parameters, loss_of_parameters
 from sam_jax.shardings import explicit_sharding
-from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree
+from sam_jax.typing import AnyArray, Batch, Key, LossFn, Mask, Num, Params, PyTree
 
 
 class HessianOperator(NamedTuple):
@@ -53,7 +53,7 @@ def hessian_vector_product(
     vector: PyTree,
     batches: Batch | None = None,
     *,
-    weights: jax.Array | None = None,
+    weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
 ) -> PyTree:
     """Return H v, with the Hessian H of the loss at the parameters w and the vector v.
@@ -122,7 +122,7 @@ def hessian_operator(
     loss_fn: LossFn,
     params: Params,
     batches: Batch | None,
-    weights: jax.Array | None,
+    weights: AnyArray | None,
     mask: Mask,
 ) -> HessianOperator:
     """Check the arguments of `hessian_vector_product` and return the operator they describe."""
@@ -172,7 +172,7 @@ def _vectors_of(
     return lambda tree: ravel_pytree(tree)[0].astype(flat.dtype), restore
 
 
-def _shares(weights: jax.Array | None, n: int, dtype: jnp.dtype) -> jax.Array:
+def _shares(weights: AnyArray | None, n: int, dtype: jnp.dtype) -> jax.Array:
     """Return the weights of n batches, scaled to the sum one."""
     weights = jnp.ones(n) if weights is None else weights
     if np.shape(weights) != (n,):

@@ -9,7 +9,7 @@ from sam_jax.metrics.checks import check_count, check_distribution, check_key, c
 from sam_jax.metrics.curvature.hessian import hessian_operator
 from sam_jax.metrics.evaluation import full_precision, standard_error
 from sam_jax.pytree import vdot
-from sam_jax.typing import Batch, Key, LossFn, Mask, Params
+from sam_jax.typing import AnyArray, Array, Batch, Float, Key, LossFn, Mask, Num, Params
 
 DISTRIBUTIONS = ("rademacher", "gaussian")
 
@@ -17,9 +17,9 @@ DISTRIBUTIONS = ("rademacher", "gaussian")
 class HessianTrace(NamedTuple):
     """An estimate of the trace; scalars, and one array of shape [draws]."""
 
-    trace: jax.Array  # mean over the draws
-    stderr: jax.Array  # standard error of the trace over the draws, NaN for one draw
-    per_draw: jax.Array  # v'Hv, each an unbiased estimate of its own
+    trace: Float[Array, ""]  # mean over the draws
+    stderr: Float[Array, ""]  # standard error of the trace over the draws, NaN for one draw
+    per_draw: Float[Array, " draws"]  # v'Hv, each an unbiased estimate of its own
 
 
 @full_precision
@@ -31,7 +31,7 @@ def hessian_trace(
     key: Key,
     draws: int = 30,
     distribution: str = "rademacher",
-    weights: jax.Array | None = None,
+    weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
 ) -> HessianTrace:
     """Return the mean over random v of v'Hv, an unbiased estimate of the trace of the Hessian H.

@@ -9,7 +9,7 @@ import numpy as np
 
 from sam_jax.metrics.checks import check_direction
 from sam_jax.metrics.parameters import chosen_parameters, map_parameters
-from sam_jax.typing import Params, PyTree
+from sam_jax.typing import Float, Params, PyTree
 
 
 class TrajectoryPlane(NamedTuple):
@@ -18,8 +18,10 @@ class TrajectoryPlane(NamedTuple):
     origin: Params  # the last checkpoint, its parameters as float64 NumPy arrays
     first_axis: PyTree  # unit length, of the largest variance
     second_axis: PyTree  # unit length, of the second largest
-    coordinates: np.ndarray  # [n, 2] float64, the projections of the checkpoints
-    explained: np.ndarray  # [2] float64, the shares of the variance along the two axes
+    coordinates: Float[
+        np.ndarray, "checkpoints 2"
+    ]  # [n, 2] float64, the projections of the checkpoints
+    explained: Float[np.ndarray, "2"]  # [2] float64, the shares of the variance along the two axes
 
 
 def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:

@@ -1,18 +1,23 @@
 """The loss along a line through the parameters."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision, losses_along, scalar_loss
 from sam_jax.metrics.parameters import loss_of_parameters
-from sam_jax.typing import LossFn, Params, PyTree
+from sam_jax.typing import AnyArray, Array, Float, LossFn, Num, Params, PyTree
 
 
 @full_precision
 def loss_curve(
-    loss_fn: LossFn, params: Params, direction: PyTree, distances: jax.Array
-) -> jax.Array:
+    loss_fn: LossFn,
+    params: Params,
+    direction: PyTree,
+    distances: Num[AnyArray, " points"] | Sequence[float],
+) -> Float[Array, " points"]:
     r"""Return the losses at `params + distance * direction` for every distance.
 
     .. math::

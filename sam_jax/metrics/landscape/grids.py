@@ -4,7 +4,7 @@ The points are independent of each other, so they can be shared out over the dev
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from sam_jax.metrics.landscape.over_devices import over_devices
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.metrics.placement import explicit_axes
 from sam_jax.pytree import widen
-from sam_jax.typing import AnyArray, LossesFn, Params, PyTree
+from sam_jax.typing import AnyArray, LossesFn, Num, Params, PyTree
 
 BATCH_NORM_POLICIES = ("running", "batch", "recalibrated")
 
@@ -28,7 +28,7 @@ class LossLine:
     """What `loss_fn` returns along one direction."""
 
     values: PyTree  # shape [k] a scalar of loss_fn; values not finite are kept
-    distances: AnyArray  # shape [k], in lengths of the direction
+    distances: Num[AnyArray, " points"]  # shape [k], in lengths of the direction
     # "running", "batch", "recalibrated", or None for a network without batch norm
     batch_norm: str | None = dataclasses.field(default=None, metadata={"static": True})
 
@@ -39,8 +39,8 @@ class LossPlane:
     """What `loss_fn` returns in a plane, row by row as contour plots take it."""
 
     values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; values not finite are kept
-    xs: AnyArray  # shape [len(xs)], in lengths of direction_x
-    ys: AnyArray  # shape [len(ys)], in lengths of direction_y
+    xs: Num[AnyArray, " columns"]  # shape [len(xs)], in lengths of direction_x
+    ys: Num[AnyArray, " rows"]  # shape [len(ys)], in lengths of direction_y
     # "running", "batch", "recalibrated", or None for a network without batch norm
     batch_norm: str | None = dataclasses.field(default=None, metadata={"static": True})
 
@@ -50,7 +50,7 @@ def loss_line(
     loss_fn: LossesFn,
     params: Params,
     direction: PyTree,
-    distances: jax.Array,
+    distances: Num[AnyArray, " points"] | Sequence[float],
     *,
     mesh: Mesh | None = None,
     batch_norm: str | None = None,
@@ -95,8 +95,8 @@ def loss_plane(
     params: Params,
     direction_x: PyTree,
     direction_y: PyTree,
-    xs: jax.Array,
-    ys: jax.Array,
+    xs: Num[AnyArray, " columns"] | Sequence[float],
+    ys: Num[AnyArray, " rows"] | Sequence[float],
     *,
     mesh: Mesh | None = None,
     batch_norm: str | None = None,

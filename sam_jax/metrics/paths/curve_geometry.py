@@ -14,7 +14,7 @@ from sam_jax.metrics.checks import check_count, check_direction, check_finite
 from sam_jax.metrics.parameters import chosen_parameters, map_parameters
 from sam_jax.metrics.paths.curves import check_positions, host_coefficients, number_of_controls
 from sam_jax.pytree import is_parameter
-from sam_jax.typing import Params, PyTree
+from sam_jax.typing import AnyArray, Float, Num, Params, PyTree
 
 
 class Plane(NamedTuple):
@@ -23,10 +23,14 @@ class Plane(NamedTuple):
     origin: Params  # float64 NumPy arrays; leaves that are no parameters come from the first
     first_axis: PyTree  # unit length, from the origin towards the second model
     second_axis: PyTree  # unit length, orthogonal to the first, towards the third model's side
-    coordinates: np.ndarray  # [3, 2] float64, of the three models in the order they were given
+    coordinates: Float[
+        np.ndarray, "3 2"
+    ]  # [3, 2] float64, of the three models in the order they were given
 
 
-def chord_lengths(controls: PyTree, positions: np.ndarray, kind: str = "chain") -> np.ndarray:
+def chord_lengths(
+    controls: PyTree, positions: Num[AnyArray, " points"], kind: str = "chain"
+) -> Float[np.ndarray, " points-1"]:
     r"""Return the distances between neighbouring points of a curve.
 
     .. math::
@@ -120,7 +124,7 @@ def plane_through(first: Params, second: Params, third: Params) -> Plane:
     return Plane(origin, u, v, np.array([[0.0, 0.0], [distance, 0.0], [x, y]]))
 
 
-def plane_coordinates(plane: Plane, params: Params) -> np.ndarray:
+def plane_coordinates(plane: Plane, params: Params) -> Float[np.ndarray, "2"]:
     r"""Return the coordinates of the orthogonal projection of a model onto a plane.
 
     .. math::
@@ -147,8 +151,8 @@ def plane_coordinates(plane: Plane, params: Params) -> np.ndarray:
 
 
 def curve_coordinates(
-    plane: Plane, controls: PyTree, positions: np.ndarray, kind: str = "chain"
-) -> np.ndarray:
+    plane: Plane, controls: PyTree, positions: Num[AnyArray, " points"], kind: str = "chain"
+) -> Float[np.ndarray, "points 2"]:
     r"""Return the coordinates of points of a curve, projected onto a plane.
 
     .. math::
@@ -183,8 +187,8 @@ def curve_coordinates(
 
 
 def grid_around(
-    coordinates: np.ndarray, points: int = 21, margin: float = 0.2
-) -> tuple[np.ndarray, np.ndarray]:
+    coordinates: Num[AnyArray, "models 2"], points: int = 21, margin: float = 0.2
+) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, " rows"]]:
     r"""Return the axes of a grid with all given points of a plane inside of it.
 
     .. math::

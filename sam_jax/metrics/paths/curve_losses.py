@@ -16,29 +16,31 @@ from sam_jax.metrics.paths.curves import (
     number_of_controls,
 )
 from sam_jax.pytree import widen
-from sam_jax.typing import AnyArray, LossFn, PyTree
+from sam_jax.typing import AnyArray, Array, Float, LossFn, Num, PyTree
 
 
 class Barrier(NamedTuple):
     """How high a curve of losses rises above the straight line between its two end values."""
 
-    height: jax.Array  # in the unit of the losses, >= 0; NaN where a loss is, or an end infinite
-    position: jax.Array  # the t where it is reached
+    height: Float[
+        Array, ""
+    ]  # in the unit of the losses, >= 0; NaN where a loss is, or an end infinite
+    position: Float[Array, ""]  # the t where it is reached
 
 
 class CurveSummary(NamedTuple):
     """A quantity along a curve, in its own unit."""
 
-    minimum: jax.Array  # over the points
-    maximum: jax.Array  # over the points
-    mean: jax.Array  # over the points, hence over t
-    integral: jax.Array  # mean over the length of the curve
+    minimum: Float[Array, ""]  # over the points
+    maximum: Float[Array, ""]  # over the points
+    mean: Float[Array, ""]  # over the points, hence over t
+    integral: Float[Array, ""]  # mean over the length of the curve
 
 
 @full_precision
 def losses_on_curve(
-    loss_fn: LossFn, controls: PyTree, positions: jax.Array, kind: str = "chain"
-) -> jax.Array:
+    loss_fn: LossFn, controls: PyTree, positions: Num[AnyArray, " points"], kind: str = "chain"
+) -> Float[Array, " points"]:
     r"""Return the losses at the given positions of a curve, one after the other.
 
     .. math::
@@ -74,7 +76,7 @@ def losses_on_curve(
     return jax.lax.map(lambda t: loss_fn(curve_point(controls, t, kind)), jnp.asarray(positions))
 
 
-def loss_barrier(positions: AnyArray, losses: AnyArray) -> Barrier:
+def loss_barrier(positions: Num[AnyArray, " points"], losses: Num[AnyArray, " points"]) -> Barrier:
     r"""Return the height of the barrier between the two ends of a curve of losses.
 
     .. math::
@@ -120,7 +122,9 @@ def loss_barrier(positions: AnyArray, losses: AnyArray) -> Barrier:
     return Barrier(above[highest], t[highest])
 
 
-def summarise_curve(values: AnyArray, lengths: AnyArray) -> CurveSummary:
+def summarise_curve(
+    values: Num[AnyArray, " points"], lengths: Num[AnyArray, " points-1"]
+) -> CurveSummary:
     r"""Return the extremes and the means of a quantity at points of a curve.
 
     .. math::

@@ -17,12 +17,14 @@ from sam_jax.known import known
 from sam_jax.metrics.checks import check_count, check_direction
 from sam_jax.metrics.parameters import check_real, chosen_parameters, map_parameters
 from sam_jax.pytree import is_parameter, widen
-from sam_jax.typing import Gradients, Params, PyTree, Scalar
+from sam_jax.typing import AnyArray, Array, Float, Gradients, Num, Params, PyTree, Scalar
 
 KINDS = ("chain", "bezier")
 
 
-def curve_coefficients(t: Scalar | jax.Array, count: int, kind: str) -> jax.Array:
+def curve_coefficients(
+    t: float | Num[AnyArray, "..."], count: int, kind: str
+) -> Float[Array, "controls ..."]:
     r"""Return the weights c_k(t) of the control points; they are not negative and sum to one.
 
     .. math::

@@ -18,18 +18,18 @@ from sam_jax.metrics.checks import (
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.metrics.sharpness import ascents, balls
-from sam_jax.typing import Batch, Key, LossFn, Mask, Params, Scalar, ScalarOrSchedule
+from sam_jax.typing import Array, Batch, Float, Key, LossFn, Mask, Params, Scalar, ScalarOrSchedule
 
 
 class AdversarialSharpness(NamedTuple):
     """Losses before and after the ascent; scalars, and arrays of shape [n] for n batches."""
 
-    loss: jax.Array  # mean over the batches
-    perturbed_loss: jax.Array  # mean over the batches, each at its own perturbation
-    sharpness: jax.Array  # perturbed_loss - loss
-    stderr: jax.Array  # standard error of the sharpness over the batches, NaN for one batch
-    per_batch_loss: jax.Array  # before the ascent
-    per_batch_perturbed_loss: jax.Array  # after it
+    loss: Float[Array, ""]  # mean over the batches
+    perturbed_loss: Float[Array, ""]  # mean over the batches, each at its own perturbation
+    sharpness: Float[Array, ""]  # perturbed_loss - loss
+    stderr: Float[Array, ""]  # standard error of the sharpness over the batches, NaN for one batch
+    per_batch_loss: Float[Array, " batches"]  # before the ascent
+    per_batch_perturbed_loss: Float[Array, " batches"]  # after it
 
 
 @full_precision

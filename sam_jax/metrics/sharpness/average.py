@@ -24,7 +24,7 @@ from sam_jax.metrics.evaluation import (
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.metrics.sharpness import balls
 from sam_jax.pytree import normalise
-from sam_jax.typing import Batch, Key, LossFn, Mask, Params, PyTree, Scalar
+from sam_jax.typing import Array, Batch, Float, Key, LossFn, Mask, Params, PyTree, Scalar
 
 DISTRIBUTIONS = ("sphere", "gaussian", "adaptive_gaussian")
 
@@ -32,11 +32,11 @@ DISTRIBUTIONS = ("sphere", "gaussian", "adaptive_gaussian")
 class AverageSharpness(NamedTuple):
     """Losses before and after random perturbations; scalars, and one array of shape [draws]."""
 
-    loss: jax.Array  # mean over the batches
-    perturbed_loss: jax.Array  # mean over the draws and the batches
-    sharpness: jax.Array  # perturbed_loss - loss
-    stderr: jax.Array  # standard error of the sharpness over the draws, NaN for one draw
-    per_draw_perturbed_loss: jax.Array  # mean over the batches
+    loss: Float[Array, ""]  # mean over the batches
+    perturbed_loss: Float[Array, ""]  # mean over the draws and the batches
+    sharpness: Float[Array, ""]  # perturbed_loss - loss
+    stderr: Float[Array, ""]  # standard error of the sharpness over the draws, NaN for one draw
+    per_draw_perturbed_loss: Float[Array, " draws"]  # mean over the batches
 
 
 @full_precision
