@@ -33,8 +33,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
     # "never": the set lies whole on every device. "always": batches are read from disk when they
-    # are needed, in the same order. "auto": so where the set takes more than a quarter of a
-    # device's memory, or than 4 GiB where the device does not tell it, as CPUs.
+    # are needed, in the same order. "auto" reads so where the set takes more than a quarter
+    # of a device's memory. Where the device does not tell its memory, as CPUs, the limit is 4 GiB.
     config.data.streaming = "auto"
     # None means the set's own in sam_jax/data/sources.py (for the digits, crop_zero with a pad of
     # 1). For a set that is not there it means crop_zero with a pad of an eighth of the image. A
