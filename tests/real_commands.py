@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 import unittest.mock
+import warnings
 
 from absl import flags
 
@@ -45,7 +46,8 @@ def run_here(module, *arguments):
     """Run `python -m MODULE ARGUMENTS` in this process, for commands that end at once."""
     result = subprocess.CompletedProcess([module, *map(str, arguments)], 0)
     output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), no_flags():
+    streams = contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)
+    with streams[0], streams[1], no_flags(), warnings.catch_warnings(action="ignore"):
         try:
             with unittest.mock.patch.object(sys, "argv", result.args), contextlib.chdir(ROOT):
                 runpy.run_module(module, run_name="__main__", alter_sys=True)
