@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import optax
@@ -11,6 +11,7 @@ from sam_jax.optim.transformation import SharpnessAwareTransformation
 from sam_jax.typing import Gradients, Params, PyTree
 
 
+@runtime_checkable
 class _TrainState(Protocol):
     """What `apply_gradients` uses of a train state."""
 

@@ -47,7 +47,7 @@ class ScheduledState(NamedTuple):
 
 
 def sharpness_aware(
-    perturbation: optax.GradientTransformationExtraArgs,
+    perturbation: optax.GradientTransformation,
     combination: Combination | None = None,
     schedule: Schedule | None = None,
     needs_clean_gradient: bool = True,
