@@ -74,8 +74,8 @@ def pytest_configure(config):
 
 
 def pytest_collection(session):
-    """Check the public signatures in all tests; where the checkers are not installed, do not."""
-    if all(map(importlib.util.find_spec, ("beartype", "jaxtyping", "checked_signatures"))):
+    """Check the public signatures in all tests where SAM_JAX_CHECK_SIGNATURES=1 asks for it."""
+    if os.environ.get("SAM_JAX_CHECK_SIGNATURES") == "1":
         import checked_signatures
 
         checked_signatures.install()
