@@ -157,6 +157,9 @@ def missing_names(text):
             module = modules[match[1]]
             submodule = re.sub(r"^\w+", module, re.match(r"[\w.]+", span).group())
             exists = hasattr(importlib.import_module(module), match[2]) or is_module(submodule)
+            parent, _, last = submodule.rpartition(".")
+            if not exists and is_module(parent):
+                exists = hasattr(importlib.import_module(parent), last)
         else:
             continue
         missing += [] if exists else [span]
