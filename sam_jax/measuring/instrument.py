@@ -6,13 +6,21 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 
 from sam_jax.metrics import Preset
+from sam_jax.metrics.evaluation import standard_error
 from sam_jax.runs.records import Record
 from sam_jax.training.trained import Trained
 
 Take = Callable[[], Record]  # measures, and returns the fields of the result
+
+
+def with_stderr(name: str, values: jax.Array) -> Record:
+    """Return the fields of a mean over draws or directions, its standard error NaN for one."""
+    return {name: jnp.mean(values), f"{name}_stderr": standard_error(values)}
 
 
 class Subject(NamedTuple):

@@ -46,11 +46,17 @@ def measure_run(
     workdir = pathlib.Path(workdir)
     config, trained = load_trained(workdir, epoch)
     about = {"epoch": trained.epoch, "seed": config.seed}
-    wanted = []
-    for measurement in measurements(trained, config.instruments, presets, measures, workdir):
-        instrument = registry.by_name()[measurement.about["measure"]]
-        settings = {"settings": settings_digest(config.instruments, instrument)}
-        wanted.append(measurement._replace(about=settings | measurement.about))
+    found = measurements(trained, config.instruments, presets, measures, workdir)
+    digests = {
+        instrument.name: settings_digest(config.instruments, instrument)
+        for instrument in registry.chosen(measures)
+    }
+    wanted = [
+        measurement._replace(
+            about={"settings": digests[measurement.about["measure"]]} | measurement.about
+        )
+        for measurement in found
+    ]
     return record_measurements(workdir / EVALUATIONS, wanted, about, f"epoch {trained.epoch}")
 
 

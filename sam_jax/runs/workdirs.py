@@ -88,7 +88,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     Before configs said so, planes and curves were recalibrated on 128 images at a time.
     """
     config = json.loads(path.read_text())
-    for group in ("plane", "curve"):  # of a study
+    for group in ("plane", "curve", "measuring"):  # of a study, and of a curve in one
         if isinstance(config.get(group), dict):
             config[group].setdefault("batch_norm_batch_size", 128)
     for part in (config, config.get("training", {})):  # a run, or a study

@@ -139,7 +139,6 @@ def _discard_outdated(
     if not (folder / "config.json").exists():
         return
     before = workdirs.read_config(folder).to_dict()
-    before["measuring"].setdefault("batch_norm_batch_size", 128)  # its value before configs said so
     # The caller writes config.json after this: a run that is cut here comes back here.
     if before != identity:
         for path in measured:

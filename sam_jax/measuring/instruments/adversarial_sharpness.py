@@ -6,16 +6,11 @@ from collections.abc import Callable, Iterator
 import jax
 
 from sam_jax import metrics
-from sam_jax.measuring.conditions import (
-    Network,
-    batch_loss_fn,
-    network_of,
-    one_at_a_time,
-    plan_batches,
-)
+from sam_jax.measuring.compiled import jit_on_batches
+from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.records import Record, as_read
-from sam_jax.typing import Batch, Params, PyTree
+from sam_jax.typing import Batch, LossFn, Params
 
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
@@ -41,13 +36,12 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
 def _jit(
     network: Network, conditions: metrics.Conditions
 ) -> Callable[..., metrics.AdversarialSharpness]:
-    def measure(
-        params: Params, batch_stats: PyTree, batches: Batch, rho: jax.Array
+    def instrument(
+        loss_fn: LossFn, params: Params, batches: Batch, rho: jax.Array
     ) -> metrics.AdversarialSharpness:
-        loss_fn = batch_loss_fn(network, conditions, batch_stats)
         return metrics.adversarial_sharpness(loss_fn, params, batches, rho=rho)
 
-    return jax.jit(measure)
+    return jit_on_batches(network, conditions, instrument)
 
 
 INSTRUMENT = Instrument(

@@ -4,7 +4,8 @@ import functools
 from collections.abc import Callable, Iterator
 
 from sam_jax import metrics
-from sam_jax.measuring.along_directions import directions_key, jit_on_the_set
+from sam_jax.measuring.along_directions import directions_key
+from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.records import Record, as_read

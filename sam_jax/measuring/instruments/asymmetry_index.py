@@ -6,14 +6,10 @@ from collections.abc import Callable, Iterator
 import jax.numpy as jnp
 
 from sam_jax import metrics
-from sam_jax.measuring.along_directions import (
-    RELATIVE,
-    directions_key,
-    jit_on_the_set,
-    mean_over_directions,
-)
+from sam_jax.measuring.along_directions import RELATIVE, directions_key
+from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
-from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.runs.records import Record, as_read
 from sam_jax.typing import Key, LossFn, Params, Scalar
 
@@ -31,8 +27,8 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
         fields = result._asdict()
         # Direction by direction they are half the difference and half the sum of the rises.
         odd, even = fields.pop("odd"), fields.pop("even")
-        means = mean_over_directions("absolute_odd", jnp.abs(odd))
-        return as_read(fields | means | mean_over_directions("even", even))
+        means = with_stderr("mean_absolute_odd", jnp.abs(odd)) | with_stderr("mean_even", even)
+        return as_read(fields | means)
 
     yield {**RELATIVE, "distance": c.distance, "num_directions": c.num_directions}, take
 

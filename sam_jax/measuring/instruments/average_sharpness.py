@@ -6,17 +6,12 @@ from collections.abc import Callable, Iterator
 import jax
 
 from sam_jax import metrics
-from sam_jax.measuring.conditions import (
-    Network,
-    batch_loss_fn,
-    network_of,
-    one_at_a_time,
-    plan_batches,
-)
+from sam_jax.measuring.compiled import jit_on_batches
+from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.typing import Batch, Key, Params, PyTree
+from sam_jax.typing import Batch, Key, LossFn, Params
 
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
@@ -57,15 +52,14 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
 def _jit(
     network: Network, conditions: metrics.Conditions, draws: int, distribution: str
 ) -> Callable[..., metrics.AverageSharpness]:
-    def measure(
-        params: Params, batch_stats: PyTree, batches: Batch, rho: jax.Array, key: Key
+    def instrument(
+        loss_fn: LossFn, params: Params, batches: Batch, rho: jax.Array, key: Key
     ) -> metrics.AverageSharpness:
-        loss_fn = batch_loss_fn(network, conditions, batch_stats)
         return metrics.average_sharpness(
             loss_fn, params, batches, rho=rho, key=key, draws=draws, distribution=distribution
         )
 
-    return jax.jit(measure)
+    return jit_on_batches(network, conditions, instrument)
 
 
 INSTRUMENT = Instrument(

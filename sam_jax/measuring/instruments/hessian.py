@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 import jax
 
 from sam_jax import metrics
-from sam_jax.measuring.conditions import Network, model_and_set, network_of, set_batches
+from sam_jax.measuring.compiled import jit_on_set_batches
+from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.typing import Key, Params, PyTree
+from sam_jax.typing import Batch, Key, LossFn, Params
 
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
@@ -46,12 +47,9 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
 def _jit(
     network: Network, conditions: metrics.Conditions, batch_size: int, steps: int, draws: int
 ) -> Callable[..., tuple[metrics.HessianEigenvalues, metrics.HessianTrace]]:
-    def measure(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array, key: Key
+    def instrument(
+        loss_fn: LossFn, params: Params, batches: Batch, weights: jax.Array, key: Key
     ) -> tuple[metrics.HessianEigenvalues, metrics.HessianTrace]:
-        loss_fn, batches, weights = set_batches(
-            network, conditions, batch_stats, images, labels, batch_size
-        )
         ends = metrics.hessian_eigenvalues(
             loss_fn,
             params,
@@ -70,7 +68,7 @@ def _jit(
         )
         return ends, trace
 
-    return jax.jit(measure)
+    return jit_on_set_batches(network, conditions, batch_size, instrument)
 
 
 INSTRUMENT = Instrument(

@@ -4,14 +4,10 @@ import functools
 from collections.abc import Callable, Iterator
 
 from sam_jax import metrics
-from sam_jax.measuring.along_directions import (
-    RELATIVE,
-    directions_key,
-    jit_on_the_set,
-    mean_over_directions,
-)
+from sam_jax.measuring.along_directions import RELATIVE, directions_key
+from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
-from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.runs.records import Record, as_read
 from sam_jax.typing import Key, LossFn, Params, Scalar
 
@@ -34,7 +30,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
         result = instrument(*model, c.rise, c.max_distance, key)
         # Censored widths count as max_distance: the mean is then a lower bound.
         width = (result.plus + result.minus) / 2
-        return as_read(result._asdict() | mean_over_directions("width", width))
+        return as_read(result._asdict() | with_stderr("mean_width", width))
 
     yield {**RELATIVE, **c.to_dict()}, take
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sam_jax import metrics, plotting
-from sam_jax.measuring.along_directions import RELATIVE, directions_key, mean_over_directions
+from sam_jax.measuring.along_directions import RELATIVE, directions_key
 from sam_jax.measuring.batch_norm_policy import policy_of
-from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_line
 from sam_jax.runs.records import Record, as_read
@@ -60,7 +60,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
         for name in LOSSES:
             losses = np.array([line.values[name] for line in lines])
             rises = (losses[:, 0] + losses[:, -1]) / 2 - losses[:, c.points // 2]
-            found |= mean_over_directions(f"{name}_rise", jnp.asarray(rises))
+            found |= with_stderr(f"mean_{name}_rise", jnp.asarray(rises))
         return as_read(found)
 
     yield about, take

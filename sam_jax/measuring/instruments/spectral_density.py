@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax import metrics
-from sam_jax.measuring.conditions import Network, model_and_set, network_of, set_batches
-from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
-from sam_jax.metrics.evaluation import standard_error
+from sam_jax.measuring.compiled import jit_on_set_batches
+from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.typing import Key, Params, PyTree
+from sam_jax.typing import Batch, Key, LossFn, Params
 
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
@@ -48,12 +48,7 @@ def _moments(result: metrics.SpectralDensity) -> Record:
     values, weights = result.ritz_values, result.ritz_weights
     means = jnp.sum(weights * values, axis=1)
     negative = jnp.sum(jnp.where(values < 0, weights, 0), axis=1)
-    return {
-        "mean_eigenvalue": jnp.mean(means),
-        "mean_eigenvalue_stderr": standard_error(means),
-        "negative_share": jnp.mean(negative),
-        "negative_share_stderr": standard_error(negative),
-    }
+    return with_stderr("mean_eigenvalue", means) | with_stderr("negative_share", negative)
 
 
 @functools.lru_cache(maxsize=16)
@@ -67,12 +62,9 @@ def _jit(
     width: float | None,
     num_points: int,
 ) -> Callable[..., metrics.SpectralDensity]:
-    def measure(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array, key: Key
+    def instrument(
+        loss_fn: LossFn, params: Params, batches: Batch, weights: jax.Array, key: Key
     ) -> metrics.SpectralDensity:
-        loss_fn, batches, weights = set_batches(
-            network, conditions, batch_stats, images, labels, batch_size
-        )
         return metrics.spectral_density(
             loss_fn,
             params,
@@ -85,7 +77,7 @@ def _jit(
             weights=weights,
         )
 
-    return jax.jit(measure)
+    return jit_on_set_batches(network, conditions, batch_size, instrument)
 
 
 INSTRUMENT = Instrument(

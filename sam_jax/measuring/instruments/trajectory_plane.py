@@ -14,8 +14,7 @@ from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_plane
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.runs.records import Record, as_read
-from sam_jax.training.device_data import replicated
-from sam_jax.training.trained import Trained
+from sam_jax.training.trained import Trained, restore_state
 from sam_jax.typing import Params
 
 AXES = ("first_share", "second_share")  # of the variance
@@ -72,11 +71,10 @@ def _trajectory(
     trained: Trained, workdir: pathlib.Path, config: ml_collections.ConfigDict, epochs: list[int]
 ) -> list[Params]:
     """Return the weights that the run is for at the end of each of these epochs."""
-    template = jax.eval_shape(trained.program.init, jax.random.key(config.seed))
-    found = []
+    key, found = jax.random.key(config.seed), []
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
         for epoch in epochs:
-            state = checkpoints.restore(manager, template, epoch, replicated())
+            state = restore_state(trained.program, key, manager, epoch)
             state = trained.program.evaluated_state(state, trained.data.train_images)
             found.append(jax.tree.map(np.asarray, state.params))
     return found

@@ -7,17 +7,12 @@ from typing import Literal
 import jax
 
 from sam_jax import metrics
-from sam_jax.measuring.conditions import (
-    Network,
-    batch_loss_fn,
-    network_of,
-    one_at_a_time,
-    plan_batches,
-)
+from sam_jax.measuring.compiled import jit_on_batches
+from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.typing import Batch, Key, Params, PyTree
+from sam_jax.typing import Batch, Key, LossFn, Params
 
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
@@ -68,14 +63,14 @@ def _jit(
     step_size: float,
     restarts: int,
 ) -> Callable[..., metrics.AdversarialSharpness]:
-    def measure(
-        params: Params, batch_stats: PyTree, batches: Batch, rho: jax.Array, key: Key
+    def instrument(
+        loss_fn: LossFn, params: Params, batches: Batch, rho: jax.Array, key: Key
     ) -> metrics.AdversarialSharpness:
         length = step_size * rho if step_size else None
         if step_rule == "halved":
             length = metrics.halved_by_quarters(rho if length is None else length, steps)
         return metrics.adversarial_sharpness(
-            batch_loss_fn(network, conditions, batch_stats),
+            loss_fn,
             params,
             batches,
             rho=rho,
@@ -88,7 +83,7 @@ def _jit(
             adaptive=adaptive,
         )
 
-    return jax.jit(measure)
+    return jit_on_batches(network, conditions, instrument)
 
 
 INSTRUMENT = Instrument(
