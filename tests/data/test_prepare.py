@@ -54,8 +54,6 @@ def prepare_with_tfds(name, files, data_dir):
 
 @pytest.mark.parametrize("name, kind", [*FOLDERS, ("svhn_cropped", "mat")])
 def test_prepared_set_equals_that_of_tfds(name, kind, tmp_path):
-    import tensorflow_datasets as tfds
-
     files, theirs_dir, ours_dir = (tmp_path / x for x in ("files", "theirs", "ours"))
     files.mkdir()
     if kind == "mat":
@@ -124,8 +122,6 @@ def test_set_in_another_format_is_left_alone(tmp_path):
 
 
 def test_fashion_mnist_is_read_by_its_usual_name(fashion_mnist_dir, fashion_mnist_files):
-    import tensorflow_datasets as tfds
-
     def raw(file, offset, shape):
         content = gzip.open(fashion_mnist_files / f"{file}-ubyte.gz").read()
         return np.frombuffer(content, np.uint8, offset=offset).reshape(shape)
