@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.instruments.batch_size = 1000
     config.instruments.adversarial.m = (128, 5000)
     config.instruments.average.m = (128, 5000)
+    config.instruments.worst_case_sharpness.m = (128,)
     config.instruments.curve.limit = 6.0
     if variant == "smoke":
         digits.smoke(config)

@@ -33,12 +33,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
     # "never": the set lies whole on every device. "always": batches are read from disk when they
-    # are needed, in the same order. "auto": so where the set takes more than a quarter of a
-    # device's memory, or than 4 GiB where the device does not tell it, as CPUs.
+    # are needed, in the same order. "auto" reads so where the set takes more than a quarter
+    # of a device's memory. Where the device does not tell its memory, as CPUs, the limit is 4 GiB.
     config.data.streaming = "auto"
-    # Where no value is given, the set's own: what sam_jax/data/sources.py says, for the digits
-    # crop_zero with a pad of 1, and for other sets crop_zero with an eighth of their size. Or a
-    # tuple of these, applied in its order, and () for none: flip, crop_zero, crop_reflect, cutout,
+    # None means the set's own in sam_jax/data/sources.py (for the digits, crop_zero with a pad of
+    # 1). For a set that is not there it means crop_zero with a pad of an eighth of the image. A
+    # tuple of these is applied in its order, () means none: flip, crop_zero, crop_reflect, cutout,
     # autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
     # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
     config.data.augmentation = config_dict.placeholder(tuple)
@@ -84,8 +84,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # the loss, hence in both passes and before clipping (google-research/sam).
     config.optimiser.weight_decay_in = "update"
 
-    # Weights that are averaged along the way are the ones that are evaluated and measured, with
-    # batch norm statistics computed anew on the training set.
+    # Averaged weights, where there are any, are evaluated and measured in place of the last ones,
+    # with batch norm statistics computed again on the training set.
     config.weight_average = ml_collections.ConfigDict()
     config.weight_average.name = "none"  # none, swa, ema
     config.weight_average.decay = 0.999  # ema: about the last 1 / (1 - decay) steps count
@@ -126,9 +126,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.instruments.curve = ml_collections.ConfigDict()
     config.instruments.curve.limit = 5.0  # distances from -limit to limit
     config.instruments.curve.points = 21
-    # Of the sound preset only. Distances are in norms of the weights, filter by filter: at 0.25 the
-    # loss of the study's models rises by 0.07 to 0.35 on average, and in none of the 990 directions
-    # of 33 runs does a side fall.
+    # Of the sound preset only. Unit: filter norms (1.0 moves a filter by its own length). At 0.25
+    # the loss of the study's models rose on both sides in all 990 directions of 33 runs, by 0.07 to
+    # 0.35 on average.
     config.instruments.asymmetry_index = ml_collections.ConfigDict()
     config.instruments.asymmetry_index.distance = 0.25
     config.instruments.asymmetry_index.num_directions = 30
@@ -144,6 +144,42 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # 33 % of it; 40 within 3 %.
     config.instruments.hessian.steps = 20
     config.instruments.hessian.draws = 10  # of the trace; its standard error is 8 to 18 % of it
+    # What follows is measured by name only, as with --measures=spectral_density.
+    config.instruments.worst_case_sharpness = ml_collections.ConfigDict()
+    config.instruments.worst_case_sharpness.m = (144,)  # batch of one ascent
+    # (norm, whether each weight's share of the ball is in proportion to it, rho)
+    config.instruments.worst_case_sharpness.balls = (
+        ("l2", False, 0.2),
+        ("l2", True, 0.2),
+        ("linf", False, 0.003),
+        ("linf", True, 0.01),
+    )
+    config.instruments.worst_case_sharpness.batches = 4  # of the published preset
+    config.instruments.worst_case_sharpness.steps = 20
+    # "adaptive": the steps of APGD, which halve where they make no progress; "halved": steps that
+    # halve from quarter to quarter, as in understanding-sam; or "fixed".
+    config.instruments.worst_case_sharpness.step_rule = "adaptive"
+    # Length of the first steps as a share of rho; 0: 1, and of adaptive steps 2.
+    config.instruments.worst_case_sharpness.step_size = 0.0
+    config.instruments.worst_case_sharpness.restarts = 0  # more ascents, from random points
+    config.instruments.spectral_density = ml_collections.ConfigDict()
+    config.instruments.spectral_density.steps = 40  # of Lanczos, a draw
+    config.instruments.spectral_density.draws = 5
+    config.instruments.spectral_density.width = 0.0  # of the Gaussians; 0: of the spectrum / 200
+    config.instruments.spectral_density.num_points = 256  # of the grid
+    config.instruments.loss_line = ml_collections.ConfigDict()
+    config.instruments.loss_line.num_directions = 5
+    config.instruments.loss_line.limit = 1.0  # distances from -limit to limit, in filter norms
+    config.instruments.loss_line.points = 21  # odd, so that the model is one of them
+    config.instruments.loss_line.batch_norm = "running"  # or batch, recalibrated
+    config.instruments.loss_line.batch_norm_batch_size = 128  # images both of these see at once
+    # The plane in which the kept checkpoints differ most; checkpoint.keep has to be 3 or more.
+    config.instruments.trajectory_plane = ml_collections.ConfigDict()
+    config.instruments.trajectory_plane.points = 15  # along each axis
+    config.instruments.trajectory_plane.margin = 0.2  # around the run, as a share of its extent
+    # The statistics of the last checkpoint do not fit the first ones.
+    config.instruments.trajectory_plane.batch_norm = "recalibrated"  # or running, batch
+    config.instruments.trajectory_plane.batch_norm_batch_size = 128
 
     if variant == "smoke":
         smoke(config)
@@ -153,7 +189,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def method_options(config: ml_collections.ConfigDict) -> None:
-    """Add what each method takes besides rho; only the fields of the chosen method are read."""
+    """Add the options of each method besides rho; only the fields of the chosen method are read."""
     options = {
         "usam": {"project": False},  # whether epsilon is kept within a ball of radius rho
         "unified_sam": {"lmbda": 0.5},  # 0: unnormalised, 1: normalised
@@ -182,7 +218,7 @@ def method_options(config: ml_collections.ConfigDict) -> None:
         "amp": {"epsilon": 0.5, "inner_learning_rate": 1.0, "inner_steps": 1},
         "entropy_sgd": {
             "gamma": 0.03,  # pull towards the parameters
-            "steps": 8,  # of the inner loop; a divisor of what one device has of the batch
+            "steps": 8,  # of the inner loop; a divisor of one device's share of the batch
             "step_size": 0.1,
             "noise": 1e-4,
             "alpha": 0.25,
@@ -216,3 +252,12 @@ def smoke(config: ml_collections.ConfigDict) -> None:
     config.instruments.level_set_widths.bisections = 2
     config.instruments.hessian.steps = 3
     config.instruments.hessian.draws = 2
+    config.instruments.worst_case_sharpness.m = (32,)
+    config.instruments.worst_case_sharpness.batches = 2
+    config.instruments.worst_case_sharpness.steps = 3
+    config.instruments.spectral_density.steps = 3
+    config.instruments.spectral_density.draws = 2
+    config.instruments.spectral_density.num_points = 16
+    config.instruments.loss_line.num_directions = 2
+    config.instruments.loss_line.points = 3
+    config.instruments.trajectory_plane.points = 3

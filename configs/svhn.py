@@ -3,7 +3,7 @@
   python -m sam_jax.data.prepare svhn_cropped
   python -m sam_jax.train --config=configs/svhn.py --workdir=runs/svhn
 
-Hardware: one GPU or TPU; an epoch is half as long again as that of CIFAR-10. No number is published
+Hardware: one GPU or TPU; an epoch is half as long again as one of CIFAR-10. No number is published
 for this net.
 """
 

@@ -1,7 +1,7 @@
 """The commands that an installation brings: each is `python -m` of one module.
 
-`sam-jax-train`, `sam-jax-evaluate` and `sam-jax-prepare` run those of the package. `sam-jax-study
-NAME` runs experiments/NAME of a checkout, which the package does not hold.
+`sam-jax-train`, `sam-jax-evaluate` and `sam-jax-prepare` run the commands of the package.
+`sam-jax-study NAME` runs experiments/NAME of a checkout, which the package does not hold.
 """
 
 import pathlib

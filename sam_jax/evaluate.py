@@ -2,7 +2,7 @@
 
 Writes its losses, accuracies, sharpness, asymmetry and curvature as records to
 WORKDIR/evaluations.jsonl, with the settings in the group `instruments` of the run's config. A
-record is written as soon as it is measured; what the file holds is not measured again.
+record is written as soon as it is measured; records that the file holds are not measured again.
 """
 
 import pathlib
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from sam_jax.measuring.measure import MEASURES, measurements, record_measurements
-from sam_jax.runs import records, workdirs
-from sam_jax.training.loop import load_trained
+from sam_jax.measuring import registry
+from sam_jax.measuring.measure import EVALUATIONS, measure_run
+from sam_jax.runs import records
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of a run of sam_jax.train.", required=True
@@ -22,25 +22,23 @@ _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."
 )
 _MEASURES = flags.DEFINE_list(
-    "measures", None, f"What to measure, of {', '.join(MEASURES)}; all by default."
+    "measures",
+    None,
+    f"What to measure, of {', '.join(registry.NAMES)}; by default "
+    f"{', '.join(i.name for i in registry.chosen())}.",
 )
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure what the flags say."""
+    """Run the measurements that the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    workdir = pathlib.Path(_WORKDIR.value)
-    config, trained = load_trained(workdir, _EPOCH.value)
-    path = workdir / "evaluations.jsonl"
-    settings = records.digest(workdirs.plain(config.instruments))
-    about = {"epoch": trained.epoch, "seed": config.seed, "settings": settings}
-    wanted = measurements(trained, config.instruments, _PRESETS.value, _MEASURES.value)
-    measured = record_measurements(path, wanted, about, f"epoch {trained.epoch}")
+    measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
+    hidden = ("epoch", "seed", "settings")
     for record in measured:
-        print(summary({name: record[name] for name in record if name not in about}))
-    print(f"{len(measured)} records are in {path}")
+        print(summary({name: record[name] for name in record if name not in hidden}))
+    print(f"{len(measured)} records are in {pathlib.Path(_WORKDIR.value) / EVALUATIONS}")
 
 
 def summary(record: records.Record) -> str:

@@ -1,4 +1,4 @@
-"""What is known of a value while jit traces a program: all checks of numbers ask here."""
+"""Whether a value is known while jit traces a program: all checks of numbers ask here."""
 
 from typing import Any
 

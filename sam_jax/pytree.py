@@ -71,7 +71,7 @@ def size(tree: PyTree) -> int:
 
 
 def _as_array(x: Any) -> jax.Array:
-    """Return an array for a number, and zeros for an array of which only the shape is known."""
+    """Return an array for a number, and zeros for an array if only its shape is known."""
     return jnp.zeros_like(x) if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x)
 
 
@@ -91,7 +91,7 @@ def widen(x: jax.Array) -> jax.Array:
 def vdot(a: PyTree, b: PyTree) -> jax.Array:
     """Return the inner product of two pytrees, accumulated in float32 or wider.
 
-    That of complex leaves is the one of their real and imaginary parts.
+    For complex leaves it is the product of their real and imaginary parts.
     """
     return _sum(jax.tree.map(lambda x, y: jnp.sum(_product(widen(x), widen(y))), a, b))
 
@@ -100,7 +100,7 @@ def stack(scalars: PyTree) -> jax.Array:
     """Return the scalars of a pytree, one a leaf, as one array to sum or to maximise.
 
     The barrier keeps one reduction one: XLA would turn it into a chain of additions, and copy the
-    chain into every later use, which makes networks with many leaves slow to compile.
+    chain into every later use. That makes networks with many leaves slow to compile.
     """
     leaves = jax.tree.leaves(scalars)
     return jax.lax.optimization_barrier(jnp.stack(leaves)) if leaves else jnp.zeros(0)
@@ -136,7 +136,7 @@ def scaled_squares(tree: PyTree) -> tuple[jax.Array, jax.Array]:
         near_one, power = in_safe_range(tree)
         return power, vdot(near_one, near_one)
 
-    if is_known(is_safe):  # outside jit a conditional would compile both branches anew
+    if is_known(is_safe):  # outside jit a conditional would compile both branches in each call
         return unscaled(tree) if known(is_safe) else scaled(tree)
     if any(on_explicit_mesh(leaf) for leaf in jax.tree.leaves(tree)):
         return scaled(tree)  # under vmap the branches would become a select of two shardings

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 
 from sam_jax.runs.flags import define_config
-from sam_jax.training.loop import train_and_evaluate
+from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 _CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.", required=True)
@@ -20,7 +20,7 @@ _ACCEPT = flags.DEFINE_bool(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train what the flags say."""
+    """Train the config that the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jaxtyping import Int as Int
     from jaxtyping import Key as TypedKey
     from jaxtyping import Num as Num
+
+    Number: TypeAlias = float
 else:
     try:
         from jaxtyping import Bool, Float, Int, Num
@@ -31,6 +33,9 @@ else:
 
         Bool = Float = Int = TypedKey = Num
 
+    # A NumPy number may stand where a number may.
+    Number = float | np.generic | Num[np.ndarray, ""]
+
 PyTree: TypeAlias = Any  # nested containers with arrays as leaves
 Params: TypeAlias = PyTree  # trainable parameters
 Gradients: TypeAlias = PyTree  # same structure as the parameters
@@ -38,11 +43,8 @@ Batch: TypeAlias = PyTree  # leaves share their leading (example) axis
 Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None  # booleans like params; None: all
 AnyArray: TypeAlias = jax.Array | np.ndarray
 Key: TypeAlias = TypedKey[Array, ""]  # from jax.random.key
-if TYPE_CHECKING:
-    Scalar: TypeAlias = float | np.number | Num[Array, ""]
-else:  # bfloat16 of ml_dtypes is no np.number, and no checker knows what an np.generic can do
-    Scalar = float | np.generic | Num[AnyArray, ""]
-Integer: TypeAlias = int | np.integer | Int[Array, ""]
+Scalar: TypeAlias = Number | Num[Array, ""]
+Integer: TypeAlias = int | np.integer | Int[AnyArray, ""]
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[jax.Array], Any]  # schedule: step -> scalar
 # grad_fn(params), with m-SAM grad_fn(params, batch): the gradient, with the structure of params.
 GradFn: TypeAlias = Callable[..., Gradients]

@@ -5,6 +5,7 @@ the first red one. `-m TIER` runs one of them; any other selection runs in one p
 CPU devices.
 """
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -29,12 +30,13 @@ FASHION_MNIST_FOLDERS = (
 )
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Subprocesses inherit the cache, so that each real command compiles only once per machine.
+# Workers, tiers and subprocesses share the cache. Most programs are small, many are single
+# operations of shapes that recur: one that is found takes half the time of one that is compiled.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     str(pathlib.Path(tempfile.gettempdir()) / "sam_jax_test_compilation_cache"),
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Shapes that differ in rank are broadcast only where the code says so.
@@ -44,6 +46,9 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Run the tiers one after the other where nothing is selected."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        # A worker takes whole files: what one test of a file compiles, the next ones use.
+        config.option.dist = "loadfile"
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     chosen = config.option.markexpr or config.option.keyword or config.option.collectonly
     if not everything or chosen or config.option.help or config.option.version:
@@ -64,11 +69,15 @@ def pytest_configure(config):
     if importlib.metadata.version("jaxlib").startswith(JAXLIBS_THAT_KNOW_IT):
         flags = f"{QUICK_COMPILATION} {flags}"
     os.environ.setdefault("XLA_FLAGS", flags)
+    # An entry that another process is just writing, or that a kill cut short, is compiled again.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Error reading persistent compilation cache:UserWarning"
+    )
 
 
 def pytest_collection(session):
-    """Check the public signatures in all tests; where the checkers are not installed, do not."""
-    if all(map(importlib.util.find_spec, ("beartype", "jaxtyping", "checked_signatures"))):
+    """Check the public signatures in all tests where SAM_JAX_CHECK_SIGNATURES=1 asks for it."""
+    if os.environ.get("SAM_JAX_CHECK_SIGNATURES") == "1":
         import checked_signatures
 
         checked_signatures.install()
@@ -84,6 +93,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(tier_of(item))
     items.sort(key=lambda item: list(TIERS).index(tier_of(item)))
+
+
+def pytest_collection_finish():
+    """Spare the collector what stays to the end: tracing makes so many objects that it runs often.
+
+    A twentieth of the time of the unit tier.
+    """
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from training_problems import Linear, tiny_config
 
-from sam_jax.training import build, loop
+from sam_jax.training import build
+from sam_jax.training.step import TrainState
+from sam_jax.training.trained import Trained
 
 
 def linear_models():
@@ -20,6 +22,6 @@ def linear_models():
         kernel = rng.normal(size=(64, source.num_classes)) / 8
         params = {"dense": {"kernel": kernel, "bias": rng.normal(size=source.num_classes)}}
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-        state = loop.TrainState(jnp.zeros((), jnp.int32), params, {}, None, None)
-        models.append(loop.Trained(state, program, data, source, epoch=1))
+        state = TrainState(jnp.zeros((), jnp.int32), params, {}, None, None)
+        models.append(Trained(state, program, data, source, epoch=1))
     return models

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import optax
 from training_problems import tiny_config
 
+from sam_jax.measuring import registry
 from sam_jax.measuring.measure import measurements
-from sam_jax.training import build, loop
+from sam_jax.training import build
+from sam_jax.training.trained import Trained
 
 M, RHOS, AVERAGE_RHOS = (8, 16), (0.05, 0.1), (0.5, 1.0)
 EXAMPLES, BATCHES = 48, 2  # of 64
@@ -35,12 +37,21 @@ def make_trained(seed):
     program = build.make_program(config, source, len(data.train_labels))
     state = program.init(jax.random.key(seed))
     stats = jax.tree.map(lambda x: 0.7 * x + 0.1, state.batch_stats)
-    return loop.Trained(state._replace(batch_stats=stats), program, data, source, epoch=1)
+    return Trained(state._replace(batch_stats=stats), program, data, source, epoch=1)
 
 
 def take_all(*arguments):
     """Return the records of all measurements, without a file."""
-    return [{**m.about, **m.take()} for m in measurements(*arguments)]
+    taken = [(measurement.about, measurement.take()) for measurement in measurements(*arguments)]
+    # A record is found again by what it is about: were that overwritten, it would be made anew.
+    assert all(not about.keys() & found.keys() for about, found in taken)
+    return [about | found for about, found in taken]
+
+
+def columns_are_numbers(record):
+    """Say whether the columns that an instrument promises are numbers of its record."""
+    columns = registry.by_name()[record["measure"]].columns
+    return columns and all(isinstance(record[column.field], float) for column in columns)
 
 
 def select(records, measure, preset, **where):

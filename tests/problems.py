@@ -1,5 +1,6 @@
 """Small problems with known answers, shared by the tests."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,12 @@ import numpy as np
 def squared_errors(logits, batch):
     """Return the squared error of every output, [n, outputs]."""
     return (logits - batch["y"]) ** 2
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compiled_gradient(loss_fn, params, batch):
+    """Return the gradient; one program for each loss and shape, whichever test asks."""
+    return jax.grad(loss_fn)(params, batch)
 
 
 class Problem(NamedTuple):
@@ -23,10 +30,11 @@ class Problem(NamedTuple):
     def grad_fn(self, params, batch=None, term=None):
         """Return the gradient of loss + term(logits), by default on the whole batch."""
         batch = self.or_whole(batch)
+        if term is None:
+            with jax.disable_jit(False):  # a rule that runs eagerly is not about this gradient
+                return compiled_gradient(self.loss_fn, params, batch)
 
         def loss(params):
-            if term is None:
-                return self.loss_fn(params, batch)
             logits = self.logits_fn(params, batch)
             return jnp.mean(squared_errors(logits, batch)) + term(logits)
 
@@ -111,16 +119,9 @@ def tanh_net(seed=0, dtype=jnp.float32, inputs=3, hidden=4, examples=8):
     return Problem(loss_fn, params, batch)
 
 
-def dense_net(sizes=(3, 4, 2), examples=8, activation=jnp.tanh, dtype=jnp.float32, seed=0):
-    """Return a net of dense layers with biases and its mean squared error.
-
-    The first layer is named as a norm layer is, for methods that choose layers by their names.
-    """
-    random = np.random.default_rng(seed)
-    names = ["LayerNorm_0"] + [f"Dense_{i}" for i in range(len(sizes) - 2)]
-
-    def normal(*shape, scale=1.0):
-        return jnp.asarray(scale * random.normal(size=shape), dtype)
+@functools.cache
+def dense_losses(names, activation):
+    """Return (loss_fn, logits_fn) of a net of dense layers; cached, so that programs are shared."""
 
     def logits_fn(params, batch):
         h = batch["x"]
@@ -131,12 +132,38 @@ def dense_net(sizes=(3, 4, 2), examples=8, activation=jnp.tanh, dtype=jnp.float3
     def loss_fn(params, batch):
         return jnp.mean(squared_errors(logits_fn(params, batch), batch))
 
+    return loss_fn, logits_fn
+
+
+@functools.cache
+def dense_numbers(names, sizes, examples, seed):
+    """Return (params, batch) of a net of dense layers in NumPy."""
+    random = np.random.default_rng(seed)
+
+    def normal(*shape, scale=1.0):
+        return scale * random.normal(size=shape)
+
     params = {
         name: {"kernel": normal(inputs, outputs, scale=inputs**-0.5), "bias": normal(outputs)}
         for name, inputs, outputs in zip(names, sizes[:-1], sizes[1:], strict=True)
     }
-    batch = {"x": normal(examples, sizes[0]), "y": normal(examples, sizes[-1])}
+    return params, {"x": normal(examples, sizes[0]), "y": normal(examples, sizes[-1])}
+
+
+def dense_net(sizes=(3, 4, 2), examples=8, activation=jnp.tanh, dtype=jnp.float32, seed=0):
+    """Return a net of dense layers with biases and its mean squared error.
+
+    The first layer is named as a norm layer is, for methods that choose layers by their names.
+    """
+    names = ("LayerNorm_0", *(f"Dense_{i}" for i in range(len(sizes) - 2)))
+    loss_fn, logits_fn = dense_losses(names, activation)
+    numbers = dense_numbers(names, tuple(sizes), examples, seed)
+    params, batch = jax.tree.map(lambda x: jnp.asarray(x, dtype), numbers)
     return Problem(loss_fn, params, batch, logits_fn)
+
+
+def identity(h):
+    return h
 
 
 def exact_net(examples=8):
@@ -145,7 +172,7 @@ def exact_net(examples=8):
     def whole(x):
         return jnp.round(3 * x)
 
-    problem = dense_net(examples=examples, activation=lambda h: h, seed=1)
+    problem = dense_net(examples=examples, activation=identity, seed=1)
     params, batch = (jax.tree.map(whole, tree) for tree in (problem.params, problem.batch))
     return problem._replace(params=params, batch=batch)
 

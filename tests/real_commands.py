@@ -1,13 +1,24 @@
-"""Real commands in processes of their own, and finished runs that tests of all workers share."""
+"""Real commands in processes of their own, and finished runs that tests of all workers share.
 
+What a command says before it works is tried without a process: flags, `--help` and what it refuses.
+"""
+
+import contextlib
 import fcntl
+import io
 import json
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
 import time
+import traceback
+import unittest.mock
+import warnings
+
+from absl import flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -29,6 +40,49 @@ def run(*arguments, devices=1, timeout=400, interpreter=(), **options):
     settings = {"cwd": ROOT, "env": environment(devices), "capture_output": True, "text": True}
     command = python(*arguments, interpreter=interpreter)
     return subprocess.run(command, timeout=timeout, check=False, **(settings | options))
+
+
+def run_here(module, *arguments):
+    """Run `python -m MODULE ARGUMENTS` in this process, for commands that end at once."""
+    result = subprocess.CompletedProcess([module, *map(str, arguments)], 0)
+    output, errors = io.StringIO(), io.StringIO()
+    streams = contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)
+    with streams[0], streams[1], no_flags(), warnings.catch_warnings(action="ignore"):
+        try:
+            with unittest.mock.patch.object(sys, "argv", result.args), contextlib.chdir(ROOT):
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            result.returncode = end.code or 0
+        except Exception:
+            result.returncode = 1
+            traceback.print_exc()  # as the interpreter does at its end
+    result.stdout, result.stderr = output.getvalue(), errors.getvalue()
+    return result
+
+
+@contextlib.contextmanager
+def no_flags():
+    """Hide the flags that commands of the project have defined, and forget those of the block."""
+
+    def take_ours():
+        absls = {
+            flag.name
+            for module, defined in flags.FLAGS.flags_by_module_dict().items()
+            if module.startswith("absl.")
+            for flag in defined
+        }
+        ours = {name: flags.FLAGS[name] for name in flags.FLAGS if name not in absls}
+        for name in ours:
+            delattr(flags.FLAGS, name)
+        return ours
+
+    before = take_ours()
+    try:
+        yield
+    finally:
+        take_ours()
+        for name, flag in before.items():
+            flags.FLAGS[name] = flag
 
 
 def output_of(*arguments, **options):

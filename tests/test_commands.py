@@ -5,7 +5,9 @@ import math
 import shutil
 
 import pytest
-from real_commands import made_once, output_of, read_lines, run
+from real_commands import made_once, output_of, read_lines, run, run_here
+
+from sam_jax.measuring import registry
 
 SMOKE = "--config=configs/digits.py:smoke"
 pytestmark = pytest.mark.commands
@@ -49,11 +51,10 @@ def test_evaluate(trained):
     assert lines[-1] == f"{len(records)} records are in {path}"
     assert {record["epoch"] for record in records} == {2}
     kinds = {(record["measure"], record.get("preset")) for record in records}
-    every = ("adversarial_sharpness", "average_sharpness", "asymmetry_factor", "loss_curve")
-    only_sound = ("asymmetry_index", "level_set_widths", "hessian")
-    assert kinds == {("evaluation", None)} | {
-        *((name, "sound") for name in every + only_sound),
-        *((name, "published") for name in every),
+    assert kinds == {
+        (instrument.name, preset)
+        for instrument in registry.chosen()
+        for preset in instrument.presets or (None,)
     }
     last = read_lines(workdir / "metrics.jsonl")[-1]
     for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
@@ -84,7 +85,7 @@ def test_evaluate_only_some_measures(trained):
     first, second = read_lines(path)
     assert first == record and (second["steps"], first["steps"]) == (4, 3)
     assert second["settings"] != first["settings"]
-    unknown = run(*hessian[:-1], "--measures=hesian,loss_curve")
+    unknown = run_here(*hessian[:-1], "--measures=hesian,loss_curve")
     last = unknown.stderr.strip().splitlines()[-1]
     assert unknown.returncode != 0 and "unknown measures ['hesian']" in last
     assert "'asymmetry_factor'" in last and "'hessian'" in last
@@ -95,7 +96,7 @@ def test_another_config_is_refused_until_it_is_accepted(trained):
     workdir, _ = trained
     changed = ("sam_jax.train", SMOKE, f"--workdir={workdir}", "--config.method.eta=0.3")
     before = (workdir / "config.json").read_text()
-    result = run(*changed)
+    result = run_here(*changed)
     assert result.returncode != 0
     assert "method.eta (was 0.01, is 0.3)" in result.stderr
     assert "--accept_config_changes" in result.stderr
@@ -132,7 +133,7 @@ def test_another_config_is_refused_until_it_is_accepted(trained):
 )
 def test_errors_say_what_to_do(tmp_path, arguments, messages):
     arguments = [a.replace("{tmp}", str(tmp_path / "empty")) for a in arguments]
-    result = run(*arguments, f"--workdir={tmp_path / 'run'}")
+    result = run_here(*arguments, f"--workdir={tmp_path / 'run'}")
     assert result.returncode != 0
     # The message is at the end, where it is seen.
     last = "\n".join(result.stderr.strip().splitlines()[-3:])
@@ -143,7 +144,7 @@ def test_errors_say_what_to_do(tmp_path, arguments, messages):
 
 @pytest.mark.parametrize("module", ["sam_jax.train", "sam_jax.evaluate"])
 def test_a_missing_workdir_shows_the_usage(module):
-    result = run(module, *([SMOKE] if module == "sam_jax.train" else []))
+    result = run_here(module, *([SMOKE] if module == "sam_jax.train" else []))
     assert result.returncode != 0
     assert "--workdir must have a value other than None" in result.stderr
     assert "Traceback" not in result.stderr
@@ -151,6 +152,6 @@ def test_a_missing_workdir_shows_the_usage(module):
 
 @pytest.mark.parametrize("module", ["sam_jax.train", "sam_jax.evaluate"])
 def test_help(module):
-    result = run(module, "--help")
+    result = run_here(module, "--help")
     assert f"python -m {module}" in result.stdout + result.stderr
     assert "--workdir" in result.stdout + result.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from real_commands import kill_when, read_lines, run
 
-from sam_jax.training import loop
+from sam_jax.training.trained import load_trained
 
 SMOKE = "--config=configs/digits.py:smoke"
 EPOCHS = 12
@@ -50,7 +50,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, method):
     assert resumed.returncode == 0, resumed.stderr
     assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert len(read_lines(cut / "metrics.jsonl")) == EPOCHS
-    states = [loop.load_trained(folder)[1] for folder in (whole, cut)]
+    states = [load_trained(folder)[1] for folder in (whole, cut)]
     assert [state.epoch for state in states] == [EPOCHS, EPOCHS]
     a, b = (bits(state.state) for state in states)
     assert len(a) > 10 and a == b

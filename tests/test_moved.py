@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sam_jax.moved import MOVED
+from sam_jax.moved import MOVED, SPLIT
 
 
 @pytest.mark.parametrize("old", MOVED)
@@ -27,6 +27,16 @@ def test_names_can_be_imported_from_an_old_module():
     from sam_jax.runs import records
 
     assert (append, read) == (records.append, records.read)
+
+
+@pytest.mark.parametrize("old", SPLIT)
+def test_the_names_of_a_module_that_was_split_are_found_with_a_warning(old):
+    sys.modules.pop(old, None)
+    with pytest.warns(DeprecationWarning, match=f"{old} is now "):
+        module = importlib.import_module(old)
+    for name, new in SPLIT[old].items():
+        assert getattr(module, name) is getattr(importlib.import_module(new), name)
+    assert not hasattr(module, "no_such_name")
 
 
 def test_a_module_that_never_was_is_not_found():

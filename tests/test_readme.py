@@ -1,4 +1,4 @@
-"""The README says what is so: its code runs, and its commands, links and fields exist."""
+"""The pages say what is so: their code runs, and their commands, links and fields exist."""
 
 import contextlib
 import importlib
@@ -17,6 +17,16 @@ from sam_jax import optim
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted(ROOT.glob("sam_jax/*/README.md")),
+        *sorted(ROOT.glob("experiments/**/*.md")),
+    )
+}
+METHODS = "sam_jax/optim/README.md"
 FIRST_COMMANDS = [
     'pip install -e ".[lab]" && python -m experiments.even_better'
     " --config=configs/even_better/digits.py --workdir=runs/digits",
@@ -52,11 +62,23 @@ def run_python(block):
         assert promised in output.getvalue()
 
 
-def missing_targets(text):
-    """The relative targets of links and pictures that do not exist."""
-    targets = re.findall(r"\]\(([^)\s]+)[^)]*\)", FENCE.sub("", text))
-    relative = [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
-    return [target for target in relative if not (ROOT / target).exists()]
+def headings(text):
+    """The names by which links reach the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def missing_targets(page, text):
+    """The relative targets of the links and pictures of a page that do not exist."""
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]+)[^)]*\)", FENCE.sub("", text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        if not path.exists() or (heading and heading not in headings(path.read_text())):
+            missing.append(target)
+    return missing
 
 
 def missing_files(tree):
@@ -135,6 +157,9 @@ def missing_names(text):
             module = modules[match[1]]
             submodule = re.sub(r"^\w+", module, re.match(r"[\w.]+", span).group())
             exists = hasattr(importlib.import_module(module), match[2]) or is_module(submodule)
+            parent, _, last = submodule.rpartition(".")
+            if not exists and is_module(parent):
+                exists = hasattr(importlib.import_module(parent), last)
         else:
             continue
         missing += [] if exists else [span]
@@ -151,16 +176,37 @@ def test_continuous_integration_runs_the_test_command():
     assert FIRST_COMMANDS[1] in script.splitlines()
 
 
-@pytest.mark.parametrize("block", fenced(README, "python"))
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=f"{page} {number}")
+        for page, text in PAGES.items()
+        for number, block in enumerate(fenced(text, "python"))
+    ],
+)
 def test_python_blocks_run_each_on_its_own(block):
     run_python(block)
 
 
-def test_links_files_and_names_exist():
-    assert missing_targets(README) == []
-    assert missing_names(README) == []
-    for tree in fenced(README, ""):
+@pytest.mark.parametrize("page", PAGES)
+def test_links_files_and_names_exist(page):
+    text = PAGES[page]
+    assert missing_targets(page, text) == []
+    assert missing_names(text) == []
+    for tree in fenced(text, ""):
         assert missing_files(tree) == []
+
+
+def test_a_missing_target_is_found():
+    assert missing_targets("README.md", "[a](nowhere.md) [b](README.md#install)") == ["nowhere.md"]
+    assert missing_targets(METHODS, "[c](#nothing) [d](../../README.md)") == ["#nothing"]
+
+
+def test_the_front_page_is_one():
+    assert len(README.splitlines()) <= 160
+    linked = re.findall(r"\]\(([^)\s#]+)", README)
+    rooms = [page for page in PAGES if page.count("/") == 2 and page.startswith("sam_jax")]
+    assert {*rooms, "experiments/README.md", "CONTRIBUTING.md"} <= set(linked)
 
 
 def table_calls(text):
@@ -183,19 +229,21 @@ def wrong_calls(text):
 
 def test_the_table_of_methods_names_every_method_and_its_arguments():
     # "m_sam(method, m)" is how the table speaks of what m_sam wraps.
-    assert wrong_calls(README) == ["m_sam(method)"]
-    misspelt = wrong_calls(README.replace("`vasso(rho, theta)`", "`vasso(rho, phi)`, `sa(rho)`"))
+    text = PAGES[METHODS]
+    assert wrong_calls(text) == ["m_sam(method)"]
+    misspelt = wrong_calls(text.replace("`vasso(rho, theta)`", "`vasso(rho, phi)`, `sa(rho)`"))
     assert set(misspelt) == {"m_sam(method)", "vasso(phi)", "sa(rho)"}
-    assert "vasso" in wrong_calls(README.replace("`vasso(rho, theta)`", ""))
+    assert "vasso" in wrong_calls(text.replace("`vasso(rho, theta)`", ""))
 
 
-@pytest.mark.parametrize("arguments", commands(README), ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [a for text in PAGES.values() for a in commands(text)], ids=" ".join
+)
 def test_commands_exist(arguments):
     assert faults(arguments) == []
 
 
 def test_the_readme_holds_what_the_tests_look_for():
-    assert len(fenced(README, "python")) >= 3
     assert {arguments[0] for arguments in commands(README)} >= {
         "experiments.even_better",
         "pytest",
@@ -204,64 +252,3 @@ def test_the_readme_holds_what_the_tests_look_for():
     }
     assert any(flag.startswith("--config.") for a in commands(README) for flag in a)
     assert len(fenced(README, "")) == 1
-
-
-FABRICATED = """\
-# A title
-
-[here](README.md#a-title), [there](https://example.org/x), [self](#a-title), ![a
-picture](nowhere/picture.png "title")
-
-Use `sam_jax.sam`, `sam_jax.sim(1)`, `config.method.rho`, `config.method.rhoo`, `metrics.jsonl`.
-Run `python -m sam_jax.train
---config=configs/digits.py`.
-
-```python
-x = [1][0](2)
-```
-
-```sh
-pip install . && python -m sam_jax.train --config=configs/digits.py:smoke \\
-  --config.method.rhoo=1 --workdir=a --walkdir=b  # a comment
-python -m sam_jax.trane --workdir=a
-python -m sam_jax.training --workdir=a
-python -m sam_jax.train --config=configs/numbers.py --workdir=a
-python -m sam_jax.train --config.method.rho=1 --workdir=a
-```
-"""
-
-
-def test_fabricated_faults_are_found():
-    assert missing_targets(FABRICATED) == ["nowhere/picture.png"]
-    assert missing_names(FABRICATED) == ["sam_jax.sim(1)", "config.method.rhoo"]
-    assert fenced(FABRICATED, "python") == ["x = [1][0](2)\n"]
-
-
-def test_fabricated_commands_are_refused():
-    assert [faults(arguments) for arguments in commands(FABRICATED)] == [
-        ["config.method.rhoo", "--walkdir=b"],
-        ["sam_jax.trane"],
-        ["sam_jax.training"],  # a package that cannot be run
-        ["configs/numbers.py"],
-        ["config.method.rho"],  # of which config?
-        [],
-    ]
-
-
-def test_fabricated_listing_is_refused():
-    tree = "sam_jax/  the package\n  optim/  x\n    sam.py\n  plotting/\ncinfigs/\n  digits.py\n"
-    assert missing_files(tree) == ["sam_jax/optim/sam.py", "cinfigs", "cinfigs/digits.py"]
-
-
-@pytest.mark.parametrize(
-    ("block", "error"),
-    [
-        ("import sam_jax\nsam_jax.sim\n", AttributeError),
-        ("print(1 + 1)  # 3\n", AssertionError),
-        ("README\n", NameError),  # nothing comes from this file or another block
-    ],
-)
-def test_fabricated_python_fails(block, error):
-    run_python("import jax\nprint(1 + 1)  # 2\n")
-    with pytest.raises(error):
-        run_python(block)

@@ -4,15 +4,16 @@
   python -m experiments.even_better --config=configs/even_better/cifar10.py \
       --workdir=runs/even_better_cifar10
 
-Hardware: one GPU or TPU with 40 GB, for the large batch. Expected time: the models of one seed cost
-17 trainings of 200 epochs (SAM counts twice, as does SGD for 400 epochs) and the two curves two
-more, 190 million images forward and backward; the eleven planes another 1.7 billion forward, the
-other instruments and the curves' planes about 0.4. At 10,000 images/s of training and three times
-that of evaluation, an estimate for one recent GPU and not a measurement, that is 25 hours a seed,
-most of it for the planes: config.plane.points=21 makes them six times cheaper. Two CPU cores would
-need months.
-Expected numbers: the study's Table 1, which the report shows beside these runs, for example test
-accuracies of 92.16 % (SGD), 93.98 % (128-SAM, rho 0.1) and 92.02 % (5000-SAM, rho 0.1).
+Hardware: one GPU or TPU with 40 GB, for the large batch. Images of one seed:
+- models and curves, 190 million forward and backward: 17 trainings of 200 epochs for the models
+  (SAM counts twice, as does SGD for 400 epochs), and two more for the two curves;
+- the eleven planes, 1.7 billion forward;
+- the other instruments and the curves' planes, about 0.4 billion forward.
+Expected time: 25 hours a seed, most of it for the planes. That is an estimate for one recent GPU,
+not a measurement: 10,000 images/s of training and three times as many of evaluation.
+config.plane.points=21 makes the planes six times cheaper. Two CPU cores would need months.
+Expected numbers: the study's Table 1, which the report shows beside these runs. Its test accuracies
+are, for example, 92.16 % (SGD), 93.98 % (128-SAM, rho 0.1) and 92.02 % (5000-SAM, rho 0.1).
 """
 
 import ml_collections

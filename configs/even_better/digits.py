@@ -35,15 +35,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         ("average_sam", "large", 1.0, 1),
     )
     # sound: every instrument sees the function that was trained, on the same examples. published:
-    # what the study's code did. See sam_jax/metrics/presets.py.
+    # as in the study's code. See sam_jax/metrics/presets.py.
     config.presets = ("sound", "published")
 
     # Figures 4 and 9: the losses of every model on a plane of two random directions, filter by
-    # filter as long as the weights. "running" statistics are those of Li et al. and of the study.
+    # filter as long as the weights. Li et al. and the study use "running" statistics.
     config.plane = ml_collections.ConfigDict()
     config.plane.limit = 1.0  # from -limit to limit along both directions
     config.plane.points = 17  # along each; 51 in the study
     config.plane.batch_norm = "running"  # or batch, recalibrated
+    config.plane.batch_norm_batch_size = 128  # images that both of these see at once
 
     # Figures 2 and 8: the pairs of models that are connected by a curve of low loss, trained on the
     # small batch as Garipov et al. do.
@@ -58,6 +59,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.curve.learning_rate = 0.03
     config.curve.weight_decay = 5e-4  # of the points of the curve, in the loss
     config.curve.points = 61  # evaluated along the curve, at recalibrated statistics
+    config.curve.batch_norm_batch_size = 128  # images that recalibration sees at once
     config.curve.plane_points = 17  # along each axis of the plane through both models and the bend
 
     # Everything that the models share; the study sets seed, epochs, batch size, method, rho and m.

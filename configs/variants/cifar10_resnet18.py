@@ -4,7 +4,7 @@
   python -m experiments.variants --config=configs/variants/cifar10_resnet18.py \
       --workdir=runs/variants_cifar10_resnet18
 
-CIFAR-100: --config.training.data.name=cifar100, for which most papers double rho.
+CIFAR-100: --config.training.data.name=cifar100. Most papers double rho there.
 
 Hardware: one GPU or TPU. Expected time: the methods and the longer SGD cost about 32 trainings of
 200 epochs of SGD a seed, 320 million images forward and backward; at the 3,289 images/s of the
@@ -60,4 +60,4 @@ def large(config: ml_collections.ConfigDict) -> None:
         ("SWA", "none", {"weight_average.name": "swa", "weight_average.start": 0.75}),
         ("EMA", "none", {"weight_average.name": "ema", "weight_average.decay": 0.999}),
     )
-    config.training.steps_per_call = 78  # a fifth of an epoch of CIFAR-10: what is timed
+    config.training.steps_per_call = 78  # a fifth of an epoch of CIFAR-10: the part that is timed

@@ -4,7 +4,7 @@
   python -m experiments.variants --config=configs/variants/cifar10_wide_resnet.py \
       --workdir=runs/variants_cifar10_wide_resnet
 
-CIFAR-100: --config.training.data.name=cifar100, for which most papers double rho.
+CIFAR-100: --config.training.data.name=cifar100. Most papers double rho there.
 
 Hardware: one GPU or TPU with 40 GB. Expected time: as many images as with ResNet-18, at the 801
 images/s of the published SGD five days a seed, an estimate and no measurement.

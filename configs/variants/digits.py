@@ -1,4 +1,4 @@
-"""The SAM family on the 1,797 digits of scikit-learn: what each method costs and what it brings.
+"""The SAM family on the 1,797 digits of scikit-learn: the cost and the benefit of each method.
 
 python -m experiments.variants --config=configs/variants/digits.py --workdir=runs/variants
 Hardware: two CPU cores, 5 minutes, 1.6 GB of memory. Expected (mean and standard error over five
@@ -18,11 +18,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     # Each its own weights, order of examples and augmentation, the same for all methods.
     config.seeds = (0, 1, 2, 3, 4)
-    # (label, method.name, what is set for it). The first is what the others are compared with. A
-    # name is a field of training.method or, failing that, of training. Labels are those of the
-    # published tables where they have the method. rho = 0.1 is what SAM's paper uses on CIFAR-100
-    # and suits this net too; other methods have the paper's own value where it does not depend on
-    # the scale of a net, or one that stands to 0.1 as the paper's to SAM's.
+    # (label, method.name, its own settings). The others are compared with the first. The name of a
+    # setting is a field of training.method or, failing that, of training. Labels come from the
+    # published tables where they have the method. SAM's paper uses rho = 0.1 on CIFAR-100, and it
+    # suits this net too. Other methods have their paper's own value where it does not depend on the
+    # scale of a net. Otherwise their value stands to 0.1 as the paper's to SAM's.
     config.methods = (
         ("SGD", "none", {}),
         ("SAM", "sam", {"rho": 0.1}),

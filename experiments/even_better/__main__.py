@@ -1,9 +1,9 @@
 """Run the study: python -m experiments.even_better --config=CONFIG --workdir=DIR.
 
-Trains its models, measures their minima and the planes around them, trains the curves between pairs
-of them, and writes the report to DIR/report/index.html, with the study's own numbers recomputed
-(published.html) and its claims tested (claims.html) beside it. The same command goes on where a cut
-run stopped.
+Trains its models, measures their minima and the planes around them, and trains the curves between
+pairs of them. Writes the report to DIR/report/index.html; beside it stand the study's own numbers,
+recomputed (published.html), and its claims, tested (claims.html). The same command goes on where a
+cut run stopped.
 """
 
 from experiments.even_better.arms import PER_MODEL, Plan, plan, training_config
@@ -15,7 +15,7 @@ from experiments.study.study import Settings, Study
 
 
 def shared_settings(plan: Plan, settings: Settings) -> Settings:
-    """Return what the report shows of the config: what the study sets for no single model."""
+    """Return the settings that the report shows: those that the study sets for all models alike."""
     training = settings["training"]
     for group, name in PER_MODEL:
         del (training[group] if group else training)[name]

@@ -32,7 +32,7 @@ class Model(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a config says, parsed once."""
+    """A config, parsed once."""
 
     config: ml_collections.ConfigDict
     arms: tuple[Model, ...]
@@ -66,7 +66,7 @@ def model_label(optimiser: str, batch_size: int, rho: float) -> str:
 
 
 def longer(times_epochs: int) -> str:
-    """Return what a model's label says of its epochs.
+    """Return the part of a model's label that names its epochs.
 
     >>> longer(1), longer(2)
     ('', ', 2× epochs')
@@ -106,9 +106,9 @@ def training_config(
 ) -> ml_collections.ConfigDict:
     """Return the training config of one model and seed.
 
-    The sub-batch of SAM is the whole batch, on any number of devices: m is what the study varies.
-    BatchNorm normalises over the share of one device, so that only one device repeats the study.
-    Every model is measured with the m of both batches.
+    The sub-batch of SAM is the whole batch, on any number of devices: the study varies m. BatchNorm
+    normalises over the share of one device, so that only one device repeats the study. Every model
+    is measured with the m of both batches.
     """
     training = config.training.copy_and_resolve_references()
     training.seed = seed

@@ -1,6 +1,6 @@
 """The thresholds of the study's verdicts and of what counts as a basin or as low."""
 
-RISE = 0.5  # of the training loss above that of a model: what lies within is called its basin
+RISE = 0.5  # of the training loss above a model's: the points below that level are its basin
 LOW = 1.1  # times the training loss of the higher of a curve's ends: below it a curve is low
 MOST = 0.5  # of a trained curve
 BARRIER = 0.1  # of the ends' mean test loss: a rise above it makes a barrier

@@ -9,9 +9,9 @@ Run `python -m experiments.examples.flax_batchnorm`. It prints
 
 The pure function suits a trainer without closures: it takes the place of `jax.grad`, and the
 trainer's apply_gradients stays as it is. With the chain, your own pass at the parameters gives the
-statistics, and grad_fn drops those of the second pass. m_sam averages the statistics of its
-sub-batches, and gives each of them keys of its own: what update or gradient gets as `rngs` reaches
-grad_fn with the sub-batch's index folded in.
+statistics, and grad_fn drops the second pass's statistics. m_sam averages the statistics of its
+sub-batches, and gives each of them keys of its own: it folds the sub-batch's index into the `rngs`
+of update or gradient before grad_fn gets them.
 """
 
 import functools
@@ -55,7 +55,7 @@ class State(TrainState):
 
 @functools.partial(jax.grad, has_aux=True)
 def gradient_and_statistics(params: Params, state: State, batch: Batch) -> tuple[jax.Array, PyTree]:
-    """Return the loss, of which the decorator makes the gradient, and the new statistics."""
+    """Return the loss, which the decorator differentiates, and the new statistics."""
     variables = {"params": params, "batch_stats": state.batch_stats}
     logits, new = Net().apply(variables, batch["image"], train=True, mutable=["batch_stats"])
     return digits.cross_entropy(logits, batch), new["batch_stats"]

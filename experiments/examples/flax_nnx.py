@@ -1,4 +1,4 @@
-"""SAM for a Flax NNX model with BatchNorm and dropout: what is no parameter goes in unchanged.
+"""SAM for a Flax NNX model with BatchNorm and dropout: the other variables go in unchanged.
 
 Run `python -m experiments.examples.flax_nnx`. It prints
 
@@ -50,7 +50,7 @@ class Net(nnx.Module):
 def gradient_and_rest(
     params: Params, graph: nnx.GraphDef, rest: PyTree, batch: Batch
 ) -> tuple[jax.Array, PyTree]:
-    """Return the loss, of which the decorator makes the gradient, and the new other variables."""
+    """Return the loss, which the decorator differentiates, and the new other variables."""
     model = nnx.merge(graph, params, rest, copy=True)  # the pass changes the copy alone
     loss = digits.cross_entropy(model(batch["image"]), batch)
     return loss, nnx.state(model, nnx.Not(nnx.Param))

@@ -11,7 +11,7 @@ Run `python -m experiments.examples.gradient_accumulation`. It prints
       MultiSteps(chain(sam, sgd), 4): 1.2697
 
 Distances are relative. MultiSteps around the chain is neither of the two: it ascends along the
-accumulated gradient, then descends along that of the last micro-batch alone.
+accumulated gradient, then descends along the gradient of the last micro-batch alone.
 """
 
 import functools

@@ -11,8 +11,8 @@ Run `python -m experiments.examples.mixed_precision`. It prints
 
 The gradients of float32 parameters are float32, and SAM's norms are so for any parameters. A small
 perturbation is finer than the spacing of bfloat16 numbers. With float32 parameters rounding adds
-noise to what the network sees of it, but keeps it on average; bfloat16 parameters lose much of it,
-as they lose small updates.
+noise to the perturbation that the network sees, but keeps it on average; bfloat16 parameters lose
+much of it, as they lose small updates.
 """
 
 import functools

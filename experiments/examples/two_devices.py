@@ -12,7 +12,7 @@ Run `python -m experiments.examples.two_devices`. It prints
       distance to sam on one device 0.000000
     distance between the two 0.029507
 
-Distances are relative, after a training. m says what is meant on any number of devices: the shard
+Distances are relative, after a training. m has the same meaning on any number of devices: the shard
 of a device, a divisor of it, or the global batch. Two ways lead there:
 
 Under plain jit put the batch on a mesh, and name to m_sam the axes that it is split over. Each
@@ -58,7 +58,7 @@ def step(
 
 
 def under_jit(m: int, mesh: Mesh) -> Step:
-    """Return a step on global arrays, of which m_sam hands each device its share."""
+    """Return a step on global arrays; m_sam hands each device its share."""
     run = jax.jit(functools.partial(step, sam_jax.m_sam(sam, m=m, batch_axes="devices")))
 
     def put_and_run(params: Params, state: PyTree, batch: Batch) -> tuple[Params, PyTree]:

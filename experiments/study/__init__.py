@@ -1,10 +1,10 @@
-"""What every study shares: arms x seeds x measurements, then tables, figures, claims and pages.
+"""The common part of all studies: arms x seeds x measurements, tables, figures, claims and pages.
 
 A study is one value, a `Study`, and its command is `main(study)`. The shortest whole study is
 tests/experiments/toy_study.py. The files, from the ground up:
 
 - formats.py, grid.py: numbers and tables as text; CSV, Markdown, plain text and HTML.
-- arms.py, results.py: what is trained, and what the runs left, read once.
+- arms.py, results.py: the things a study trains, and the results of the runs, read once.
 - table.py, figures.py: means over seeds with their errors; figures with their captions.
 - evidence.py, claims.py, verdicts.py: claims as tests, with effect, interval and verdict.
 - comparison.py: which arms the seeds separate, and how many seeds would separate the others.

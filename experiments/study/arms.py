@@ -1,4 +1,4 @@
-"""An arm is one thing that a study trains, whatever the seed; a plan is what a config says."""
+"""An arm is one thing that a study trains, whatever the seed; a plan is a parsed config."""
 
 import pathlib
 from collections.abc import Sequence

@@ -40,20 +40,20 @@ def difference(
     quantity: Any,
     direction: str,
     *,
-    margin: float = 0.0,
+    allowance: float = 0.0,
     confidence: float = 1 - LEVEL,
 ) -> list[Part]:
     """Test the difference of the means of two groups of models.
 
     Args:
       evidence: What to test on.
-      label: What the part is called.
+      label: The name of the part.
       group: Rows of the models whose mean comes first.
       other: Rows of the models to subtract.
-      quantity: What the means are of.
+      quantity: The quantity of the means.
       direction: "positive", "negative" or "equivalent", as of `statistics.verdict`.
-      margin: What the claim allows. "positive": effect > -margin. "negative": effect < margin.
-        "equivalent": |effect| < margin.
+      allowance: How far the effect may miss its side. "positive": effect > -allowance.
+        "negative": effect < allowance. "equivalent": |effect| < allowance.
       confidence: Of the interval.
 
     Returns:
@@ -62,13 +62,13 @@ def difference(
     if not group or not other:
         return [_without_data(label, confidence)]
     found = compare(evidence, group, other, quantity, confidence)
-    if not math.isfinite(found.difference) or (direction == "equivalent" and margin == 0):
+    if not math.isfinite(found.difference) or (direction == "equivalent" and allowance == 0):
         return [_without_data(label, confidence)]
     interval, bound = found.interval, 0.0
     if direction == "equivalent":
-        said = statistics.verdict(interval, direction, margin=margin)
+        said = statistics.verdict(interval, direction, margin=allowance)
     else:
-        bound = -margin if direction == "positive" else margin
+        bound = -allowance if direction == "positive" else allowance
         said = statistics.verdict(_shifted(interval, -bound), direction)
     count = _seeds(found.n[0]) if evidence.seeds else f"{found.n[0]} and {found.n[1]} runs"
     needed = ""
@@ -95,10 +95,10 @@ def extreme(
 
     Args:
       evidence: What to test on.
-      label: What the part is called.
+      label: The name of the part.
       group: Rows of the models.
       rivals: Rows of all others, by name.
-      quantity: What the means are of.
+      quantity: The quantity of the means.
       direction: "negative" for the lowest mean, "positive" for the highest.
     """
     confidence = 1 - LEVEL / max(len(rivals), 1)
@@ -168,9 +168,9 @@ def above(label: str, values: np.ndarray, bound: float) -> list[Part]:
     """Test whether the mean over seeds of a quantity is above a bound.
 
     Args:
-      label: What the part is called.
+      label: The name of the part.
       values: Shape [seeds].
-      bound: What the claim says that the mean is above of.
+      bound: The claim is that the mean is above it.
     """
     found = statistics.mean_difference(values, np.zeros_like(values), paired=True)
     if not math.isfinite(found.difference):

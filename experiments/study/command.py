@@ -1,7 +1,7 @@
 """The command of a study: python -m experiments.NAME --config=CONFIG --workdir=DIR.
 
-It trains and measures what is missing, writes the report to DIR/report/index.html and prints its
-main table. The same command goes on where a cut run stopped.
+It runs the missing trainings and measurements, writes the report to DIR/report/index.html and
+prints its main table. The same command goes on where a cut run stopped.
 """
 
 import functools
@@ -18,7 +18,7 @@ from experiments.study.study import Settings, Study
 from sam_jax.runs import workdirs
 from sam_jax.runs.flags import define_config
 
-flags.disclaim_key_flags()  # --help shows them as those of the study's command
+flags.disclaim_key_flags()  # --help shows them as the study's own
 
 
 def main(study: Study) -> None:
@@ -66,7 +66,7 @@ def run_and_report(
 
 
 def _settings(study: Study, plan: Plan, workdir: pathlib.Path) -> Settings:
-    """Return what the report shows of the config, and what was trained otherwise."""
+    """Return the settings that the report shows, and the runs trained with other settings."""
     settings = study.settings(plan, workdirs.plain(plan.config)) | {"software": software()}
     differing = outdated(study, plan, workdir)
     return settings | ({"trained with other settings": differing} if differing else {})

@@ -110,7 +110,7 @@ def seeds_of_all(pairs: Sequence[Pair], column: Column) -> Grid:
 
 
 def summary(pairs: Sequence[Pair], column: Column, name: str) -> str:
-    """Return how many pairs a column separates, and what the others would need, in words.
+    """Return in words how many pairs a column separates, and how many seeds the others would need.
 
     Args:
       pairs: all pairs.
@@ -137,7 +137,7 @@ def summary(pairs: Sequence[Pair], column: Column, name: str) -> str:
 
 def uncertainty(pairs: Sequence[Pair]) -> str:
     """Return how many times the seeds needed may be, in words: what so few seeds leave open."""
-    # 95% of the ratio of the true variance to that of a sample, to which the seeds are in
+    # 95% of the ratio of the true variance to a sample's, to which the seeds are in
     # proportion: the variance of a normal sample has a chi-squared law.
     seeds = max(2, *(pair.found.n[0] for pair in pairs))
     ends = (seeds - 1) / scipy.stats.chi2.ppf([0.975, 0.025], seeds - 1)

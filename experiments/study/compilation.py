@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from concurrent import futures
-from typing import Any
 
 import jax
 import ml_collections
 
-from sam_jax.runs.randomness import stream
 from sam_jax.training import build
-from sam_jax.training.step import order_after_previous
+from sam_jax.training.train_and_evaluate import training_calls
 
 
 def compile_ahead(
@@ -34,26 +32,10 @@ def compile_ahead(
     return wait
 
 
-def arguments_of(
-    config: ml_collections.ConfigDict, program: build.Program, data: build.DeviceData
-) -> tuple[Any, ...]:
-    """Return what the first call of a training is made with, after the state."""
-    key = jax.random.key(config.seed)
-    examples = len(data.train_labels)
-    order = order_after_previous(stream(key, "order"), 0, examples, config.batch_size)
-    steps = config.steps_per_call or program.steps_per_epoch
-    return (
-        data.train_images,
-        data.train_labels,
-        order[: 1 + steps],
-        stream(key, "augmentation"),
-        build.numbers(config),
-    )
-
-
 def _compile(training: ml_collections.ConfigDict) -> None:
-    """Compile the program that trains an arm, for the call that trains it to find."""
+    """Compile the program that trains an arm, so that the call that trains it finds it."""
     source, data = build.load_data(training)
     program = build.make_program(training, source, len(data.train_labels))
     state = program.init(jax.random.key(training.seed))
-    program.run_steps.lower(state, *arguments_of(training, program, data)).compile()
+    run_steps, arguments = next(training_calls(training, program, data, epoch=0))
+    run_steps.lower(state, *arguments).compile()

@@ -23,7 +23,7 @@ class Evidence(Protocol):
 
     @property
     def name(self) -> str:
-        """What the evidence is called."""
+        """The name of the evidence."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class Evidence(Protocol):
         ...
 
     def all_runs(self, rows: Sequence[int], quantity: Any) -> np.ndarray:
-        """Return what every run of some arms has, for evidence without seeds."""
+        """Return the values of every run of some arms, for evidence without seeds."""
         ...
 
 
@@ -63,7 +63,7 @@ class RunEvidence(NamedTuple):
         return self.results.by_seed(quantity.quantity, quantity.where, scale=quantity.scale)
 
     def all_runs(self, rows: Sequence[int], quantity: Column) -> np.ndarray:
-        """Return what every run of some arms has."""
+        """Return the values of every run of some arms."""
         return self.values(quantity)[list(rows)].ravel()
 
 
@@ -77,9 +77,8 @@ def compare(
     """Return the mean of a quantity over a group of arms minus that over another group.
 
     With seeds, the groups' means of every seed are paired, so that n counts seeds. Without, the
-    runs of a group are all there is to tell how much it varies: Welch's test over runs, whose
-    spread holds the effect of what differs within a group too, and which says nothing about a
-    group of one run.
+    runs of a group are all there is to tell how much it varies: Welch's test over runs. Its spread
+    also holds the differences within a group, and it says nothing about a group of one run.
     """
     if evidence.seeds:
         values = evidence.values(quantity)

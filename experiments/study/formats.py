@@ -47,7 +47,7 @@ def cell_texts(cells: Sequence[MeanAndStderr], most: int, sign: str = "") -> lis
     def text(cell: MeanAndStderr) -> str:
         if cell.n == 0:
             return NOT_MEASURED
-        # What the column's digits would round to nothing is written with an exponent.
+        # A number that the column's digits would round to nothing is written with an exponent.
         largest = max(abs(cell.mean), cell.stderr) if cell.stderr > 0 else abs(cell.mean)
         plain = largest == 0 or 0.5 * 10**-digits <= largest < MOST
         style = f"z.{digits}f" if plain else ".2e"

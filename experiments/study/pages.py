@@ -41,8 +41,8 @@ def write_page(
     Args:
       path: of the page.
       template: the name of the template.
-      templates: a folder of a study's own templates; those of templates/ are found too.
-      **values: what the template shows. Texts are escaped.
+      templates: a folder of a study's own templates; the templates in templates/ are found too.
+      **values: the values that the template shows. Texts are escaped.
     """
     folders = [folder for folder in (templates, TEMPLATES) if folder]
     environment = jinja2.Environment(
@@ -59,7 +59,7 @@ def write_page(
 
 
 def write_table(folder: pathlib.Path, stem: str, csv: str, grid: Grid, *more: Grid) -> LinkedGrid:
-    """Write a table to `folder/tables` as CSV and Markdown, and return what a page shows of it.
+    """Write a table to `folder/tables` as CSV and Markdown, and return its part of a page.
 
     Args:
       folder: of the report.

@@ -1,4 +1,4 @@
-"""What a study was run with."""
+"""The software and the machine of a study."""
 
 import platform
 

@@ -1,14 +1,15 @@
-"""What the runs of a study left, read once."""
+"""The results of a study's runs, read once."""
 
 import dataclasses
 import math
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from experiments.study.arms import Arm, Plan, seed_folder
+from sam_jax.measuring import registry
 from sam_jax.runs.records import Record, read
 
 A = TypeVar("A", bound=Arm)
@@ -41,7 +42,7 @@ class Results(Generic[A]):
           quantity: a field of the records.
           where: fields that select one record of an arm and seed.
           arms: the rows; None for all arms.
-          scale: what the values are multiplied with.
+          scale: a factor for the values.
         """
         arms = self.arms if arms is None else arms
         values = np.full((len(arms), len(self.seeds)), np.nan)
@@ -55,7 +56,7 @@ class Results(Generic[A]):
 
 
 def read_results(workdir: pathlib.Path | str, plan: Plan) -> Results:
-    """Return the records of all arms and seeds of a plan, one of every measure.
+    """Return the records of all arms and seeds of a plan.
 
     Raises:
       ValueError: there is no record at all.
@@ -68,16 +69,15 @@ def read_records(
     workdir: pathlib.Path | str,
     arms: Sequence[Arm],
     seeds: Collection[int],
-    identity: Sequence[str] = ("measure",),
+    identity: Callable[[Record], Hashable] = registry.identity,
 ) -> tuple[Record, ...]:
-    """Return what is in `workdir/models/NAME/seed_S/records.jsonl` of these arms and seeds.
+    """Return the records in `workdir/models/NAME/seed_S/records.jsonl` of these arms and seeds.
 
     Args:
       workdir: the folder of the study.
-      arms: the arms to read; what is missing is left out.
+      arms: the arms to read; missing ones are left out.
       seeds: the seeds to read.
-      identity: the fields that tell two records of a run apart. Of two that agree in all of them
-        the later holds.
+      identity: what tells two records of a run apart. Of two with the same the later holds.
 
     Raises:
       ValueError: there is no record at all.
@@ -86,7 +86,7 @@ def read_records(
     for arm in arms:
         for seed in seeds:
             for record in read(seed_folder(workdir, arm, seed) / "records.jsonl"):
-                key = (arm.name, seed, *(record.get(name) for name in identity))
+                key = (arm.name, seed, identity(record))
                 found[key] = record | {"arm": arm.name, "seed": seed}
     if not found:
         raise ValueError(
@@ -97,5 +97,5 @@ def read_records(
 
 
 def number(value: Any) -> float:
-    """Return a float; None, for what was not computed, is NaN."""
+    """Return a float; None, which stands for a number not computed, becomes NaN."""
     return math.nan if value is None else float(value)

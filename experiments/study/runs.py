@@ -1,4 +1,4 @@
-"""Train and measure every arm with every seed; what is finished is never run again."""
+"""Train and measure every arm with every seed; finished work is never run again."""
 
 import functools
 import itertools
@@ -10,23 +10,25 @@ from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
 from sam_jax.runs import records, workdirs
 from sam_jax.training import build
-from sam_jax.training.loop import load_trained, train_and_evaluate
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import load_trained
 
 
 def run(
     study: Study, plan: Plan, workdir: pathlib.Path | str, accept_config_changes: bool = False
 ) -> None:
-    """Train and measure all arms over all seeds, then what is measured across runs.
+    """Train and measure all arms over all seeds, then measure across runs.
 
     Every arm and seed has a folder, workdir/models/NAME/seed_S: a run of `sam_jax.train` with a
-    records.jsonl of what was measured on it. A model that was cut goes on from its last checkpoint.
+    records.jsonl of its measurements. A training that was cut goes on from its last checkpoint.
 
     Args:
       study: the study.
       plan: of the study's config.
       workdir: the folder of the study.
       accept_config_changes: go on in a folder that was made with another config, for example with
-        fewer seeds. What is trained stays as it is, and the report names it where it differs.
+        fewer seeds. Trained models stay as they are, and the report names those with other
+        settings.
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.

@@ -1,4 +1,4 @@
-"""What a study is: the parts that its command puts together."""
+"""A study: the parts that its command puts together."""
 
 import dataclasses
 import pathlib
@@ -10,7 +10,7 @@ import ml_collections
 from experiments.study.arms import Arm, Plan
 from experiments.study.results import read_results
 from sam_jax.runs.records import Record
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 
 Load = Callable[[], tuple[ml_collections.ConfigDict, Trained]]
 Settings = dict[str, Any]
@@ -45,13 +45,13 @@ class Study:
       config: the path of the config file that the command takes without `--config`.
       plan: config -> the study's plan; it raises a ValueError for a config that cannot be run.
       training_config: (config, arm, seed) -> the config that the arm is trained with.
-      measure: (plan, run) -> None; it appends what it measures to `records.jsonl` in the run's
-        folder, and repeats nothing that is there.
+      measure: (plan, run) -> None; it appends its records to `records.jsonl` in the run's folder,
+        and repeats no measurement that is there.
       measure_across: (plan, workdir, runs) -> None, the same of several runs together, at the end.
       report: (results, folder, settings) -> the path of the page; it writes the whole report.
       summary: results -> a table that the command prints.
-      read: (workdir, plan) -> results, what the runs left.
-      settings: (plan, the config as a dict) -> what the report shows of it.
+      read: (workdir, plan) -> results of the runs.
+      settings: (plan, the config as a dict) -> the settings that the report shows.
       compile_ahead: a thread compiles the arms that are not trained while others train.
     """
 

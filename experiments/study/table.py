@@ -10,6 +10,7 @@ from experiments.study import formats
 from experiments.study.formats import NOT_MEASURED
 from experiments.study.grid import Grid, Marked, csv_text
 from experiments.study.results import Results
+from sam_jax.measuring import registry
 from sam_jax.statistics import MeanAndStderr, mean_and_stderr
 
 
@@ -45,8 +46,41 @@ class Column(NamedTuple):
     write: Write = write_means
 
 
+def instrument_column(
+    measure: str,
+    field: str,
+    where: Mapping[str, Any] | None = None,
+    *,
+    group: str | None = None,
+    name: str | None = None,
+    scale: float = 1.0,
+) -> Column:
+    """Return the column of a number that an instrument measures.
+
+    Args:
+      measure: the name of the instrument.
+      field: of its records, one of its columns.
+      where: further fields that select the records.
+      group: the first line of the heading; None for the title of the instrument.
+      name: the second line; None for the name of the column, with its unit.
+      scale: a factor for the numbers.
+    """
+    instrument = registry.by_name()[measure]
+    about = instrument.column(field)
+    unit = f" / {about.unit}" if about.unit else ""
+    return Column(
+        instrument.title if group is None else group,
+        about.name + unit if name is None else name,
+        field,
+        {"measure": measure, **(where or {})},
+        best=about.better,
+        scale=scale,
+        floor=scale * about.floor,
+    )
+
+
 class Row(NamedTuple):
-    """One arm: what stands at the left, and what the CSV says of it."""
+    """One arm: its texts at the left of the table, and its fields in the CSV."""
 
     heads: tuple[str, ...]
     about: Mapping[str, Any]
@@ -116,9 +150,9 @@ class Table(NamedTuple):
         """Return the table in long form, a line a cell, with numbers in full precision.
 
         Args:
-          names: the fields to write, in order, with their headings. Fields are those of the row's
-            `about`, of the column's `where`, "quantity", and those of a cell. None writes them all
-            but the quartiles.
+          names: the fields to write, in order, with their headings. Fields come from the row's
+            `about`, from the column's `where`, and from a cell; "quantity" is one too. None writes
+            all fields except the quartiles.
         """
         if names is None:
             about = [name for row in self.rows for name in row.about]

@@ -18,7 +18,7 @@ class Claim(NamedTuple):
     key: str
     statement: str
     source: str  # where it is made
-    test: str  # what is computed
+    test: str  # the quantity computed
     parts: Callable[[Any], list[Part]]  # of a body of evidence
     combine: str = "all"  # or "any": how many of its parts the claim says
 

@@ -14,7 +14,7 @@ from experiments.variants.tables import methods_text
 
 
 def shared_settings(plan: Plan, settings: Settings) -> Settings:
-    """Return what the report shows of the config: what all methods share."""
+    """Return the settings that the report shows: those that all methods share."""
     settings["methods"] = [method.label for method in plan.arms]
     del settings["training"]["seed"], settings["training"]["method"]["name"]
     del settings["training"]["instruments"]  # nothing is measured with them here

@@ -1,4 +1,4 @@
-"""What a training step costs: gradients, memory and time, measured on the compiled programs."""
+"""The cost of a training step: gradients, memory and time, measured on the compiled programs."""
 
 import math
 import time
@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.study.compilation import arguments_of
 from sam_jax.optim import ScheduledState
 from sam_jax.runs.records import Record
 from sam_jax.training import build
-from sam_jax.training.loop import Trained
 from sam_jax.training.step import TrainState
+from sam_jax.training.train_and_evaluate import training_calls
+from sam_jax.training.trained import Trained
 from sam_jax.typing import PyTree
 
 
 class Calls(NamedTuple):
-    """The compiled call of a trained model, and what it is called with."""
+    """The compiled call of a trained model, and its arguments."""
 
     run_steps: Callable[..., Any]
     states: tuple[TrainState, TrainState]  # before the first step and after the last
@@ -38,7 +38,7 @@ class Calls(NamedTuple):
 
     @property
     def order(self) -> jax.Array:
-        """The examples, [1 + steps, batch]: a previous batch and those of the steps."""
+        """The examples, [1 + steps, batch]: a previous batch and the batches of the steps."""
         return self.arguments[2]
 
     def with_steps(self, steps: int) -> "Calls":
@@ -55,9 +55,9 @@ def calls_of(config: ml_collections.ConfigDict, trained: Trained) -> Calls:
       trained: the model, at any epoch.
     """
     program = trained.program
-    arguments = arguments_of(config, program, trained.data)
+    run_steps, arguments = next(training_calls(config, program, trained.data, epoch=0))
     states = (program.init(jax.random.key(config.seed)), trained.state)
-    return Calls(program.run_steps, states, arguments)
+    return Calls(run_steps, states, arguments)
 
 
 def passes(state: TrainState) -> int | None:
@@ -79,13 +79,12 @@ def step_costs(config: ml_collections.ConfigDict, trained: Trained) -> Record:
       trained: the model, at any epoch.
 
     Returns:
-      flops: operations of one step as XLA counts them in the program that it is given, the dearer
-        branch of a conditional. NaN where a method runs passes in a loop, of which XLA counts one
-        round.
-      compiled_flops: the same of the compiled program, where fused operations may be computed
-        several times over; without what the compiler hands to libraries, such as cuDNN's
-        convolutions. NaN also where sub-batches run in a loop.
-      temporary_bytes: what the compiled call holds beside its arguments and results.
+      flops: operations of one step as XLA counts them in its input program, with the dearer branch
+        of a conditional. NaN where a method runs passes in a loop, because XLA counts one round.
+      compiled_flops: the same of the compiled program. There fused operations may be computed
+        several times over, and calls of libraries, such as cuDNN's convolutions, are not counted.
+        NaN also where sub-batches run in a loop.
+      temporary_bytes: memory of the compiled call beside its arguments and results.
       state_bytes, method_state_bytes: of weights, statistics, optimiser and method, and of the
         method alone.
     """
@@ -140,12 +139,12 @@ def _is_jaxpr(value: Any) -> bool:
 def timed_side_by_side(calls: Calls, reference: Calls, rounds: int, warmup: int) -> Record:
     """Time a method and the reference in turns, so that both meet the same disturbances.
 
-    A round calls both from their initial state and both from their trained one, for some methods
-    take longer late in training than early.
+    A round calls both from their initial state and both from their trained one, because some
+    methods take longer late in training than early.
 
     Args:
       calls: of the method.
-      reference: of what it is compared with.
+      reference: of the reference.
       rounds: how many are timed.
       warmup: how many come before them.
 

@@ -1,4 +1,4 @@
-"""What a method brings against what it costs."""
+"""The benefit of a method against its cost."""
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def _points(results: VariantsResults, outcome: Column, cost: str) -> list[plotti
         else:
             found = speed(results, method)
             x = total_time(results, method)
-            error = method.epochs_factor * (1 / found.low - 1 / found.high) / 2
+            error = method.times_epochs * (1 / found.low - 1 / found.high) / 2
         points.append(plotting.Point(method.label, x, y.mean, look, error, y.stderr))
     return points
 

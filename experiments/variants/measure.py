@@ -1,19 +1,24 @@
-"""What is measured on the trained methods: their outcomes, and their costs side by side."""
+"""The measurements on the trained methods: their outcomes, and their costs side by side."""
 
 import pathlib
 from collections.abc import Sequence
+
+import ml_collections
 
 from experiments.study.arms import seed_folder
 from experiments.study.study import Run
 from experiments.variants.costs import calls_of, passes, step_costs, timed_side_by_side
 from experiments.variants.methods import Method, Plan
 from experiments.variants.results import costs_path
+from sam_jax.measuring import registry
+from sam_jax.measuring.settings import relevant
 from sam_jax.runs import records, workdirs
-from sam_jax.training.loop import load_trained
+from sam_jax.runs.records import Record
+from sam_jax.training.trained import load_trained
 
 
 def measure(plan: Plan, run: Run) -> None:
-    """Write the outcome of a training, unless it is that of the same epoch already."""
+    """Write the outcome of a training, unless the outcome of the same epoch is there already."""
     path = run.folder / "records.jsonl"
     written = records.read(path)
     if not written or written[0]["epoch"] != run.outcome["epoch"]:
@@ -29,11 +34,11 @@ def measure_costs(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> Non
 
 
 def _measure_costs(plan: Plan, workdir: pathlib.Path, method: Method, reference: Method) -> None:
-    """Write the costs of a method, unless they are those of the same configs already."""
+    """Write the costs of a method, unless the costs of the same configs are there already."""
     timing = plan.config.timing
     folders = [seed_folder(workdir, m, plan.seeds[0]) for m in (method, reference)]
     configs = (timing, *(workdirs.read_config(folder) for folder in folders))
-    settings = records.digest([workdirs.plain(config) for config in configs])
+    settings = records.digest([_plain(config) for config in configs])
     path = costs_path(workdir, method)
     written = records.read(path)
     if written and written[0]["settings"] == settings:
@@ -47,3 +52,11 @@ def _measure_costs(plan: Plan, workdir: pathlib.Path, method: Method, reference:
     )
     about = {"label": method.label, "measure": "costs", "settings": settings}
     records.rewrite(path, [{**about, **step_costs(own_config, own), **timed}])
+
+
+def _plain(config: ml_collections.ConfigDict) -> Record:
+    """Return a config as JSON, without the instruments that measure only by name."""
+    found = workdirs.plain(config)
+    if "instruments" in config:  # they change no cost; old digests hold the first runs' instruments
+        found["instruments"] = relevant(config.instruments, registry.chosen())
+    return found

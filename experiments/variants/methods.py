@@ -13,7 +13,7 @@ class Method(NamedTuple):
     label: str
     function: str  # config.method.name: a public function of sam_jax, or "none"
     overrides: tuple[tuple[str, Any], ...]  # fields of config.training.method or config.training
-    epochs_factor: int = 1  # how many times the epochs of the study
+    times_epochs: int = 1  # how many times the epochs of the study
 
     @property
     def name(self) -> str:
@@ -26,13 +26,13 @@ class Method(NamedTuple):
 
     @property
     def settings(self) -> str:
-        """What is set for the method alone, as text."""
+        """The settings of this method alone, as text."""
         texts = [f"{name.split('.')[-1]} = {_text(value)}" for name, value in self.overrides]
         return ", ".join(texts).replace("rho = ", "ρ = ") or "—"
 
 
 class Plan(NamedTuple):
-    """What a config says, parsed once."""
+    """A config, parsed once."""
 
     config: ml_collections.ConfigDict
     arms: tuple[Method, ...]  # the first is what all others are compared with
@@ -69,7 +69,7 @@ def study_methods(config: ml_collections.ConfigDict) -> list[Method]:
             raise ValueError(
                 f"equal_compute of {label!r}: {factor} times the epochs is less than 1."
             )
-        methods.append(by_label[of]._replace(label=label, epochs_factor=factor))
+        methods.append(by_label[of]._replace(label=label, times_epochs=factor))
     names = [method.name for method in methods]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -93,7 +93,7 @@ def training_config(
     training = config.training.copy_and_resolve_references()
     training.seed = seed
     training.instruments.seed = seed
-    training.epochs = config.training.epochs * method.epochs_factor
+    training.epochs = config.training.epochs * method.times_epochs
     training.method.name = method.function
     training.method.m = training.batch_size
     for name, value in method.overrides:

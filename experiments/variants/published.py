@@ -1,9 +1,9 @@
 """The comparison of SAM variants that the study printed: its Tables 3 (CIFAR) and 4 (ImageNet).
 
 `published.csv` is typed from the text; an empty cell was printed as a dash. The study took the rows
-with images per second from Du et al. ("Sharpness-Aware Training for Free", 2022), the others from
-each method's own paper, so that rows differ in more than the method. The second pair of columns of
-Table 3 is headed CIFAR-10 like the first; its accuracies are those of CIFAR-100.
+with images per second from Du et al. ("Sharpness-Aware Training for Free", 2022), and the others
+from each method's own paper, so rows differ in more than the method. The second pair of columns of
+Table 3 is headed CIFAR-10 like the first; its accuracies belong to CIFAR-100.
 """
 
 import csv

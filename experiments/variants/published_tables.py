@@ -21,7 +21,7 @@ def published_grid(number: int, results: VariantsResults, table: Table) -> Grid:
 
     Args:
       number: 3 or 4.
-      results: what was read.
+      results: the results of the runs.
       table: the table of these runs.
     """
     ours = {column.quantity: table.texts(j) for j, column in enumerate(table.columns)}

@@ -17,9 +17,9 @@ def report(results: VariantsResults, folder: pathlib.Path, settings: Settings) -
     """Write the tables (CSV, Markdown), the figure (PNG, SVG) and the page that shows them.
 
     Args:
-      results: what the runs left.
+      results: the results of the runs.
       folder: of the report.
-      settings: what the page names as the settings of the runs; may be nested.
+      settings: the settings of the runs that the page shows; may be nested.
 
     Returns:
       The path of the page.

@@ -1,8 +1,8 @@
-"""What the runs left in a work directory, as numbers for every method and seed.
+"""The results in a work directory, as numbers for every method and seed.
 
 `workdir/models/METHOD/seed_S/records.jsonl` has the outcome of a training, one JSON object;
-`workdir/models/METHOD/costs.jsonl` what the method costs. Where a file has several lines, the last
-one holds.
+`workdir/models/METHOD/costs.jsonl` has the costs of the method. Where a file has several lines, the
+last one holds.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Speed(NamedTuple):
 
 
 def read_results(workdir: pathlib.Path | str, plan: Plan) -> VariantsResults:
-    """Read the records of the methods and seeds of a plan; what is missing is left out.
+    """Read the records of the methods and seeds of a plan; missing ones are left out.
 
     Raises:
       ValueError: there is none.
@@ -72,20 +72,20 @@ def share_of_passes(results: VariantsResults, method: Method) -> float:
 def gradients_per_step(results: VariantsResults, method: Method) -> float:
     """Return the floating-point operations of a step relative to the reference's.
 
-    For a scheduled method they are 1 + share * (ratio - 1) with the share of the steps that made
-    the pass at the perturbed weights, for the ratio is that of a step that makes it.
+    For a scheduled method they are 1 + share * (ratio - 1). Here `share` counts the steps that made
+    the pass at the perturbed weights, and `ratio` belongs to a step that makes it.
     """
     return _gradients(results, method, "flops")
 
 
 def compiled_gradients_per_step(results: VariantsResults, method: Method) -> float:
-    """Return what `gradients_per_step` does, of the programs that XLA made of the steps."""
+    """Return the same as `gradients_per_step`, for the steps' compiled programs."""
     return _gradients(results, method, "compiled_flops")
 
 
 def total_gradients(results: VariantsResults, method: Method) -> float:
     """Return the floating-point operations of the whole training relative to the reference's."""
-    return gradients_per_step(results, method) * method.epochs_factor
+    return gradients_per_step(results, method) * method.times_epochs
 
 
 def memory(results: VariantsResults, method: Method) -> float:
@@ -97,8 +97,8 @@ def memory(results: VariantsResults, method: Method) -> float:
 def speed(results: VariantsResults, method: Method) -> Speed:
     """Return images per second over a whole training, beside the reference.
 
-    The calls from the initial and from the trained state weigh the same, unless they make shares
-    of passes so different that the training's own share lies at one point between them.
+    The calls from the initial and from the trained state weigh the same. If their shares of passes
+    differ clearly, the weights are chosen to give the training's own share.
     """
     found = results.costs.get(method.name)
     if found is None:
@@ -115,7 +115,7 @@ def speed(results: VariantsResults, method: Method) -> Speed:
 
 def total_time(results: VariantsResults, method: Method) -> float:
     """Return the time of the whole training relative to the reference's."""
-    return method.epochs_factor / speed(results, method).ratio
+    return method.times_epochs / speed(results, method).ratio
 
 
 def _gradients(results: VariantsResults, method: Method, flops: str) -> float:

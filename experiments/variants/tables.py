@@ -11,23 +11,26 @@ from experiments.study.table import (
     Row,
     Table,
     Write,
+    instrument_column,
     make_table,
     means_over_seeds,
     write_means,
 )
 from experiments.variants import results as read
 from experiments.variants.methods import Method
-from experiments.variants.results import OUTCOME, VariantsResults
+from experiments.variants.results import VariantsResults
 from sam_jax.statistics import mean_difference
 
 OUTCOMES = (
-    Column("Test", "accuracy / %", "test_accuracy", OUTCOME, best="max", scale=100.0),
-    Column("Test", "loss", "test_loss", OUTCOME, best="min"),
+    instrument_column(
+        "evaluation", "test_accuracy", group="Test", name="accuracy / %", scale=100.0
+    ),
+    instrument_column("evaluation", "test_loss", group="Test", name="loss"),
 )
 MEBIBYTE, KIBIBYTE = 2.0**20, 2.0**10
 CSV = {  # fields of a cell's line and their headings
     **{name: name for name in ("method", "function", "settings", "quantity")},
-    **{"mean": "value", "stderr": "standard_error", "low": "quartile_1", "high": "quartile_3"},
+    **{"mean": "value", "stderr": "stderr", "low": "quartile_1", "high": "quartile_3"},
     "n": "n",
 }
 # What fits into a terminal.
@@ -63,12 +66,12 @@ def methods_text(results: VariantsResults) -> str:
 
 
 def references(results: VariantsResults) -> list[Method]:
-    """Return what is compared with: the reference, and itself trained for longer."""
+    """Return the methods compared with: the reference, and itself trained for longer."""
     first = results.arms[0]
     longer = [
         m
         for m in results.arms[1:]
-        if (m.function, m.overrides) == (first.function, first.overrides) and m.epochs_factor > 1
+        if (m.function, m.overrides) == (first.function, first.overrides) and m.times_epochs > 1
     ]
     return [first, *longer]
 

@@ -98,7 +98,7 @@ def random_crop(key: Key, image: jax.Array, pad: int, mode: str) -> jax.Array:
 def random_cutout(key: Key, image: jax.Array, size: int, fill: jax.Array) -> jax.Array:
     """Return the image with one square painted over.
 
-    The centre is uniform over the pixels, and what falls outside the image is clipped, so that
+    The centre is uniform over the pixels. The part of a square outside the image is clipped, so
     squares near the border cover less (DeVries & Taylor, 2017, arXiv:1708.04552).
 
     Args:
@@ -148,9 +148,9 @@ def augment(
       uint8 `[n, H, W, C]`.
 
     Raises:
-      ValueError: a name is unknown, the images are not a uint8 batch, AutoAugment was asked for
-        images without three channels or under 3 pixels, or `pad`, `cutout_size` or `fill` do not
-        fit the images.
+      ValueError: a name is unknown; the images are not a uint8 batch; AutoAugment gets images
+        without three channels or under 3 pixels; or `pad`, `cutout_size` or `fill` do not fit the
+        images.
 
     >>> images = jnp.full((2, 8, 8, 3), 7, jnp.uint8)
     >>> out = augment(jax.random.key(0), images, ("flip", "crop_zero"), pad=2)

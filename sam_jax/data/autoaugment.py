@@ -1,17 +1,18 @@
 """AutoAugment for CIFAR-10 and SVHN: the published policies on uint8 images, on the device.
 
 Cubuk et al., 2019, arXiv:1805.09501: the 25 sub-policies of the appendix for each data set, with
-Pillow's semantics. What the levels of a policy mean is a choice, for codes differ in it: see
-`autoaugment_levels` for those of the authors' CIFAR code and of torchvision. Further differences:
+Pillow's semantics. The meaning of a policy's levels is a choice, because codes differ in it:
+`autoaugment_levels` has the levels of the authors' CIFAR code and of torchvision. Further
+differences:
 
 - The authors' code and google-research/sam draw from 95 sub-policies on CIFAR-10, of several
   searches, with 20 of these 25 among them; torchvision has the 25 of the paper.
-- google-research/sam reads levels as the ImageNet code does: translation by 25 pixels a level
-  (10 levels leave a 32-pixel image empty), solarisation from 25.6 * level upwards, where the
-  authors' CIFAR code starts at 256 - 25.6 * level; it rotates by fractions of a degree.
-- The authors carry an alpha channel and paint what came from outside the image in the data set's
-  mean at the very end, except where a later operation dropped it (then it is black). Here, as in
-  the other two, it takes the colour `fill` at once; torchvision's default is black.
+- google-research/sam reads levels as the ImageNet code does: translation by 25 pixels a level (10
+  levels leave a 32-pixel image empty); solarisation from 25.6 * level upwards, where the authors'
+  CIFAR code starts at 256 - 25.6 * level; and rotation by fractions of a degree.
+- The authors carry an alpha channel. At the very end they paint pixels from outside the image in
+  the data set's mean, or black where a later operation dropped the channel. Here, as in the other
+  two, such pixels take the colour `fill` at once; torchvision's default is black.
 """
 
 import functools
@@ -221,9 +222,9 @@ def autoaugment(
     def one(image: jax.Array, draw: Draw) -> jax.Array:
         return apply_operations(image, draw, fill)
 
-    # A loop takes one branch of the switch per image, which on CPU is many times faster than
-    # vmap, where the switch becomes all branches and a select. On an accelerator the iterations
-    # of a loop would wait for each other, while the whole batch through every branch is little.
+    # On CPU a loop takes one branch of the switch per image. That is many times faster than vmap,
+    # which turns the switch into all branches and a select. On an accelerator the iterations of a
+    # loop would wait for each other, and every branch on the whole batch is little work.
     return lax.platform_dependent(
         images,
         draws,

@@ -1,4 +1,4 @@
-"""What a level of an AutoAugment operation means, in the authors' code and in torchvision.
+"""The meaning of a level of an AutoAugment operation, in the authors' code and in torchvision.
 
 Both give a pair of strengths, for the sign + and for the sign -: the operations that draw no sign
 have twice the same. Where the tables differ, for images of 32 x 32 pixels:
@@ -30,7 +30,7 @@ ENHANCEMENTS = ("Brightness", "Color", "Contrast", "Sharpness")
 
 
 def strengths_of(levels: Levels, name: str, level: int, height: int, width: int) -> Strengths:
-    """Return what a level of an operation means for images of one size.
+    """Return the strengths that a level of an operation stands for, in images of one size.
 
     Args:
       levels: whose table.
@@ -40,8 +40,8 @@ def strengths_of(levels: Levels, name: str, level: int, height: int, width: int)
       width: image width in pixels.
 
     Returns:
-      The slope, the pixels, the degrees, the factor, the bits or the threshold, as the operation
-      has it, for the sign + and for the sign -.
+      The strength for the sign + and for the sign -. Its unit depends on the operation: slope,
+      pixels, degrees, factor, bits or threshold.
 
     Raises:
       ValueError: the table or the level is unknown.

@@ -14,7 +14,7 @@ FILE_NAME = "channel_statistics.json"
 
 
 class ChannelStatistics(NamedTuple):
-    """What one pass over the training images gives.
+    """The results of one pass over the training images.
 
     Attributes:
       examples: number of images.
@@ -115,8 +115,8 @@ def read_statistics(directory: pathlib.Path, examples: int) -> ChannelStatistics
 def keep_statistics(directory: pathlib.Path, statistics: ChannelStatistics) -> None:
     """Write the statistics into a folder at one stroke, so that no other process reads half.
 
-    Where the folder cannot be written, as a shared one, a warning says so: they are then computed
-    anew each time.
+    If the folder cannot be written, because it is shared for example, a warning says so. The
+    statistics are then computed again each time.
     """
     try:
         handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")

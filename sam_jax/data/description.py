@@ -22,15 +22,15 @@ class Description(NamedTuple):
 
 
 def describe(name: str, info: Any) -> Description:
-    """Return what is needed to read an image classification set.
+    """Return the facts needed to read an image classification set.
 
     Args:
       name: of the set, for errors.
       info: its `tfds.core.DatasetInfo`.
 
     Returns:
-      A Description. The image and the label are what the set calls its supervised keys, otherwise
-      its only image and its only class label.
+      A Description. The image and the label are the supervised keys of the set. A set without them
+      must have one image and one class label.
 
     Raises:
       ValueError: it has no image or no class label, several without saying which, or images of more

@@ -161,8 +161,9 @@ def autocontrast(image: jax.Array) -> jax.Array:
     """Return the image with each channel stretched linearly to 0 .. 255; constant ones stay.
 
     A value v of a channel with extremes lo < hi becomes `255 (v - lo) / (hi - lo)`, rounded down
-    exactly. Pillow takes the same quotient as `v * scale - lo * scale` in float64, and so may land
-    one grey level lower where it is an integer (the brightest pixel at 254, for instance).
+    exactly. Pillow computes the same quotient as `v * scale - lo * scale` in float64. Where the
+    quotient is an integer, Pillow may land one grey level lower (the brightest pixel at 254, for
+    instance).
     """
     wide = image.astype(jnp.int32)
     low, high = (f(wide, axis=(0, 1), keepdims=True) for f in (jnp.min, jnp.max))
@@ -173,8 +174,8 @@ def autocontrast(image: jax.Array) -> jax.Array:
 def equalise(image: jax.Array) -> jax.Array:
     """Return the image with the histogram of each channel flattened, as Pillow does it.
 
-    With `h` the histogram of N pixels and `last` its count at the largest value present,
-    `step = (N - last) // 255` and a value v becomes
+    Let `h` be the histogram of N pixels and `last` its count at the largest value present. With
+    `step = (N - last) // 255`, a value v becomes
     `min(255, (step // 2 + sum_(u < v) h(u)) // step)`; channels with step 0 stay.
     """
     height, width, channels = image.shape

@@ -14,7 +14,7 @@ from sam_jax.data.sources import SOURCES, Source, source_of
 from sam_jax.data.splits import Dataset, Examples, InMemory, Split
 from sam_jax.data.streaming import StreamedSplit, is_streamed
 
-# What is tested on: the first of them that the set has with labels.
+# The test split is the first of these that the set has with labels.
 TEST_SPLITS = ("test", "validation")
 
 
@@ -31,8 +31,8 @@ def load(
     The digits come with scikit-learn: 1,797 images of 8 x 8, split here into 1,440 and 357. Any
     other set is an image classification set of TensorFlow Datasets, by its name there, such as
     "mnist" or "imagenet_resized/32x32". `sam_jax.data.prepare` writes it once; it is read without
-    TensorFlow. `SOURCES` has published means and deviations of some sets; those of any other are
-    computed over its training images, once, and kept in its folder.
+    TensorFlow. `SOURCES` has published means and deviations of some sets. For any other set they
+    are computed once, over its training images, and kept in its folder.
 
     Args:
       name: a key of `SOURCES`, or the name of a prepared set.
@@ -44,16 +44,15 @@ def load(
         of the configs do; a result on it says nothing about the real set.
       train_examples: where positive, take so many of the training examples, evenly spaced.
       streaming: "never" reads the set into memory; "always" leaves it on disk; "auto" does so where
-        what is taken of it is larger than `streaming.device_limit`.
+        the examples taken are larger than `streaming.device_limit`.
 
     Returns:
       The source with its training and test splits. The test split is "validation" where the set
       has no labelled "test".
 
     Raises:
-      ValueError: for numbers of examples that are negative or more than there are, an unknown
-        `streaming`, or a set that cannot be read as an image classification set; the message says
-        why.
+      ValueError: a number of examples is negative or more than the set has; `streaming` is unknown;
+        or the set cannot be read as an image classification set. The message says why.
       FileNotFoundError: if the set is not prepared; the message has the command that does it.
 
     >>> dataset = load("digits")

@@ -64,8 +64,8 @@ def prepare(
       data_dir: where to write; None is the default of TensorFlow Datasets.
       from_dir: a folder with published files; None downloads them. For the keys of `READERS` it
         replaces the network; files that were merely recompressed are fine, as only their contents
-        are checked. For any other set it is the folder in which TensorFlow Datasets expects what
-        has to be downloaded by hand.
+        are checked. For any other set it is the folder in which TensorFlow Datasets expects files
+        downloaded by hand.
       expected_examples: size of each split that `from_dir` must have; None is the published one.
 
     Returns:
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     was_there = prepared.locate(args.name, prepared.data_root(args.data_dir)) is not None
     try:
         directory = prepare(args.name, args.data_dir, args.from_dir)
-        # Computes what is kept beside the set, and finds out whether it can be trained on.
+        # Computes the statistics kept beside the set, and finds out whether it can be trained on.
         source, _, _ = open_prepared(args.name, args.data_dir)
     except (OSError, ImportError, RuntimeError, ValueError) as error:
         sys.exit(str(error))

@@ -63,7 +63,7 @@ def read_fashion_mnist(directory: pathlib.Path) -> RawSet:
 def _read_idx(path: pathlib.Path) -> np.ndarray:
     """Return the array of an IDX file of bytes, `path` or `path`.gz.
 
-    The format is that of MNIST (http://yann.lecun.com/exdb/mnist): two zero bytes, the type (8 is
+    The format is MNIST's (http://yann.lecun.com/exdb/mnist): two zero bytes, the type (8 is
     unsigned byte), the number of axes, their lengths as big-endian 32-bit integers, and the data.
     """
     zipped = path.with_name(path.name + ".gz")

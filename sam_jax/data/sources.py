@@ -1,4 +1,4 @@
-"""What is known of image classification sets; the published settings of some."""
+"""The facts known about image classification sets; the published settings of some."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from sam_jax.data.channel_statistics import ChannelStatistics
 
 
 class Source(NamedTuple):
-    """What is known about a set before it is read.
+    """The facts known about a set before it is read.
 
     Attributes:
       name: the name in configs and in TensorFlow Datasets; scikit-learn ships the digits.
@@ -17,7 +17,7 @@ class Source(NamedTuple):
       num_classes: number of classes.
       mean: of each channel over the training set, of values in [0, 1].
       std: standard deviation of each channel over all pixels of the training set, likewise.
-      augmentations: what a training applies, in this order, where its config names nothing: the
+      augmentations: the default of a training whose config names none, in this order. They are the
         usual ones that keep an image's class.
       pad: pixels on each side before the random crop, an eighth of the image's, where the config
         gives none.

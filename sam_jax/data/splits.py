@@ -1,4 +1,4 @@
-"""What a set consists of, loaded or yet to be read."""
+"""The parts of a set, loaded or yet to be read."""
 
 from typing import NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ class Dataset(NamedTuple):
     """A training and a test split with their source.
 
     Attributes:
-      source: what is known of the set.
+      source: the facts known about the set.
       train: a `Split`, or a `StreamedSplit` where it stays on disk.
       test: likewise, always as `train`.
     """

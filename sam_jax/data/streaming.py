@@ -1,7 +1,7 @@
 """Sets that do not fit on a device: read from disk when needed, in the order that is asked for.
 
 Whoever asks decides the order. So a streamed training sees the same batches as one with the set in
-memory, and a resumed one goes on with the batches that were next.
+memory. A resumed training goes on with the next batches.
 """
 
 import itertools
@@ -56,7 +56,7 @@ class StreamedSplit:
         """Wrap examples; nothing is read yet.
 
         Args:
-          examples: what is read from, by several threads at once.
+          examples: the data source, read by several threads at once.
           image_shape: height, width and channels.
           rows: the places of those that make up the split.
         """
@@ -105,7 +105,7 @@ class StreamedSplit:
 
 
 class StreamedColumn:
-    """The images or the labels of a streamed split; indexing reads what is asked for."""
+    """The images or the labels of a streamed split; indexing reads the examples asked for."""
 
     def __init__(self, split: StreamedSplit, position: int, shape: tuple[int, ...]) -> None:
         """Stand for the images (position 0) or the labels (1) of a split."""
@@ -132,8 +132,8 @@ def _refuse(column: StreamedColumn) -> Any:
     )
 
 
-# jit takes its arguments apart as pytrees: so every compiled function that is given a streamed set
-# in the place of an array says what is wrong.
+# jit takes its arguments apart as pytrees, so every compiled function that gets a streamed set in
+# place of an array raises a clear error.
 jax.tree_util.register_pytree_node(StreamedColumn, _refuse, lambda _, leaves: leaves)
 
 
@@ -226,7 +226,7 @@ def local_columns(sharding: NamedSharding, batch_size: int) -> np.ndarray:
 def _on_devices(
     local: np.ndarray, columns: np.ndarray, batch_size: int, sharding: NamedSharding
 ) -> jax.Array:
-    """Return the array of all processes, of which `local` holds the columns of this one."""
+    """Return the array of all processes; `local` holds the columns of this process."""
 
     def shard(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None

@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from sam_jax.metrics import Conditions
 from sam_jax.runs.randomness import stream
-from sam_jax.training.build import full_precision
 from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
-from sam_jax.training.loop import Trained
 from sam_jax.training.losses import cross_entropy
+from sam_jax.training.program import full_precision
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Batch, LossFn, Params, PyTree
 
 
@@ -77,21 +77,23 @@ def set_batches(
     """Return the loss of the whole set in batches, for instruments that differentiate it.
 
     Derivatives of `set_loss_fn` keep the activations of the whole set; with one batch after the
-    other they keep those of one. Batch norm must use its running statistics, for the last batch is
-    filled up.
+    other they keep the activations of one batch. Batch norm must use its running statistics,
+    because the last batch is filled up.
 
     Args:
       network: the network.
-      conditions: those of a preset.
+      conditions: the conditions of a preset.
       batch_stats: of the trained model.
       images: [n, H, W, C] uint8.
       labels: [n] integers.
       batch_size: examples in one batch.
 
     Returns:
-      `loss_fn(params, positions)`, the mean loss of the examples at some positions; the positions
-      of all batches, [batches, batch_size], of which those from n on count for nothing; and the
-      weights of the batches with which their mean is that of all n examples.
+      A tuple of three:
+
+      - `loss_fn(params, positions)`, the mean loss of the examples at some positions.
+      - The positions of all batches, [batches, batch_size]. Positions from n on count for nothing.
+      - The weights of the batches. With them, the mean over batches is the mean over n examples.
     """
     examples = labels.shape[0]
     batch_size = min(batch_size, examples)
@@ -114,7 +116,7 @@ def plan_batches(
     Args:
       trained: a model and its data.
       settings: the group `instruments` of the config.
-      conditions: those of the preset.
+      conditions: the conditions of the preset.
       m: examples in one batch.
       wish: the number of batches, where the preset has the same number for every m.
 
@@ -143,6 +145,21 @@ def plan_batches(
         return images[rows], labels[rows]
 
     return count, cut
+
+
+def one_at_a_time(plans: dict[int, tuple[int, Callable[[], Batch]]]) -> Callable[[int], Batch]:
+    """Return a function from m to its batches, which keeps only the batches of the latest m.
+
+    Args:
+      plans: m -> the result of `plan_batches` for it.
+    """
+
+    @functools.lru_cache(maxsize=1)
+    def batches_of(m: int) -> Batch:
+        _, cut = plans[m]
+        return cut()
+
+    return batches_of
 
 
 def _logits_fn(network: Network, conditions: Conditions) -> Callable[..., jax.Array]:

@@ -8,19 +8,21 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, check_policy
 from sam_jax.measuring.measured_points import compile_over_points, header, measure_points
 from sam_jax.measuring.set_losses import make_set_losses
 from sam_jax.metrics.checks import check_moves
 from sam_jax.metrics.landscape.grids import values_at
 from sam_jax.pytree import vdot
 from sam_jax.runs import records
-from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData, replicated
 from sam_jax.training.evaluation import Inputs
-from sam_jax.training.loop import Trained
+from sam_jax.training.program import full_precision
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree
 
-# What is measured at every point: means over the two sets, and ||w||^2 of the point itself, to
-# which a weight decay of any size is in proportion.
+# The quantities measured at every point: means over the two sets, and ||w||^2 of the point itself.
+# The penalty of any weight decay is proportional to ||w||^2.
 QUANTITIES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "squared_norm")
 
 
@@ -33,41 +35,40 @@ def measure_grid(
     chunk: int,
     path: pathlib.Path | str,
     origin: Params | None,
-    batch_norm: str,
+    batch_norm: BatchNormPolicy,
     batch_size: int,
-    recalibration_batch_size: int,
     about: records.Record | None,
     label: str,
 ) -> None:
-    """Write what is measured at all points of a grid, those that the file holds left out.
+    """Write the measurements at all points of a grid that the file does not hold yet.
 
     Args:
-      measure: what the header calls it.
+      measure: its name in the header.
       trained: a model, its running statistics and its data.
       directions: name -> a pytree like the parameters, one an axis.
       axes: name -> a vector of finite numbers. The points run along the first one fastest.
       chunk: points in one compiled call and in one line of the file.
       path: a file of JSON lines.
       origin: where the grid has its zero; None for the parameters of `trained`.
-      batch_norm: one of the policies of `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
+      batch_size: images in one pass; it bounds the memory, not the result.
       about: further fields of the header.
-      label: what the progress calls it.
+      label: its name in the progress.
 
     Raises:
-      ValueError: a direction does not fit the parameters, is zero or not finite, the policy is
-        unknown, or the file holds another measurement.
+      ValueError: a direction does not fit the parameters, is zero or not finite, or the file holds
+        another measurement.
+      TypeError: the policy is a name alone.
     """
+    check_policy(batch_norm)
     origin = trained.state.params if origin is None else origin
     for name, direction in directions.items():
         check_moves(name, direction, origin)
-    network = jax.device_put((origin, directions, trained.state.batch_stats), build.replicated())
-    policy = batch_norm, batch_size, recalibration_batch_size
+    network = jax.device_put((origin, directions, trained.state.batch_stats), replicated())
     compiled = _compiled_measure(
-        build.full_precision(trained.program.model), trained.program.inputs, *policy
+        full_precision(trained.program.model), trained.program.inputs, batch_norm, batch_size
     )
-    about_it = header(measure, network, trained.data, *policy, about)
+    about_it = header(measure, network, trained.data, batch_norm, about)
     about_it |= {name: axis.tolist() for name, axis in axes.items()}
     points = np.stack([axis.ravel() for axis in np.meshgrid(*axes.values())], axis=1)
 
@@ -81,18 +82,17 @@ def measure_grid(
 def _compiled_measure(
     model: nn.Module,
     inputs: Inputs,
-    batch_norm: str,
+    batch_norm: BatchNormPolicy,
     batch_size: int,
-    recalibration_batch_size: int,
 ) -> Callable[..., dict[str, np.ndarray]]:
-    set_losses = make_set_losses(model, inputs, batch_norm, batch_size, recalibration_batch_size)
+    set_losses = make_set_losses(model, inputs, batch_norm, batch_size)
 
     def measure(
         points: jax.Array,
         origin: Params,
         directions: dict[str, PyTree],
         batch_stats: PyTree,
-        data: build.DeviceData,
+        data: DeviceData,
     ) -> dict[str, jax.Array]:
         def at(params: Params) -> dict[str, jax.Array]:
             train, test = set_losses(params, batch_stats, data)

@@ -6,15 +6,16 @@ import pathlib
 import jax
 import numpy as np
 
+from sam_jax.measuring.batch_norm_policy import RUNNING, BatchNormPolicy
 from sam_jax.measuring.grid_losses import QUANTITIES, measure_grid
 from sam_jax.measuring.measured_points import read_points
 from sam_jax.metrics.checks import check_finite
 from sam_jax.metrics.landscape.grids import LossLine, LossPlane
 from sam_jax.runs import records
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree
 
-PLANE, LINE = "loss_plane", "loss_line"  # what the first line of a file says it holds
+PLANE, LINE = "loss_plane", "loss_line"  # the measure named in the first line of a file
 
 
 def measure_line(
@@ -24,9 +25,8 @@ def measure_line(
     path: pathlib.Path | str,
     *,
     origin: Params | None = None,
-    batch_norm: str = "running",
+    batch_norm: BatchNormPolicy = RUNNING,
     batch_size: int = 1000,
-    recalibration_batch_size: int = 128,
     about: records.Record | None = None,
     label: str = "line",
 ) -> LossLine:
@@ -42,19 +42,18 @@ def measure_line(
       trained: a model, its running statistics and its data.
       direction: d, a pytree like the parameters, used as given.
       distances: t, shape [k], in lengths of `direction`, of either sign.
-      path: a file of JSON lines: what the line is, then what was measured.
+      path: a file of JSON lines: a description of the loss line, then the measurements.
       origin: w; None for the parameters of `trained`.
-      batch_norm: "running", "batch" or "recalibrated", see `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
+      batch_size: images in one pass; it bounds the memory, not the result.
       about: further fields for the first line of the file, which tell this line from others.
-      label: what the progress calls the line.
+      label: the name of the line in the progress.
 
     Returns:
-      A LossLine whose values are a dict of [k] float64 arrays, those of `measure_plane`.
+      A LossLine whose values are a dict of [k] float64 arrays, with the names of `measure_plane`.
 
     Raises:
-      ValueError: as `measure_plane`, or the file holds another measurement.
+      ValueError, TypeError: as `measure_plane`.
 
     Source: Goodfellow et al. 2015, Qualitatively Characterizing Neural Network Optimization
       Problems, for lines between models; Li et al. 2018 along random directions.
@@ -71,7 +70,6 @@ def measure_line(
         origin=origin,
         batch_norm=batch_norm,
         batch_size=batch_size,
-        recalibration_batch_size=recalibration_batch_size,
         about=about,
         label=label,
     )
@@ -87,9 +85,8 @@ def measure_plane(
     path: pathlib.Path | str,
     *,
     origin: Params | None = None,
-    batch_norm: str = "running",
+    batch_norm: BatchNormPolicy = RUNNING,
     batch_size: int = 1000,
-    recalibration_batch_size: int = 128,
     about: records.Record | None = None,
     label: str = "plane",
 ) -> LossPlane:
@@ -101,7 +98,8 @@ def measure_plane(
     over the whole training set, without augmentation, and the whole test set. A row of the grid
     is one compiled call, the same for all rows, planes and checkpoints of an architecture; its
     points run one after the other, split over the devices. Every row is written as it comes, and
-    the same call goes on after the last row that a cut run left. What is not finite is kept.
+    the same call goes on after the last row that a cut run left. Values that are not finite are
+    kept.
 
     Args:
       trained: a model, its running statistics and its data.
@@ -110,23 +108,21 @@ def measure_plane(
       direction_y: d_y, likewise.
       xs: x, shape [p], in lengths of `direction_x`.
       ys: y, shape [q], in lengths of `direction_y`.
-      path: a file of JSON lines: what the plane is, then a line a row.
+      path: a file of JSON lines: a description of the plane, then a line a row.
       origin: w; None for the parameters of `trained`. A plane through other models has theirs.
-      batch_norm: where batch norm takes its statistics from: "running", "batch" or
-        "recalibrated", see `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
+      batch_size: images in one pass; it bounds the memory, not the result.
       about: further fields for the first line of the file, which tell this plane from others.
-      label: what the progress calls the plane.
+      label: the name of the plane in the progress.
 
     Returns:
       A LossPlane whose values are a dict of [q, p] float64 arrays: train_loss and test_loss
-      (cross-entropy in nats), train_accuracy and test_accuracy (fractions), and squared_norm,
-      that of all weights at the point.
+      (cross-entropy in nats), train_accuracy and test_accuracy (fractions), and squared_norm, of
+      all weights at the point.
 
     Raises:
-      ValueError: a direction does not fit the parameters, is zero or not finite, the grid is not
-        two non-empty vectors, the policy is unknown, or the file holds another measurement.
+      ValueError: a direction does not fit the parameters, is zero or is not finite; the grid is not
+        two non-empty vectors; the policy is unknown; or the file holds another measurement.
 
     Source: Li et al. 2018, Visualizing the Loss Landscape of Neural Nets ("running"); Garipov et
       al. 2018 ("recalibrated").
@@ -142,7 +138,6 @@ def measure_plane(
         origin=origin,
         batch_norm=batch_norm,
         batch_size=batch_size,
-        recalibration_batch_size=recalibration_batch_size,
         about=about,
         label=label,
     )
@@ -202,13 +197,13 @@ def _axis(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _shape(header: records.Record) -> tuple[int, ...]:
-    """Return the shape of what a header announces."""
+    """Return the shape of the grid that a header describes."""
     names = ("ys", "xs") if header["measure"] == PLANE else ("distances",)
     return tuple(len(header[name]) for name in names)
 
 
 def _on_grid(header: records.Record, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what was measured in the shape of its grid, NaN where nothing was yet."""
+    """Return the measured values in the shape of their grid, NaN at points not yet measured."""
     shape = _shape(header)
     found = {}
     for name in QUANTITIES:

@@ -1,6 +1,5 @@
-"""What is measured on a trained model, one record a measurement, each saved as it comes."""
+"""The measurements on a trained model, one record each, saved as they come."""
 
-import functools
 import pathlib
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
@@ -8,25 +7,15 @@ from typing import NamedTuple
 import ml_collections
 
 from sam_jax import metrics
-from sam_jax.measuring import along_directions, curvature, sharpness
+from sam_jax.measuring import registry
+from sam_jax.measuring.instrument import Subject
+from sam_jax.measuring.settings import completed, settings_digest
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
-from sam_jax.training.loop import Trained, evaluate_sets
+from sam_jax.training.trained import Trained, load_trained
 
-# Under every preset, and under the sound one only: of these the study published no number.
-OF_EVERY_PRESET = {
-    "adversarial_sharpness": sharpness.adversarial_sharpness,
-    "average_sharpness": sharpness.average_sharpness,
-    "asymmetry_factor": along_directions.asymmetry_factor,
-    "loss_curve": along_directions.loss_curve,
-}
-OF_THE_SOUND_PRESET = {
-    "asymmetry_index": along_directions.asymmetry_index,
-    "level_set_widths": along_directions.level_set_widths,
-    "hessian": curvature.hessian,
-}
-MEASURES = ("evaluation", *OF_EVERY_PRESET, *OF_THE_SOUND_PRESET)
+EVALUATIONS = "evaluations.jsonl"  # in the folder of a run: its records
 
 
 class Measurement(NamedTuple):
@@ -36,18 +25,52 @@ class Measurement(NamedTuple):
     take: Callable[[], Record]  # measures, and returns the fields of the result
 
 
+def measure_run(
+    workdir: pathlib.Path | str,
+    epoch: int | None = None,
+    presets: Sequence[str] = ("sound",),
+    measures: Sequence[str] | None = None,
+) -> list[Record]:
+    """Measure a run and return the records, those that its file held already included.
+
+    Args:
+      workdir: the folder of a run of `sam_jax.train`.
+      epoch: the checkpoint to measure; None for the last.
+      presets: names in `metrics.PRESETS`.
+      measures: names of instruments; None means the default ones.
+
+    Raises:
+      FileNotFoundError: there is no such run or checkpoint.
+      ValueError: as `measurements`.
+    """
+    workdir = pathlib.Path(workdir)
+    config, trained = load_trained(workdir, epoch)
+    about = {"epoch": trained.epoch, "seed": config.seed}
+    found = measurements(trained, config.instruments, presets, measures, workdir)
+    digests = {
+        instrument.name: settings_digest(config.instruments, instrument)
+        for instrument in registry.chosen(measures)
+    }
+    wanted = [
+        measurement._replace(
+            about={"settings": digests[measurement.about["measure"]]} | measurement.about
+        )
+        for measurement in found
+    ]
+    return record_measurements(workdir / EVALUATIONS, wanted, about, f"epoch {trained.epoch}")
+
+
 def measurements(
     trained: Trained,
     settings: ml_collections.ConfigDict,
     presets: Sequence[str],
     measures: Sequence[str] | None = None,
+    workdir: pathlib.Path | None = None,
 ) -> list[Measurement]:
-    """Return what is to be measured on a model: nothing is, before `take()` is called.
+    """Return the measurements to take on a model; nothing is measured before `take()` is called.
 
-    The first are the losses and accuracies over the whole training and test sets, which know no
-    preset. Then come the instruments under each preset: adversarial and average sharpness, the
-    asymmetry factor and a loss curve; under "sound" the asymmetry index, the widths of a level set
-    and the Hessian too, of which the study published nothing.
+    First come the instruments that know no preset, then the others under each preset, in the order
+    of `registry.INSTRUMENTS`. An instrument that the config has no settings for takes its defaults.
 
     Every model that is measured with the same settings sees the same examples, noise and
     directions: they derive from `settings.seed`, not from the seed of the run. Each instrument is
@@ -57,42 +80,38 @@ def measurements(
       trained: a model and its data.
       settings: the group `instruments` of the config.
       presets: names in `metrics.PRESETS`.
-      measures: names in `MEASURES`; None for all that the presets have.
+      measures: names of instruments; None for all that measure by default.
+      workdir: the folder of the run, for instruments that read its checkpoints or keep files.
 
     Returns:
       One `Measurement` a record.
 
     Raises:
-      ValueError: a preset or measure is unknown, is not measured under these presets or has no
-        settings, or more examples are asked for than there are.
+      ValueError: a preset or measure is unknown; a measure is not measured under these presets; or
+        an instrument cannot measure this model with its settings, because they ask for more
+        examples than the set has, for example.
     """
+    known = registry.by_name()
     _check_names("presets", presets, metrics.PRESETS)
-    _check_names("measures", measures or (), MEASURES)
-    chosen = [metrics.PRESETS[name] for name in presets]
-    unmet = sorted(set(measures or ()) & set(OF_THE_SOUND_PRESET))
-    if unmet and metrics.SOUND not in chosen:
-        raise ValueError(
-            f"the measures {unmet} exist under the preset {metrics.SOUND.name!r} only, and the "
-            f"presets are {list(presets)}; add it, or leave these measures out."
-        )
+    _check_names("measures", measures or (), known)
+    chosen = registry.chosen(measures)
+    for instrument in chosen if measures is not None else ():
+        if instrument.presets and not set(instrument.presets) & set(presets):
+            raise ValueError(
+                f"the measure {instrument.name!r} exists under the presets "
+                f"{list(instrument.presets)} only, and the presets are {list(presets)}; add one "
+                "of them, or leave this measure out."
+            )
+    settings = completed(settings)
     found = []
-    if measures is None or "evaluation" in measures:
-        evaluate = functools.partial(
-            evaluate_sets,
-            trained.program,
-            trained.data,
-            trained.state,
-            names=("train", "test"),
-        )
-        found.append(Measurement({"measure": "evaluation"}, evaluate))
-    for preset in chosen:
-        sound = OF_THE_SOUND_PRESET if preset == metrics.SOUND else {}
-        for measure, instrument in (OF_EVERY_PRESET | sound).items():
-            if measures is None or measure in measures:
-                _check_settings(settings, measure)
-                identity = {"measure": measure, "preset": preset.name}
-                for about, take in instrument(trained, settings, preset):
-                    found.append(Measurement({**identity, **about}, take))
+    for preset in (None, *(metrics.PRESETS[name] for name in presets)):
+        for instrument in chosen:
+            if not instrument.measures_under(preset):
+                continue
+            identity = {"measure": instrument.name} | ({"preset": preset.name} if preset else {})
+            subject = Subject(trained, settings, preset or metrics.SOUND, workdir)
+            for about, take in instrument.plan(subject):
+                found.append(Measurement({**identity, **about}, take))
     return found
 
 
@@ -109,7 +128,7 @@ def record_measurements(
       measurements: as `measurements` returns them.
       about: what else identifies the records. It must tell apart all that the measurements do not:
         the model, its epoch and the `digest` of the settings.
-      label: what the progress calls the model.
+      label: the name of the model in the progress.
 
     Returns:
       The records of these measurements in their order, read or new, as JSON gives them back.
@@ -132,14 +151,6 @@ def _check_names(what: str, names: Sequence[str], known: Collection[str]) -> Non
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise ValueError(f"unknown {what} {unknown}; the {what} are {sorted(known)}.")
-
-
-def _check_settings(settings: ml_collections.ConfigDict, measure: str) -> None:
-    if measure in OF_THE_SOUND_PRESET and measure not in settings:
-        raise ValueError(
-            f"the settings have no group {measure!r}: the run is older than this measure. Choose "
-            "other measures, or add the group, as in configs/digits.py."
-        )
 
 
 def _last_with(fields: Record, found: list[Record]) -> Record | None:

@@ -6,16 +6,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec
 
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
+from sam_jax.metrics.landscape.over_devices import over_devices
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.workdirs import checksum
-from sam_jax.training import build
-from sam_jax.training.step import DEVICES
+from sam_jax.training.device_data import DeviceData, device_mesh
 from sam_jax.typing import PyTree
 
-# points [k, ...] -> what is measured at each of them, arrays [k] by name
+# points [k, ...] -> the values measured at each of them, arrays [k] by name
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -27,29 +27,14 @@ def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[...
         precision that is asked for, however the models were trained.
 
     Returns:
-      A function to NumPy arrays by name. Every device takes as many points; those that fill up are
-      the last one again, and are dropped.
+      A function to NumPy arrays by name.
     """
 
-    @jax.default_matmul_precision("highest")
-    def on_device(points: jax.Array, others: tuple[PyTree, ...]) -> dict[str, jax.Array]:
-        return fn(points, *others)
-
-    sharded = jax.jit(
-        jax.shard_map(
-            on_device,
-            mesh=build.replicated().mesh,
-            in_specs=(PartitionSpec(DEVICES), PartitionSpec()),
-            out_specs=PartitionSpec(DEVICES),
-            check_vma=False,
-        )
-    )
+    compiled = over_devices(jax.default_matmul_precision("highest")(fn), device_mesh())
 
     def measure(points: np.ndarray, *others: PyTree) -> dict[str, np.ndarray]:
-        count = len(points)
-        fill = ((0, -count % jax.device_count()), *((0, 0),) * (points.ndim - 1))
-        values = sharded(np.pad(points.astype(np.float32), fill, mode="edge"), others)
-        return {name: np.asarray(value)[:count] for name, value in values.items()}
+        values = compiled(points.astype(np.float32), *others)
+        return {name: np.asarray(value) for name, value in values.items()}
 
     return measure
 
@@ -57,31 +42,26 @@ def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[...
 def header(
     measure: str,
     weights: PyTree,
-    data: build.DeviceData,
-    batch_norm: str,
-    batch_size: int,
-    recalibration_batch_size: int,
+    data: DeviceData,
+    batch_norm: BatchNormPolicy,
     about: records.Record | None,
 ) -> records.Record:
     """Return what tells a measurement from others: all that its losses depend on but the points.
 
     Args:
-      measure: the name of what is measured.
+      measure: the name of the measurement.
       weights: all arrays that the points are made of.
       data: the data set.
-      batch_norm: one of the policies of `make_set_losses`.
-      batch_size: images in one pass.
-      recalibration_batch_size: images that batch norm sees at once for "recalibrated".
+      batch_norm: where batch norm takes its statistics from.
       about: further fields.
     """
     return {
         "measure": measure,
         **(about or {}),
-        "batch_norm": batch_norm,
-        # Only where it changes the losses: memory that runs out is no reason to start anew.
-        "batch_size": {"batch": batch_size, "recalibrated": recalibration_batch_size}.get(
-            batch_norm
-        ),
+        "batch_norm": batch_norm.kind,
+        # The number of points in a pass is left out, because it changes no loss: after memory has
+        # run out, the same file goes on with smaller passes.
+        "batch_size": batch_norm.batch_size,
         "examples": [len(data.train_labels), len(data.test_labels)],
         "checksum": checksum(weights),
     }
@@ -103,10 +83,10 @@ def measure_points(
       points: [n, ...].
       chunk: points in one call and in one line.
       measure: points [k, ...] -> arrays [k] by name.
-      label: what the progress calls the measurement.
+      label: the name of the measurement in the progress.
 
     Returns:
-      float64 arrays [n] by name; what is not finite is kept.
+      float64 arrays [n] by name; values that are not finite are kept.
 
     Raises:
       ValueError: the file holds another measurement.
@@ -126,11 +106,11 @@ def measure_points(
 def read_points(
     path: pathlib.Path | str, measure: str
 ) -> tuple[records.Record, dict[str, np.ndarray]]:
-    """Return the header of a file that `measure_points` has written, and what it holds so far.
+    """Return the header of a file that `measure_points` has written, and its values so far.
 
     Args:
       path: the file of JSON lines.
-      measure: the name of what its header has to say was measured.
+      measure: the measure that its header has to name.
 
     Raises:
       FileNotFoundError: there is no such file, or nothing in it.
@@ -170,5 +150,5 @@ def _join(lines: list[records.Record]) -> dict[str, np.ndarray]:
 
 
 def _values(line: records.Record) -> dict[str, list[float]]:
-    """Return what was measured; the other fields of a line say where."""
+    """Return the measured values; the other fields of a line say where."""
     return {name: value for name, value in line.items() if isinstance(value, list)}

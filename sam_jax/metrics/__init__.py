@@ -28,7 +28,6 @@ from sam_jax.metrics.landscape.grids import loss_plane as loss_plane
 from sam_jax.metrics.paths.curve_geometry import Plane as Plane
 from sam_jax.metrics.paths.curve_geometry import chord_lengths as chord_lengths
 from sam_jax.metrics.paths.curve_geometry import curve_coordinates as curve_coordinates
-from sam_jax.metrics.paths.curve_geometry import curve_length as curve_length
 from sam_jax.metrics.paths.curve_geometry import grid_around as grid_around
 from sam_jax.metrics.paths.curve_geometry import plane_coordinates as plane_coordinates
 from sam_jax.metrics.paths.curve_geometry import plane_through as plane_through

@@ -1,4 +1,4 @@
-"""Checks of what a caller hands to an instrument, made once, before anything is computed."""
+"""Checks of an instrument's arguments, made once, before anything is computed."""
 
 import itertools
 import numbers
@@ -80,7 +80,7 @@ def check_loss(losses: jax.Array) -> None:
     jit is not known yet: there NaN stays NaN.
 
     Args:
-      losses: L(w), a scalar; or those of several batches, of which one finite one is enough.
+      losses: L(w), a scalar; or the losses of several batches, where one finite loss is enough.
     """
     if is_known(losses) and not np.isfinite(np.asarray(losses)).any():
         raise ValueError(
@@ -93,7 +93,7 @@ def check_loss(losses: jax.Array) -> None:
 def check_products(values: PyTree) -> None:
     """Raise a ValueError where what products with the Hessian gave is known and nowhere finite.
 
-    Where they are traced by jit they are not known yet: there NaN stays NaN.
+    Under jit they are not known yet: there NaN stays NaN.
     """
     leaves = jax.tree.leaves(values)
     if is_known(leaves) and not any(np.isfinite(np.asarray(leaf)).any() for leaf in leaves):
@@ -112,7 +112,7 @@ def check_not_empty(name: str, tree: PyTree) -> None:
 
 
 def check_batches(batches: Batch) -> Batch:
-    """Return batches that a loop can go over, of which each may be split over devices.
+    """Return batches that a loop can go over; each may be split over devices.
 
     Raises:
       ValueError: the leaves do not share two leading axes [n, m], or one of these is empty.
@@ -138,9 +138,9 @@ def check_direction(
     There, and where `params` hold None, it may hold anything, or None.
 
     Args:
-      name: what the error calls it.
+      name: its name in the error.
       direction: real arrays and numbers in the structure of `params`.
-      params: what it has to fit.
+      params: the parameters that it has to fit.
       stacked: whether there are several directions, along one more leading axis of every leaf.
 
     Raises:
@@ -223,8 +223,8 @@ def check_mask(mask: Mask, params: Params) -> PyTree:
             raise ValueError(f"mask must hold one boolean a leaf, got {leaf!r}.")
     if not is_known(leaves):
         raise ValueError(
-            "mask must be known when jit traces, because it decides what is compiled: close over "
-            "it, or name it among the static arguments."
+            "mask must be known when jit traces, because the compiled program depends on it: close "
+            "over it, or name it among the static arguments."
         )
     if not any(leaves):
         raise ValueError("mask must choose at least one leaf of params, and chooses none.")

@@ -1,4 +1,4 @@
-"""The boundary of every instrument: what it measures of `params`, and what it leaves alone."""
+"""The boundary of every instrument: the part of `params` that it measures, and the rest."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ def loss_of_parameters(
 ) -> tuple[LossesFn, Params]:
     """Return the loss as a function of the chosen parameters alone, and these.
 
-    The parameters are in float32 or wider, for narrower types round a small step away. All that is
-    not chosen, such as integers, keys and what the mask leaves out, reaches `loss_fn` as it is.
+    The parameters are in float32 or wider, because narrower types round a small step away. All
+    other leaves, such as integers, keys and leaves outside the mask, reach `loss_fn` as they are.
 
     Args:
       loss_fn: `loss_fn(params)` or `loss_fn(params, batch)`, whatever it returns.

@@ -8,7 +8,7 @@ from sam_jax.typing import Batch, PyTree
 
 
 def with_whole_first_axis(tree: Batch) -> Batch:
-    """Return arrays of which no device holds only some rows, so that a loop can go over the rows.
+    """Return arrays whose rows are not split over devices, so that a loop can go over them.
 
     Explicit axes of a mesh that split the rows are taken away from the arrays; all else stays.
     """

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 
 class Conditions(NamedTuple):
-    """What one instrument sees of the model and of the training set, without augmentation."""
+    """The model and the training set as one instrument sees them, without augmentation."""
 
     # "running": the running statistics, so the loss is a function of the weights alone.
     # "batch": the statistics of each evaluated batch, as during training.
@@ -56,8 +56,8 @@ PUBLISHED = Preset(
     average_distribution="gaussian",
     asymmetry_distribution="uniform",
 )
-"""What the code of the study of asymmetry did: Boca, Cross, Holm and Korkmaz, Towards an Even
-Better Understanding of Sharpness-Aware Minimisation, 2023, https://github.com/Kausta/R252_SAM.
+"""The conditions in the code of the study of asymmetry: Boca, Cross, Holm and Korkmaz, Towards an
+Even Better Understanding of Sharpness-Aware Minimisation, 2023, https://github.com/Kausta/R252_SAM.
 
 Its sharpness and its asymmetry were taken under different conditions and cannot be compared
 with each other: for the sharpness the model stayed in training mode and the images were not
@@ -68,7 +68,7 @@ normalised, although the model was trained on normalised ones.
   (m = 5000, rho = 0.05) and (m = 5000, rho = 0.1) are exchanged.
 * Tables 6 and 7, average sharpness and loss: the first m images in one batch, 15 draws, noise
   of standard deviation 0.5 or 1 on every weight. The last column of the printed Table 6
-  (m = 5000, standard deviation 1) repeats that of Table 7 and is not the sharpness.
+  (m = 5000, standard deviation 1) repeats the last column of Table 7 and is not the sharpness.
 * Table 1 and Figure 5, asymmetry factor and training loss: all 50 000 training images,
   distance 5, 30 directions. Figures 6 and 11: the curves, one direction, 21 distances.
 """

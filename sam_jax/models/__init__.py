@@ -6,8 +6,8 @@ Every model is called alike: `module.apply(variables, images, train=False)` maps
 without batch norm has no "batch_stats" and receives none.
 
 To add one, write its file here, import its class and give it a line in `MODELS`. It takes
-`num_classes`, `dtype` and `use_fast_variance` as `SmallConvNet` does. Its other attributes are what
-a config may set, as fields of `config.model`.
+`num_classes`, `dtype` and `use_fast_variance` as `SmallConvNet` does. A config may set its other
+attributes, as fields of `config.model`.
 """
 
 from sam_jax import extras

@@ -89,7 +89,7 @@ def native_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int
 
 
 def shifts(x: jax.Array, height: int, width: int, stride: int) -> list[jax.Array]:
-    """Return what each entry of a kernel sees of the padded images, in the kernel's order.
+    """Return the part of the padded images that each entry of a kernel sees, in the kernel's order.
 
     Args:
       x: images [n, H, W, C].
@@ -120,9 +120,9 @@ def convolution(
     with s = `stride` and p, q = height // 2, width // 2 of the kernel: PyTorch's `padding=p`.
 
     The implementations compute the same sum and differ by rounding only. "shifted" gathers the
-    windows and takes one matrix product. XLA's own convolution on CPUs is slower than that for
-    few channels and for 1x1 kernels, and inside `lax.scan` slower by a factor of up to fifty,
-    where it runs without its fast library. The price is memory: height * width times the input.
+    windows and takes one matrix product. On CPUs XLA's own convolution is slower than that for few
+    channels and for 1x1 kernels. Inside `lax.scan`, where it runs without its fast library, it is
+    slower by a factor of up to fifty. The price is memory: height * width times the input.
 
     Args:
       x: images [n, H, W, C].

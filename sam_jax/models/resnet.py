@@ -54,9 +54,9 @@ class ResNet(nn.Module):
       num_classes: the number of logits.
       width: channels of the stem and of the first stage; every further stage doubles them.
       blocks: the basic blocks of each stage; (3, 4, 6, 3) is ResNet-34.
-      norm: "batch", or "group": group norm (Wu and He, 2018, arXiv:1803.08494), which treats every
-        example by itself and keeps no running statistics, with `width` / 2 groups in every layer,
-        their 32 at the default width.
+      norm: "batch", or "group": group norm (Wu and He, 2018, arXiv:1803.08494) treats every example
+        by itself and keeps no running statistics. Every layer has `width` / 2 groups, the paper's
+        32 at the default width.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
 

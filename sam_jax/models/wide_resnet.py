@@ -20,7 +20,7 @@ def padded_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
     Args:
       x: images [n, H, W, C], C at most `features`.
       features: output channels.
-      stride: side of the pooling windows; a window over the border averages what is inside.
+      stride: side of the pooling windows; a window over the border averages the pixels inside.
 
     Returns:
       Images [n, ceil(H / stride), ceil(W / stride), features].
@@ -82,19 +82,19 @@ class WideResNet(nn.Module):
     """A Wide ResNet-d-k without dropout.
 
     The default, 28-10, has 36,479,194 parameters for 3 channels and 10 classes, as in the paper.
-    Convolution kernels are N(0, 2 / fan_out), the dense kernel is drawn from U(-b, b) with
-    b = 1 / sqrt(num_classes), and the dense bias is zero: the initialisation of the first SAM
-    release. Images are padded symmetrically, as in the paper; that release pads only below and on
-    the right where a convolution has stride 2 and the image an even side.
+    The initialisation follows the first SAM release: convolution kernels are drawn from N(0, 2 /
+    fan_out), the dense kernel from U(-b, b) with b = 1 / sqrt(num_classes). The dense bias is zero.
+    Images are padded symmetrically, as in the paper; that release pads only below and on the right
+    where a convolution has stride 2 and the image an even side.
 
     Attributes:
       num_classes: the number of logits.
       depth: d = 6 b + 4 with b blocks in each of the three groups.
       width: k, the multiplier of the groups' channels 16, 32, 64.
       shortcut: where a block changes the shape. "convolution", the paper's: a 1x1 convolution of
-        the normalised input. "padding", that of AutoAugment and of the first SAM release: average
-        pooling and zero channels, 258,560 parameters fewer in 28-10; the shortcut of the very
-        first block then starts after its batch norm and ReLU.
+        the normalised input. "padding", as in AutoAugment and the first SAM release: average
+        pooling and zero channels, 258,560 parameters fewer in 28-10. The shortcut of the very first
+        block then starts after its batch norm and ReLU.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
 

@@ -1,4 +1,4 @@
-"""Where a trainer hands on no grad_fn: what it can call instead."""
+"""Functions for trainers that hand on no grad_fn."""
 
 import functools
 from collections.abc import Callable
@@ -48,13 +48,13 @@ def value_and_grad(
 
     Returns:
       A function (params, state, **extra) -> ((value, gradient), state). The state begins as
-      `method.init(params)`; the extra arguments are those of the method's `update`, `batch` for
-      `m_sam` and so on, without `grad_fn`. The value is that at the parameters; of a method that
-      makes no pass there, such as average SAM, that at the perturbed ones. `m_sam` averages it over
-      the sub-batches.
+      `method.init(params)`; the extra arguments are the arguments of the method's `update`, `batch`
+      for `m_sam` and so on, without `grad_fn`. The value is taken at the parameters. A method that
+      makes no pass there, such as average SAM, takes it at the perturbed ones. `m_sam` averages it
+      over the sub-batches.
 
     Raises:
-      ValueError: method is a chain or another transformation than those of sam_jax.
+      ValueError: method is a chain or a transformation that is not from sam_jax.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, sam_jax
@@ -93,7 +93,7 @@ def apply_gradients(state: TrainState, grads: Gradients, **extra_args: Any) -> T
     """Call a train state's `apply_gradients` so that its chain gets `grad_fn`.
 
     Flax's `TrainState.apply_gradients` calls `tx.update(grads, opt_state, params)` and has no place
-    for what a method of the chain needs besides.
+    for further arguments of a method in the chain.
 
     Args:
       state: a `flax.training.train_state.TrainState` or a subclass; anything with a field `tx`, a
@@ -103,7 +103,7 @@ def apply_gradients(state: TrainState, grads: Gradients, **extra_args: Any) -> T
         like where the chain reads them.
 
     Returns:
-      What the state's own `apply_gradients` returns. Replace other fields, such as batch
+      The result of the state's own `apply_gradients`. Replace other fields, such as batch
       statistics, afterwards: `.replace(batch_stats=...)`.
 
     Example:
@@ -134,21 +134,21 @@ def nnx_value_and_grad(
 
     The clean pass is `nnx.value_and_grad`: it changes the model, so that running statistics and the
     counts of the random streams advance once a step. Every later pass runs on a copy of the model
-    as it was *before*: dropout draws the same mask again, and what the copy changes is dropped.
+    as it was *before*: dropout draws the same mask again, and changes of the copy are dropped.
     `nnx.grad` inside a `grad_fn` would draw a second mask, and return `Param` objects where
     `nnx.Optimizer` has pure arrays.
 
     Args:
       loss_fn: (model, *batch) -> loss, or (loss, auxiliary outputs) with `has_aux`.
       model: an `nnx.Module`.
-      *batch: what else `loss_fn` takes.
+      *batch: the further arguments of `loss_fn`.
       wrt: the filter of the parameters, the same as the optimiser's; None is `nnx.Param`.
       has_aux: as in `nnx.value_and_grad`.
 
     Returns:
       The value, with `has_aux` (loss, auxiliary outputs); the clean gradient; and
-      `grad_fn(params, *batch)`, which by default takes the batch of the clean pass, whose
-      gradients have the structure of its `params`, with `Param` objects or without.
+      `grad_fn(params, *batch)`. By default grad_fn takes the batch of the clean pass. Its gradients
+      have the structure of its `params`, with `Param` objects or without.
 
     Example:
       >>> import jax.numpy as jnp, optax, sam_jax

@@ -22,7 +22,7 @@ Combination = Callable[[Gradients, Gradients], Gradients]
 
 
 class Schedule(NamedTuple):
-    """Which steps make the pass at the perturbed parameters, and what the other steps take.
+    """Which steps make the pass at the perturbed parameters, and which gradient the others take.
 
     init: params -> state.
     decide: (state, clean gradient) -> (boolean scalar, state); called once a step.
@@ -61,7 +61,7 @@ def sharpness_aware(
 
     Args:
       perturbation: an optax transformation from the gradient to epsilon. One with extra arguments
-        also gets `grad_fn: params -> gradients` and those of the step.
+        also gets `grad_fn: params -> gradients` and the step's extra arguments.
       combination: from the clean and the perturbed gradient to the gradient that is descended
         along; None takes the perturbed one.
       schedule: the steps that make the pass at w + epsilon; None for all. On the others that pass
@@ -69,7 +69,7 @@ def sharpness_aware(
         gradient in place of them, and epsilon is zero.
       needs_clean_gradient: whether the perturbation, the combination or the schedule reads the
         gradient at w; where none does, the pass at w is never made. A schedule always does.
-      memory: what the parts keep of past gradients, in words; see SharpnessAwareTransformation.
+      memory: the past gradients that the parts keep, in words; see SharpnessAwareTransformation.
 
     Returns:
       A transformation whose state is the perturbation's, or a ScheduledState.
@@ -141,8 +141,8 @@ def sharpness_aware(
             result, new = make_perturbed_pass(
                 grad_fn, params, state.perturbation, clean, extra_args
             )
-            # The other branch returns the clean gradient, whose dtypes may be those of a caller
-            # that accumulates or unscales; the branches have to agree.
+            # The other branch returns the clean gradient, whose dtypes may come from a caller that
+            # accumulates or unscales; the branches have to agree.
             result = result._replace(
                 gradient=jax.tree.map(
                     lambda g, c: g.astype(c.dtype), result.gradient, clean_gradient
@@ -152,8 +152,8 @@ def sharpness_aware(
             return result, ScheduledState(count, incremented(state.passes), kept, new)
 
         def without_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
-            # Of the perturbation's update only the new state is used; jit drops the rest. Where it
-            # asks for more gradients it gets the clean one, for this step makes no other pass.
+            # Only the new state of the perturbation's update is used; jit drops the rest. Where it
+            # asks for more gradients it gets the clean one, because this step makes no other pass.
             unused, new = ascent.update(
                 clean_gradient,
                 state.perturbation,

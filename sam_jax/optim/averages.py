@@ -30,7 +30,7 @@ def swa(start: Integer = 0, every: Integer = 1) -> optax.GradientTransformationE
     after the updates `start`, `start + every`, `start + 2 every`, ..., counted from zero. The paper
     averages once an epoch, over the last quarter of the training, at a constant or cyclical
     learning rate. The running statistics of batch norm do not belong to averaged weights: compute
-    them anew, see `sam_jax.training.recalibration`.
+    them again, see `sam_jax.training.recalibration`.
 
     Args:
       start: the first update after which the parameters are averaged.

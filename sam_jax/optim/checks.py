@@ -1,4 +1,4 @@
-"""Checks of what the user passes in, made once at the boundary of a transformation."""
+"""Checks of the user's arguments, made once at the boundary of a transformation."""
 
 import warnings
 from typing import Any
@@ -48,7 +48,7 @@ def check_norm_order(norm_order: Any) -> None:
 def warn_of_rounded_decay(name: str, decay: Any) -> None:
     """Warn where `decay` is 1 in its dtype, or, traced, would be for a common 0.999.
 
-    A Python number keeps its digits and says what the user meant.
+    A Python number keeps its digits, so it is exactly the user's number.
     """
     dtype = getattr(decay, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
@@ -128,7 +128,7 @@ def check_params(params: Params) -> None:
 
 
 def check_update_arguments(updates: PyTree, params: PyTree, grad_fn: Any) -> None:
-    """Raise with the missing piece when `update` is called without what a second pass needs."""
+    """Raise with the missing piece when `update` lacks an argument of the second pass."""
     if grad_fn is None:
         raise ValueError(
             "A sharpness-aware transformation evaluates the gradient a second time, at the "

@@ -1,7 +1,7 @@
 """Combinations: from the clean and the perturbed gradient to the one that is descended along.
 
-Each is written around the difference of the two, so that equal gradients give exactly the clean
-one, and returns every leaf in the dtype of the clean gradient.
+Each is written around the difference of the two gradients, so that equal gradients give exactly the
+clean one. Each returns every leaf in the dtype of the clean gradient.
 """
 
 import jax
@@ -17,7 +17,7 @@ def difference(clean: Gradients, perturbed: Gradients) -> PyTree:
 
 
 def orthogonal_component(tree: PyTree, axis: PyTree) -> PyTree:
-    """Return what is left of `tree` without its component along `axis`, over all leaves together.
+    """Return `tree` without its component along `axis`, over all leaves together.
 
     A zero `axis` has no component to remove.
     """

@@ -1,4 +1,4 @@
-"""How the auxiliary outputs of sub-batches become those of the batch: by kind, or as asked."""
+"""How to combine the auxiliary outputs of sub-batches for the batch: by kind, or as asked."""
 
 import dataclasses
 from collections.abc import Callable, Set
@@ -61,7 +61,9 @@ def rules_for(
     if any(jax.tree.leaves(jax.tree.map(may_be_per_example, words, outputs))):
         words = jax.tree.map(
             lambda word, x, y: "concatenate" if word == "auto" and _grows(x, y) else word,
-            *(words, outputs, _larger_outputs(larger)),
+            words,
+            outputs,
+            _larger_outputs(larger),
         )
     gradient_rules = jax.tree.map(lambda g: Rule("mean", g.dtype), result.gradient)
     return SharpnessAwareGradient(gradient_rules, *jax.tree.map(_rule, words, outputs))
@@ -86,7 +88,7 @@ def over_sub_batches(rule: Rule, stacked: jax.Array, weights: jax.Array | None) 
 def over_devices(
     rule: Rule, x: jax.Array, axis_name: devices.AxisName | None, weight: jax.Array | None
 ) -> jax.Array:
-    """Combine one leaf over the devices; what is concatenated stays where it is."""
+    """Combine one leaf over the devices; a concatenated leaf stays where it is."""
     if axis_name is None or rule.word == "concatenate":
         return x
     if rule.word == "mean":
@@ -105,14 +107,14 @@ def finish(rule: Rule, x: jax.Array) -> jax.Array:
 
 
 def added(rule: Rule, x: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """Return what one sub-batch adds to a sum over sub-batches."""
+    """Return the term of one sub-batch in a sum over sub-batches."""
     if rule.word == "sum":
         return x.astype(_sum_dtype(x.dtype))
     return pytree.widen(x) if weight is None else weighted(x, weight)
 
 
 def divided(rule: Rule, total: jax.Array, weights: jax.Array | None, count: int) -> jax.Array:
-    """Return the mean or the sum over sub-batches from what they added."""
+    """Return the mean or the sum over sub-batches from the sum of their terms."""
     if rule.word == "sum":
         return total
     return total / count if weights is None else pytree.safe_divide(total, jnp.sum(weights))

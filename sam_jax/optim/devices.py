@@ -1,4 +1,4 @@
-"""What the parts of a step do across the devices of pmap and shard_map."""
+"""The operations of a step across the devices of pmap and shard_map."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -103,10 +103,10 @@ def vary_over(tree: PyTree, axis_name: AxisName | None) -> PyTree:
 
 
 def agreed(tree: PyTree, axis_name: AxisName | None) -> PyTree:
-    """Mark what is the same on every device as such, for shard_map(check_vma=True).
+    """Mark values as the same on every device, for shard_map(check_vma=True).
 
-    What was made of gradients that were averaged over all devices is the same on each, which
-    shard_map cannot always know; the mean is each of them.
+    Values computed from gradients that were averaged over all devices are the same on each device.
+    shard_map cannot always know that; their mean is each of them.
     """
     if axis_name is None:
         return tree

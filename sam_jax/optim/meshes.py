@@ -27,7 +27,7 @@ def place_of(
 
     Args:
       batch: arrays, concrete or traced.
-      mesh: as given to m_sam; None for that of the batch, or of jax.set_mesh.
+      mesh: as given to m_sam; None for the mesh of the batch, or of jax.set_mesh.
       batch_axes: as given to m_sam; None to read them from the batch.
       examples: the size of the batch.
     """
@@ -63,13 +63,13 @@ def run(
     common: PyTree,
     split: PyTree,
 ) -> tuple[PyTree, PyTree]:
-    """Run a function on every device of the axes, each with its share of what is split.
+    """Run a function on every device of the axes, each with its share of the split arguments.
 
     Args:
       place: the mesh and the axes to be manual; the others stay as they are.
       function: (common, share) -> (result, state), with collectives over the axes.
       rules: (common, share) -> the combining.Rule of each leaf of the result.
-      common: what every device gets whole; leaves that are no arrays are passed by.
+      common: the arguments that every device gets whole; leaves that are no arrays are passed by.
       split: arrays whose leading axis is split over the axes.
     """
     axes, replicated = frozenset(place.axes), PartitionSpec()

@@ -13,7 +13,7 @@ Round = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # (carry, input) -> (
 
 
 def run_rounds(one_round: Round, carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
-    """Return what `jax.lax.scan` returns; outside jit by a loop, for a scan compiles anew there."""
+    """Return the result of `jax.lax.scan`; outside jit by a loop, where a scan would compile."""
     if is_compiling():
         return jax.lax.scan(one_round, carry, inputs)
     outputs = []

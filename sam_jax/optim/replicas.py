@@ -15,12 +15,12 @@ from sam_jax.typing import PyTree
 def assert_replicas_agree(tree: PyTree, stacked: bool = False, tolerance: float = 0.0) -> None:
     """Raise where the copies of an array on several devices differ.
 
-    Under pmap, and under shard_map with check_vma=False, nothing keeps parameters the same on all
-    devices but that every device takes the same step. A gradient that is not averaged over the
-    devices lets them drift apart, and what is then saved or evaluated is the copy of one device.
-    The mean belongs into m_sam (`axis_name`); or, for one perturbation of all devices by another
-    method, into `grad_fn`, as `jax.lax.pmean` of its gradient. Call this outside jit, now and then:
-    it brings all copies to the host.
+    Under pmap, and under shard_map with check_vma=False, parameters stay the same on all devices
+    only if every device takes the same step. A gradient that is not averaged over the devices lets
+    them drift apart. Then one device's copy is saved or evaluated. The mean belongs into m_sam
+    (`axis_name`); or, for one perturbation of all devices by another method, into `grad_fn`, as
+    `jax.lax.pmean` of its gradient. Call this outside jit, now and then: it brings all copies to
+    the host.
 
     Args:
       tree: parameters or an optimiser's state, concrete arrays. Parts of an array that lie on one
@@ -48,7 +48,7 @@ def assert_replicas_agree(tree: PyTree, stacked: bool = False, tolerance: float 
         if isinstance(x, Tracer):
             raise ValueError(
                 "assert_replicas_agree compares concrete arrays: call it outside jit, pmap and "
-                "shard_map, on what they return."
+                "shard_map, on their results."
             )
         x = jax.random.key_data(x) if pytree.is_key(x) else x
         for copies in _copies(x, stacked):

@@ -1,4 +1,4 @@
-"""Schedules: which steps make the pass at the perturbed parameters, and what the others take."""
+"""Schedules: which steps make the perturbed pass, and which gradient the others take."""
 
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def from_step(start: Integer) -> Schedule:
 
 
 def with_probability(probability: ScalarOrSchedule, key: Key) -> Schedule:
-    """Make the pass with a probability, drawn anew at every step.
+    """Make the pass with a probability, drawn again at every step.
 
     One draw decides for all sub-batches of a step.
 
@@ -107,7 +107,7 @@ def reusing_direction(k: Integer, alpha: Scalar, rho: ScalarOrSchedule) -> Sched
 
     Args:
       k: steps from one pass to the next.
-      alpha: the length of what is added, relative to the clean gradient.
+      alpha: the length of the added gradient, relative to the clean gradient.
       rho: radius of the perturbation, or a schedule of it: without one there is no direction.
 
     Raises:

@@ -18,7 +18,7 @@ from sam_jax.typing import Batch, Params, PyTree
 
 
 class Settings(NamedTuple):
-    """What the arguments of m_sam say of every step."""
+    """The settings of every step, from the arguments of m_sam."""
 
     inner: SharpnessAwareTransformation
     m: int
@@ -38,7 +38,7 @@ class Common(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What is cut into sub-batches."""
+    """The arguments that are cut into sub-batches."""
 
     parts: dict[str, Batch]  # the batch and what lies beside it
     weights: jax.Array | None  # of examples or of sub-batches
@@ -63,8 +63,13 @@ def gradient(
     """
     work = _work(settings, common, split, axis_name)
     result, rules, new_state = sub_batch_runs.run(
-        *(settings.strategy, work.one, split.parts, work.weights, work.count),
-        *(common.state, work.rules_of),
+        settings.strategy,
+        work.one,
+        split.parts,
+        weights=work.weights,
+        count=work.count,
+        state=common.state,
+        rules_of=work.rules_of,
     )
     weight = None if work.weights is None else jnp.sum(work.weights)
 
@@ -93,7 +98,7 @@ def rules(
 def one_sub_batch(
     settings: Settings, common: Common, parts: dict[str, Batch]
 ) -> tuple[SharpnessAwareGradient, PyTree]:
-    """Return what the inner method returns for all examples, on one device or many."""
+    """Return the result of the inner method for all examples, on one device or many."""
     one = _function_of_parts(settings.inner, common, common.params, common.rngs, set())
     return one(jnp.zeros((), jnp.int32), parts)
 

@@ -21,6 +21,7 @@ def run(
     strategy: Strategy,
     one: One,
     parts: Batch,
+    *,
     weights: jax.Array | None,
     count: int,
     state: PyTree,
@@ -99,7 +100,7 @@ def _loop(
     state: PyTree,
     rules_of: RulesOf,
 ) -> tuple[PyTree, PyTree, PyTree]:
-    """Do what the scan does in Python: a scan outside jit would compile anew in every step."""
+    """Run the scan as a loop in Python: outside jit a scan would compile in every step."""
     totals, all_others, rules, structure = None, [], [], None
     for index in range(count):
         sub_batch = jax.tree.map(lambda x, index=index: x[index], sub_batches)

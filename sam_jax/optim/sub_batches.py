@@ -36,14 +36,14 @@ def m_sam(
       B = \bigcup U, \quad |U| = m
 
     with epsilon_U the perturbation of `inner` for the sub-batch U of the batch B, and W_U = 1
-    without `weights`. The cost in gradients is that of `inner`; the clean gradient that update
+    without `weights`. The cost in gradients is the cost of `inner`; the clean gradient that update
     receives is not used, because every sub-batch needs its own.
 
     **Weights.** Where L_U is a weighted mean, such as the mean over the tokens that are no padding,
     give update `weights`: W_U for each sub-batch, [|B| / m], or a number w_i for each example,
-    [|B|], of which W_U is the sum over U. With L_U = sum_i w_i l_i / W_U, rho = 0 is then the
-    gradient of sum_i w_i l_i / sum_i w_i over the whole batch. A sub-batch of weight 0 does not
-    count, even where grad_fn gives NaN for it.
+    [|B|]. From the numbers, W_U is the sum of w_i over U. If L_U = sum_i w_i l_i / W_U, rho = 0
+    then gives the gradient of sum_i w_i l_i / sum_i w_i over the whole batch. A sub-batch of weight
+    0 does not count, even where grad_fn gives NaN for it.
 
     **Randomness.** Without more, all sub-batches draw one dropout mask. Give update `rngs`, a typed
     key or a pytree of them: grad_fn (and `losses_fn`, `logits_fn` where they are given) gets
@@ -51,24 +51,29 @@ def m_sam(
     pytree that all of them shall get as it is goes to update as `shared`, and reaches them as
     `shared=`.
 
-    **Auxiliary outputs** of the pure function `gradient` are combined by kind. Of inexact arrays
-    the mean is taken, weighted as the gradients, so also of running statistics; of keys, counts and
-    booleans the last is kept. What has an entry for each example (its leading axis grows with the
-    sub-batch) is concatenated in the batch's order. `combine` asks for another way.
+    **Auxiliary outputs** of the pure function `gradient` are combined by kind; `combine` asks for
+    another way:
 
-    **On a mesh**, under jit, every device computes the sub-batches whose examples lie on it, inside
-    a `jax.shard_map` over the axes that the batch is split over; other axes of the mesh, those of
-    fsdp or of the model, stay as they are. Explicit axes tell how the batch is split. Automatic
-    axes do not under jit: one alone is taken to split it, of several `batch_axes` names them.
-    Inside, the model's own constraints must not name these axes, and on explicit axes grad_fn must
-    not close over arrays of the mesh (`shared` and `rngs` take them). Parameters that are sharded
-    over an axis that the batch is split over are gathered, for every device perturbs its own copy.
-    The result takes their sharding again. Outside jit this compiles anew in each step: jit the
-    step.
+    - inexact arrays, running statistics included: the mean, weighted as the gradients;
+    - keys, counts and booleans: the last;
+    - arrays with an entry for each example (their leading axis grows with the sub-batch):
+      concatenated in the batch's order.
+
+    **On a mesh**, under jit, every device computes the sub-batches whose examples lie on it. It
+    does so inside a `jax.shard_map` over the axes that the batch is split over. Other axes of the
+    mesh, such as the axes of fsdp or of the model, stay as they are.
+
+    - Explicit axes tell how the batch is split. Automatic axes do not tell it under jit: a single
+      axis is taken to split the batch; among several, `batch_axes` names the axes that do.
+    - Inside, the model's own constraints must not name these axes. On explicit axes grad_fn must
+      not close over arrays of the mesh (`shared` and `rngs` take them).
+    - Parameters that are sharded over an axis that the batch is split over are gathered, because
+      every device perturbs its own copy. The result takes their sharding again.
+    - Outside jit this compiles again in each step: jit the step.
 
     Inside pmap or shard_map, with `axis_name`, the batch is the device's own shard and the result
-    is the mean over the axis; outputs for each example are those of the shard. There the mean
-    belongs here: other methods than m_sam need it in grad_fn, or the replicas drift apart, as
+    is the mean over the axis; outputs for each example belong to the shard. Only m_sam takes the
+    mean here: other methods need it in grad_fn, or the replicas drift apart, as
     `assert_replicas_agree` shows.
 
     An m up to the size of a device's shard splits the shard; a larger m averages the gradient over
@@ -80,28 +85,31 @@ def m_sam(
     Args:
       inner: the transformation to apply to each sub-batch, for example `sam(0.05)`.
       m: examples in a sub-batch; it divides the batch, or is a multiple of a device's shard.
-      strategy: "vmap" computes all sub-batches at once; "scan" one after the other, with the
-        memory of one sub-batch (and without the grouped convolutions that vmap makes of
-        convolutions with perturbed weights, slow on CPU). Outside jit it is a loop in Python.
+      strategy: "vmap" computes all sub-batches at once; "scan" one after the other, with the memory
+        of one sub-batch. (vmap makes grouped convolutions, slow on CPU, of convolutions with
+        perturbed weights; scan does not.) Outside jit "scan" is a loop in Python.
       axis_name: the axis of pmap or shard_map to average over.
       combine: words for the auxiliary output of grad_fn, in its structure or a prefix of it, such
         as `{"correct": "sum", "finite": "min", "rest": "auto"}`: "auto" (by kind, as above),
         "mean", "sum", "min", "max" (of booleans: all, any), "last" or "concatenate". None: "auto".
       batch_axes: the mesh axes that the batch's leading axis is split over, a name or a tuple; ()
         for none. None: as the batch or the mesh tells.
-      mesh: where the batch lies; None for the batch's own, or that of `jax.set_mesh`.
+      mesh: where the batch lies; None for the batch's own, or the mesh of `jax.set_mesh`.
 
     Returns:
       One link of an `optax.chain`, before the optimiser. Its update needs
-      `grad_fn: (params, batch) -> gradients`, with a loss that is the mean over the batch it gets,
-      and `batch`, a pytree of arrays that share their leading axis. It takes `weights`, `rngs` and
-      `shared`.
+      `grad_fn: (params, batch) -> gradients`, whose loss is the mean over the batch it gets. It
+      also needs `batch`, a pytree of arrays that share their leading axis. It takes `weights`,
+      `rngs` and `shared`.
 
     Raises:
-      ValueError: batch is missing, m does not divide it, m is not a positive int, the strategy or
-        a word of combine is unknown, weights do not fit, rngs holds no typed key, `inner` is not a
-        sharpness-aware transformation, or it keeps a memory of past gradients and m makes more than
-        one sub-batch; or on a mesh it cannot be told how the batch is split.
+      ValueError: if one of these holds:
+        - batch is missing, m does not divide it, or m is not a positive int;
+        - the strategy or a word of combine is unknown;
+        - weights do not fit, or rngs holds no typed key;
+        - `inner` is not a sharpness-aware transformation;
+        - `inner` keeps a memory of past gradients and m makes more than one sub-batch;
+        - on a mesh, nothing tells how the batch is split.
 
     Example:
       >>> import jax, jax.numpy as jnp, sam_jax

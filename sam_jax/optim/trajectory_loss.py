@@ -18,7 +18,7 @@ Term = Callable[[jax.Array], jax.Array]  # logits [n, C] -> scalar
 def trajectory_term(
     target: jax.Array, weight: Scalar, tau: Scalar, is_on: jax.Array | bool = True
 ) -> Term:
-    r"""Return the divergence of the softened predictions from those of another model.
+    r"""Return the divergence of the softened predictions from another model's.
 
     .. math::
       \mathrm{term}(z) = \lambda \, \frac{\tau^2}{n} \sum_{i=1}^n
@@ -57,7 +57,7 @@ def _weighted_divergence(
         raise ValueError(
             f"term compares with the logits of {target.shape[0]} examples and {target.shape[1]} "
             f"classes, but grad_fn gave it the shape {logits.shape}. grad_fn, logits_fn and "
-            "indices must be those of one batch."
+            "indices must belong to one batch."
         )
     target = shardings.placed_as(target, logits)
     log_target = jax.nn.log_softmax(pytree.widen(target) / tau)

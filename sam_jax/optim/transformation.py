@@ -20,7 +20,7 @@ PARAMETER_FUNCTIONS = ("losses_fn", "logits_fn")
 
 
 class SharpnessAwareGradient(NamedTuple):
-    """The gradient that the optimiser descends along, and what the passes returned besides it."""
+    """The gradient that the optimiser descends along, and the other results of the passes."""
 
     gradient: Gradients
     clean_aux: Any  # from the pass at w; None where the method makes no such pass
@@ -47,10 +47,10 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
     leaves, such as integers and keys, are None to it: they reach grad_fn as they are, and their
     gradient is what grad_fn returned at w, or float0 where it was not asked.
 
-    `memory` names what a method keeps of past gradients, "" where it keeps nothing: with a memory
+    `memory` names the past gradients that a method keeps, "" where it keeps none: with a memory
     there is one step for the whole batch, and m-SAM cannot give every sub-batch its own.
-    `splits_batch` says that a method divides the batch that it is given. A method with
-    `sees_all_leaves` gets the leaves that are no parameters, too, for an optimiser inside it.
+    `splits_batch` says that a method divides its batch. A method with `sees_all_leaves` gets the
+    leaves that are no parameters, too, for an optimiser inside it.
     """
 
     update: "_Update"
@@ -83,7 +83,7 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
 
     @property
     def memory(self) -> str:
-        """What the state keeps of past gradients, in words; empty where it keeps nothing."""
+        """The past gradients that the state keeps, in words; empty where it keeps none."""
         return self.update.memory
 
     @property

@@ -10,7 +10,7 @@ import optax
 
 from sam_jax import optim
 from sam_jax.runs import records, workdirs
-from sam_jax.training import build
+from sam_jax.training.device_data import RunSteps, device_mesh, replicated
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.losses import BatchFunctions
 from sam_jax.training.methods import no_perturbation
@@ -26,11 +26,10 @@ from sam_jax.typing import Key, Params, PyTree
 
 # (key, uint8 images) -> the model's inputs. A function is compiled for once, by its identity.
 PrepareImages = Callable[[Key, jax.Array], jax.Array]
-RunSteps = Callable[..., tuple[TrainState, StepMetrics]]
 
 
 def check_steps_per_epoch(batch_size: int, epochs: int, examples: int) -> int:
-    """Return the steps of an epoch, for a batch that fits the devices and the training set.
+    """Return the steps of an epoch; the batch must fit the devices and the training set.
 
     Args:
       batch_size: over all devices.
@@ -65,19 +64,19 @@ def check_augmentation(augmentation: str, prepare_images: PrepareImages | None) 
 def claim_folder(
     workdir: pathlib.Path, settings: records.Record, models: dict[str, PyTree]
 ) -> None:
-    """Write what a folder belongs to in its config.json, or check that it is the same.
+    """Write the training that a folder belongs to in its config.json, or check that it is the same.
 
     Args:
       workdir: the folder of the run, made where it does not exist.
-      settings: all settings that change what is trained.
+      settings: all settings that change the result of the training.
       models: name -> the arrays of a model that the training starts from.
 
     Raises:
-      ValueError: the folder holds another run; the message names what differs.
+      ValueError: the folder holds another run; the message names the differences.
     """
     checksums = {f"{name}_checksum": workdirs.checksum(model) for name, model in models.items()}
     wanted = ml_collections.ConfigDict(records.as_read(settings | checksums))
-    advice = "Choose another workdir, or delete the folder to train anew."
+    advice = "Choose another workdir, or delete the folder to train again."
     refusal = "{workdir} holds another training; {differing}. " + advice
     workdirs.claim(workdir, wanted, refusal=refusal)
 
@@ -85,7 +84,7 @@ def claim_folder(
 def initial_state(
     params: Params, batch_stats: PyTree, optimiser: optax.GradientTransformation
 ) -> TrainState:
-    """Return the state before the first step; it shares no memory with what it is made of.
+    """Return the state before the first step; it shares no memory with the arguments.
 
     `run_steps` takes the memory of its state over, and a trained model is still needed after it.
     """
@@ -97,7 +96,7 @@ def initial_state(
         method_state=no_perturbation().init(params),
         optimiser_state=optimiser.init(params),
     )
-    return jax.device_put(state, build.replicated())
+    return jax.device_put(state, replicated())
 
 
 def make_plain_run(
@@ -110,28 +109,28 @@ def make_plain_run(
     """Compile many steps along the plain gradient into one call, data parallel.
 
     Args:
-      make_functions: (running statistics, step, numbers) -> the functions of (params, batch).
+      make_functions: (running statistics, step, traced) -> the functions of (params, batch).
       optimiser: takes the gradient to an update.
       batch_size: over all devices.
       inputs: from uint8 images to the model's.
       prepare_images: in the place of `inputs` where images are augmented; None only normalises.
 
     Returns:
-      `run_steps(state, images, labels, order, key, numbers)` as `make_run_steps` has it, with the
-      difference that `order`, [steps, batch_size], is that of the steps alone.
+      `run_steps(state, images, labels, order, key, traced)` like that of `make_run_steps`, but
+      `order`, [steps, batch_size], has no row for the step before.
     """
     method = optim.m_sam(no_perturbation(), batch_size // jax.device_count(), axis_name=DEVICES)
 
     def step(
-        state: TrainState, step_inputs: StepInputs, numbers: PyTree
+        state: TrainState, step_inputs: StepInputs, traced: PyTree
     ) -> tuple[TrainState, StepMetrics]:
         def functions_of(batch_stats: PyTree) -> BatchFunctions:
-            return make_functions(batch_stats, state.step, numbers)
+            return make_functions(batch_stats, state.step, traced)
 
         return train_step(state, step_inputs, functions_of, method, optimiser)
 
     prepare = prepare_images or (lambda key, images: inputs(images))
-    run_after_previous = make_run_steps(step, prepare, build.replicated().mesh)
+    run_after_previous = make_run_steps(step, prepare, device_mesh())
 
     def run_steps(
         state: TrainState,
@@ -139,10 +138,10 @@ def make_plain_run(
         labels: jax.Array,
         order: jax.Array,
         key: Key,
-        numbers: PyTree,
+        traced: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         # The plain gradient does not look at the batch before.
         order = jnp.concatenate([order[:1], order])
-        return run_after_previous(state, images, labels, order, key, numbers)
+        return run_after_previous(state, images, labels, order, key, traced)
 
     return run_steps

@@ -1,9 +1,8 @@
 """Building blocks of figures: points with a regression line, curves with bands, small multiples.
 
 Only matplotlib's object-oriented interface is used, on the Agg canvas, so that nothing global
-(backend, pyplot state, rcParams) changes. Colours are those of Okabe and Ito, which remain
-distinguishable with colour blindness; every series also has its own marker, so that a figure
-can be read in grey.
+(backend, pyplot state, rcParams) changes. The colours of Okabe and Ito remain distinguishable with
+colour blindness; every series also has its own marker, so that a figure can be read in grey.
 """
 
 import pathlib
@@ -104,7 +103,7 @@ def set_scale(
     Args:
       axes: The panel.
       axis: "x" or "y".
-      values: What the axis has to show.
+      values: The values that the axis has to show.
       scale: "linear", "log" or "symlog"; None for the one that suits the values.
     """
     scale = suitable_scale(values) if scale is None else scale
@@ -134,7 +133,7 @@ def small_multiples(
       count: Number of panels, at least 1.
       columns: Panels in a row.
       panel: Width and height of a panel in inches.
-      projection: None for plane panels, "3d" for those of surfaces.
+      projection: None for plane panels, "3d" for panels of surfaces.
 
     Returns:
       The figure, on an Agg canvas with constrained layout, and its panels row by row.
@@ -163,7 +162,7 @@ def label_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = ""
     }
     for axis, limits in limits_of.items():
         if (axes.get_xscale() if axis == "x" else axes.get_yscale()) == "linear":
-            # Values that differ in a late digit have long labels, of which few fit abreast.
+            # Values that differ in a late digit have long labels, and few of these fit abreast.
             long = np.ptp(limits) < 0.03 * np.max(np.abs(limits))
             axes.locator_params(axis=axis, nbins=5 if axis == "y" else 3 if long else 4)
     axes.grid(True, color="#E5E5E5", linewidth=0.6)
@@ -248,7 +247,9 @@ def curves_with_bands(
             low, high = curve.y - curve.error, curve.y + curve.error
             colour = curve.style.colour
             axes.fill_between(
-                *(curve.x, low, high),
+                curve.x,
+                low,
+                high,
                 facecolor=(colour, 0.15),
                 edgecolor=(colour, 0.7),  # tells the bands of one colour apart
                 linestyle=curve.style.line,

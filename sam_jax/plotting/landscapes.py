@@ -63,12 +63,13 @@ def landscape_contours(
       quantity: the field of `plane.values` to draw, such as "accuracy"; None where the values
         are one array.
       clip: the highest level; None for the largest value.
-      scale: the levels and colours of several panels, from `shades`; None for those of `plane`.
+      scale: the levels and colours of several panels, from `shades`; None for the levels and
+        colours of `plane`.
       bar: whether to draw a colour bar; one is enough for panels of one scale.
       title: the title of the panel.
-      x_label: what the first direction is.
-      y_label: what the second direction is.
-      value_label: what the values are, for the colour bar.
+      x_label: the name of the first direction.
+      y_label: the name of the second direction.
+      value_label: the name of the values, for the colour bar.
 
     Returns:
       The filled contours; None where no value is finite, or the grid has a single row or column.
@@ -124,8 +125,8 @@ def colour_bar(
     Args:
       panels: the panels.
       filled: the contours of any of them.
-      scale: what they were drawn with.
-      value_label: what the values are.
+      scale: the levels and colours that they were drawn with.
+      value_label: the name of the values.
       location: where the bar goes, "right" or "bottom".
     """
     side = "rowspan" if location == "right" else "colspan"
@@ -158,8 +159,8 @@ def landscape_lines(
         a distance where a seed is not finite leaves a gap.
       quantity: the field of the values to draw; None where the values are one array.
       title: the title of the panel; the lines' `batch_norm` is written below it.
-      x_label: what the distances are.
-      value_label: what the values are.
+      x_label: the name of the distances.
+      value_label: the name of the values.
       scale: "linear" or "log"; None for the one that suits the values.
 
     Raises:
@@ -186,7 +187,7 @@ def landscape_lines(
 
 
 _HATCH = {"facecolor": "white", "edgecolor": base.GREY, "hatch": "////", "linewidth": 0.0}
-# Names of models hide those of the contours, which are dense around models.
+# Names of models hide the labels of contours, which are dense around models.
 _LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 
 

@@ -10,8 +10,8 @@ def shared_legend(figure: Figure, width: float = 1.8, *, below: bool = False) ->
     """Write one legend on the right of the panels or below them, with every label once.
 
     Args:
-      figure: A figure from `small_multiples`; it is made wider, or higher, by what the legend
-        takes.
+      figure: A figure from `small_multiples`; it is made wider, or higher, by the size of the
+        legend.
       width: Inches that a column of the legend takes.
       below: Whether the legend goes below the panels, in as many columns as fit: a wide figure
         stays readable where it is printed.

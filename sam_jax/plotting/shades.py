@@ -35,7 +35,7 @@ def shades(
     """Return levels for contours: logarithmic where the values span orders of magnitude.
 
     Args:
-      values: any shape; what is not finite is left out.
+      values: any shape; values that are not finite are left out.
       clip: the highest level; None for the largest value.
       count: how many levels.
       log_ratio: of the largest to the smallest value, from where on levels are logarithmic.
@@ -69,7 +69,7 @@ def shades(
 
 
 def mean_plane(planes: Sequence[LossPlane], quantity: str | None = None) -> LossPlane:
-    """Return the mean of planes on one grid, such as those of several seeds.
+    """Return the mean of planes on one grid, such as the planes of several seeds.
 
     Args:
       planes: at least one; a point that is not finite in one of them is not finite in the mean.

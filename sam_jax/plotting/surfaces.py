@@ -26,19 +26,20 @@ def landscape_surface(
 ) -> None:
     """Draw a plane as a surface over its grid, in the colours of its contours.
 
-    Where the contours are logarithmic so is the height. What lies above the highest level is cut
-    off flat there; what is not finite is left out.
+    Where the contours are logarithmic, so is the height. The surface is cut off flat at the highest
+    level; values that are not finite are left out.
 
     Args:
       axes: a panel of `small_multiples(..., projection="3d")`.
       plane: from `loss_plane`; its `batch_norm` is written below the title.
       quantity: the field of `plane.values` to draw; None where the values are one array.
       clip: the highest level; None for the largest value.
-      scale: the levels and colours of several panels, from `shades`; None for those of `plane`.
+      scale: the levels and colours of several panels, from `shades`; None for the levels and
+        colours of `plane`.
       title: the title of the panel.
-      x_label: what the first direction is.
-      y_label: what the second direction is.
-      value_label: what the values are.
+      x_label: the name of the first direction.
+      y_label: the name of the second direction.
+      value_label: the name of the values.
     """
     assert isinstance(axes, Axes3D), 'a surface needs a panel with projection="3d"'
     xs, ys, values = grid_of(plane, quantity)
@@ -51,7 +52,7 @@ def landscape_surface(
         middle = (heights[1:, 1:] + heights[:-1, 1:] + heights[1:, :-1] + heights[:-1, :-1]) / 4
         middle = 10**middle if logarithmic else middle
         colours = matplotlib.colormaps[COLOUR_MAP](scale.norm(np.nan_to_num(middle, nan=1.0)))
-        # The artist asks for a colour a corner and reads that of the first corner of a facet.
+        # The artist asks for a colour a corner and reads the colour of the first corner of a facet.
         colours = np.pad(colours, ((0, 1), (0, 1), (0, 0)), mode="edge")
         x, y = np.meshgrid(xs, ys)
         axes.plot_surface(x, y, heights, facecolors=colours, rstride=1, cstride=1, shade=False,

@@ -1,4 +1,4 @@
-"""What a run is on disk: its folder, config, checkpoints, records and progress."""
+"""A run on disk: its folder, config, checkpoints, records and progress."""
 
 from sam_jax import extras
 

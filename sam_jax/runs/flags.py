@@ -3,7 +3,7 @@
 from absl import flags
 from ml_collections import config_flags
 
-flags.disclaim_key_flags()  # --help shows it as that of the command
+flags.disclaim_key_flags()  # --help shows it as the command's own
 
 
 def define_config(default: str | None = None) -> flags.FlagHolder:

@@ -1,8 +1,8 @@
-"""How many examples share a perturbation, which depends on the machine, and what a run keeps of it.
+"""The number m of examples that share a perturbation: the machine sets it, and a run keeps it.
 
 With `method.m = 0` it is the share of one device, batch_size / devices: the same config perturbs on
-32 examples with one device and on 8 with four. Every record of an epoch therefore says what m was,
-and a run goes on with no other m than the one that it began with.
+32 examples with one device and on 8 with four. So every record of an epoch gives m, and a run only
+goes on with the m that it began with.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ class Machine(NamedTuple):
 
 
 def this_machine(config: ml_collections.ConfigDict) -> Machine:
-    """Return what a config trains with on the devices that JAX sees."""
+    """Return the m and the devices that a config trains with, as JAX sees them here."""
     devices = jax.device_count()
     return Machine(config.method.m or config.batch_size // devices, devices, jax.process_count())
 
@@ -33,11 +33,11 @@ def check_same_m(
 ) -> None:
     """Raise a ValueError where a run would go on with another m because the devices are others.
 
-    An m that the config names is what its user chose, and another one is a change of the config.
+    An m that the config names is its user's choice, and another m is a change of the config.
 
     Args:
       workdir: the folder of the run, for the message.
-      config: what the run would go on with.
+      config: the config that the run would go on with.
       record: of the last epoch that is kept; None, or one without m as runs once wrote them, says
         nothing about the machine and is let through.
 

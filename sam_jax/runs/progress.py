@@ -68,8 +68,8 @@ def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
     this is a line every so many seconds, and none where everything takes less.
 
     Args:
-      label: what the progress calls them.
-      items: what is to be done.
+      label: their name in the progress.
+      items: the work to do.
 
     Yields:
       The items, in their order.

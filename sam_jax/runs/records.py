@@ -72,7 +72,7 @@ class MetricsLog:
     """The metrics of a run, one record an epoch: `metrics.jsonl` and TensorBoard events."""
 
     def __init__(self, workdir: pathlib.Path, first_epoch: int) -> None:
-        """Open the log and drop what a cut run wrote after the epoch that is resumed."""
+        """Open the log and drop the records of a cut run after the epoch that is resumed."""
         self._path = workdir / "metrics.jsonl"
         kept = [record for record in read(self._path) if record["epoch"] <= first_epoch]
         if self._path.exists():

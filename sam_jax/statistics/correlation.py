@@ -50,17 +50,17 @@ def correlation(
     """Return a correlation coefficient with p values, intervals and its leave-one-out range.
 
     The coefficients are Pearson's r, Spearman's r (Pearson's r of the ranks) and Kendall's
-    tau-b. `p_value` tests r = 0 with t = r sqrt((n - 2) / (1 - r^2)), exact for Pearson's r of
-    a bivariate normal law, an approximation for Spearman's; Kendall's is exact without ties
+    tau-b. `p_value` tests r = 0 with t = r sqrt((n - 2) / (1 - r^2)). It is exact for Pearson's r
+    of a bivariate normal law, and an approximation for Spearman's. Kendall's is exact without ties
     (up to 33 pairs) and normal otherwise. `permutation_p_value` is the share of the orders of y
-    with a coefficient of at least |r|: exact, by all n! orders, for at most eight pairs, and
-    else (b + 1) / (resamples + 1) from random orders, b of which reach |r|.
+    with a coefficient of at least |r|. For at most eight pairs it is exact, from all n! orders.
+    Otherwise it is (b + 1) / (resamples + 1) from random orders, where b of them reach |r|.
 
-    `fisher_interval` is tanh(artanh r +- z sqrt(v)), where v is 1 / (n - 3) for Pearson's,
-    (1 + r^2 / 2) / (n - 3) for Spearman's and 0.437 / (n - 4) for Kendall's coefficient.
-    `bootstrap_interval` draws pairs with replacement, as if the models were independent draws.
-    Of five to eight pairs of a normal law with r = 0.5, the 95% interval "bca" covers r in about
-    0.95 of the samples and "percentile" in 0.89 (simulated, 600 samples each).
+    `fisher_interval` is tanh(artanh r +- z sqrt(v)). Here v is 1 / (n - 3) for Pearson's
+    coefficient, (1 + r^2 / 2) / (n - 3) for Spearman's and 0.437 / (n - 4) for Kendall's.
+    `bootstrap_interval` draws pairs with replacement, as if the models were independent draws. For
+    five to eight pairs of a normal law with r = 0.5, the 95% interval "bca" covers r in about 0.95
+    of the samples. "percentile" covers it in 0.89 (simulated, 600 samples each).
 
     Args:
       x: Shape [k], one value a model.
@@ -112,7 +112,9 @@ def correlation(
         p_value=_p_value(x, y, method),
         n=n,
         fisher_interval=fisher_interval(r, _variance(r, n, method), confidence),
-        bootstrap_interval=_bootstrap(x, y, method, confidence, bootstrap, resamples, seed),
+        bootstrap_interval=_bootstrap(
+            x, y, method, confidence=confidence, kind=bootstrap, resamples=resamples, seed=seed
+        ),
         leave_one_out=_leave_one_out(x, y, method),
         permutation_p_value=_permutation_p_value(x, y, method, resamples, seed),
     )
@@ -170,6 +172,7 @@ def _bootstrap(
     x: np.ndarray,
     y: np.ndarray,
     method: str,
+    *,
     confidence: float,
     kind: str,
     resamples: int,

@@ -20,10 +20,14 @@ class CorrelationDifference(NamedTuple):
 def correlation_difference(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> CorrelationDifference:
     """Return Pearson's r(x, z) - r(y, z) with a 95% interval.
 
-    With Fisher's intervals (l, u) of r = r(x, z) and (l', u') of r' = r(y, z), and their
-    correlation c, the ends are r - r' - sqrt((r - l)^2 + (u' - r')^2 - 2 c (r - l) (u' - r')) and
-    r - r' + sqrt((u - r)^2 + (r' - l')^2 - 2 c (u - r) (r' - l')). With s = r(x, y),
-    c = ((s - r r' / 2) (1 - r^2 - r'^2 - s^2) + s^3) / ((1 - r^2) (1 - r'^2)).
+    Fisher's intervals are (l, u) for r = r(x, z) and (l', u') for r' = r(y, z). The ends are
+
+        r - r' - sqrt((r - l)^2 + (u' - r')^2 - 2 c (r - l) (u' - r')),
+        r - r' + sqrt((u - r)^2 + (r' - l')^2 - 2 c (u - r) (r' - l')),
+
+    with the correlation c of r and r'. From s = r(x, y) it is
+
+        c = ((s - r r' / 2) (1 - r^2 - r'^2 - s^2) + s^3) / ((1 - r^2) (1 - r'^2)).
 
     Args:
       x: Shape [k], one measure of every model.

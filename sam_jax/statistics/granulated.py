@@ -30,18 +30,18 @@ def granulated_kendall(
     """Return Kendall's coefficient within groups of models that differ in one hyperparameter.
 
     tau = sum over i != j of sign(measure_i - measure_j) sign(gap_i - gap_j) / (n (n - 1)), in
-    which a tie counts zero. For an axis a, psi_a is the mean of tau over the groups of models
-    that agree in every hyperparameter but a, all groups with the same weight, and Psi the mean
-    of psi over the axes. A measure that merely follows one hyperparameter may reach a high tau
-    over all models, but not a high psi on the other axes.
+    which a tie counts zero. For an axis a, a group holds the models that agree in every
+    hyperparameter but a. psi_a is the mean of tau over these groups, all with the same weight, and
+    Psi is the mean of psi over the axes. A measure that merely follows one hyperparameter may reach
+    a high tau over all models, but not a high psi on the other axes.
 
     The published definition is for a full grid. Where models are missing, groups of fewer than
     two are left out, as are axes without any group from Psi.
 
     Args:
       measure: Shape [k], one value a model.
-      gap: Shape [k], what the measure should rank, such as test minus training loss. Models
-        with a value that is not finite are left out.
+      gap: Shape [k], the values that the measure should rank, such as test minus training loss.
+        Models with a value that is not finite are left out.
       hyperparameters: Name -> k values that can be compared for equality.
       axes: The names to take psi of, by default all. Others are only held equal within the
         groups: name the seed in `hyperparameters` but not here, and every seed is compared

@@ -26,9 +26,9 @@ class MeanAndStderr(NamedTuple):
 
 
 class MeanDifference(NamedTuple):
-    """The difference of two means and what is known about it; NaN where undetermined."""
+    """The difference of two means and its statistics; NaN where undetermined."""
 
-    difference: float  # mean of the values minus that of the others
+    difference: float  # mean of the values minus mean of the others
     stderr: float  # of the difference
     degrees_of_freedom: float  # of Student's t law, not whole for Welch's test
     interval: Interval  # confidence interval of the difference
@@ -68,12 +68,14 @@ def mean_difference(
 
     Paired, with d_i = values_i - others_i over n seeds and s their sample deviation: the
     standard error is s / sqrt(n) with n - 1 degrees of freedom, and Cohen's d is mean(d) / s.
-    What the two of a pair share, such as the initial weights of a seed, drops out.
+    Effects that the two of a pair share, such as the initial weights of a seed, drop out.
 
-    Unpaired, with deviations s, s' over n, n' seeds, Welch's: e = s^2 / n and e' = s'^2 / n'
-    give the standard error sqrt(e + e') with (e + e')^2 / (e^2 / (n - 1) + e'^2 / (n' - 1))
-    degrees of freedom. Cohen's d is the difference in units of the pooled deviation,
-    sqrt(((n - 1) s^2 + (n' - 1) s'^2) / (n + n' - 2)).
+    Unpaired, with deviations s, s' over n, n' seeds, e = s^2 / n and e' = s'^2 / n' (Welch's test):
+
+    - The standard error is sqrt(e + e').
+    - The degrees of freedom are (e + e')^2 / (e^2 / (n - 1) + e'^2 / (n' - 1)).
+    - Cohen's d is the difference in units of the pooled deviation,
+      sqrt(((n - 1) s^2 + (n' - 1) s'^2) / (n + n' - 2)).
 
     Args:
       values: Shape [k], one value a seed. NaN counts as not measured and is left out.

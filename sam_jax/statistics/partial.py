@@ -42,11 +42,10 @@ def partial_correlation(
 ) -> PartialCorrelation:
     """Return the correlation of x and y that their regressions on `given` leave.
 
-    It is Pearson's r of the residuals of x and of y after a linear regression (with intercept)
-    on the covariates, or of their ranks on the ranks of the covariates. With q covariates
-    that are linearly independent, t = r sqrt(d / (1 - r^2)) has d = n - 2 - q degrees of
-    freedom (exact for a normal law), and the variance of artanh r is 1 / (d - 1), for ranks
-    (1 + r^2 / 2) / (d - 1).
+    It is Pearson's r of the residuals of x and of y after a linear regression (with intercept) on
+    the covariates. "spearman" takes the ranks of all of them instead. With q covariates that are
+    linearly independent, t = r sqrt(d / (1 - r^2)) has d = n - 2 - q degrees of freedom (exact for
+    a normal law). The variance of artanh r is 1 / (d - 1), for ranks (1 + r^2 / 2) / (d - 1).
 
     Args:
       x: Shape [k], one value a model.
@@ -104,7 +103,8 @@ def partial_correlation(
 
 def _residuals(values: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, int]:
     # Residuals that are rounding only are set to zero. Columns are scaled, so that the rank does
-    # not depend on units; a constant one counts for nothing, for the intercept has it already.
+    # not depend on units; a constant column counts for nothing, because the intercept has it
+    # already.
     constant = [is_constant(column) for column in values.T]
     values = np.where(constant, 0.0, values - values.mean(axis=0))
     columns = [column - column.mean() for column in given.T if not is_constant(column)]

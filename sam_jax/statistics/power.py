@@ -23,15 +23,17 @@ def seeds_to_separate(
 ) -> int:
     """Return the seeds a model needs so that a t test finds a difference of two means.
 
-    The smallest n at which the two-sided test of `mean_difference` rejects at `level` with a
-    probability of at least `power`: the test statistic has a non-central t law with
-    difference / stderr as its non-centrality. Unpaired, stderr = sqrt((s^2 + s'^2) / n) with
-    Welch's degrees of freedom, (n - 1) (s^2 + s'^2)^2 / (s^4 + s'^4), exact for s = s'; paired,
-    stderr = s / sqrt(n) with n - 1.
+    It is the smallest n at which the two-sided test of `mean_difference` rejects at `level` with a
+    probability of at least `power`. The test statistic has a non-central t law with
+    difference / stderr as its non-centrality:
 
-    The answer is as good as the deviations: the true one lies between 0.5 and 6.3 times that of a
-    sample of three seeds (95%, normal law). The number of seeds goes with their square, and the
-    true one thus lies between about 0.3 and 40 times the answer.
+    - Unpaired, stderr = sqrt((s^2 + s'^2) / n), with Welch's degrees of freedom,
+      (n - 1) (s^2 + s'^2)^2 / (s^4 + s'^4), exact for s = s'.
+    - Paired, stderr = s / sqrt(n), with n - 1 degrees of freedom.
+
+    The answer is as good as the deviations. For a sample of three seeds, the true deviation lies
+    between 0.5 and 6.3 times the sample's (95%, normal law). The number of seeds goes with the
+    square of the deviation. So the true number lies between about 0.3 and 40 times the answer.
 
     Args:
       difference: The true difference of the means, in the units of the deviations.
@@ -45,8 +47,8 @@ def seeds_to_separate(
       The number of seeds of each model, at least 2.
 
     Raises:
-      ValueError: The difference is zero or not finite, a deviation is negative or not finite,
-        there are more than two, power is not above level, or more than a million seeds are
+      ValueError: The difference is zero or not finite; a deviation is negative or not finite; there
+        are more than two deviations; power is not above level; or more than a million seeds are
         needed.
 
     References:

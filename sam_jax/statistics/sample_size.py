@@ -1,4 +1,4 @@
-"""How much more it would take to decide what is undecided."""
+"""The sample sizes that would decide an undecided verdict."""
 
 import math
 
@@ -16,7 +16,7 @@ def seeds_needed(
 
     Args:
       found: A paired difference.
-      bound: What the difference is to be told apart from.
+      bound: The value to tell the difference apart from.
       level: The probability of a finding where there is no difference.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the statistics share: intervals, and the checks of what a caller hands over."""
+"""The common part of the statistics: intervals, and the checks of arguments."""
 
 import math
 from typing import NamedTuple
@@ -76,7 +76,7 @@ def fisher_interval(r: float, variance: float, confidence: float) -> Interval:
 
     Args:
       r: A correlation coefficient; artanh is Fisher's transformation.
-      variance: That of artanh r; infinite or negative where the sample has too few pairs.
+      variance: Of artanh r; infinite or negative where the sample has too few pairs.
       confidence: Of the two-sided interval, such as 0.95.
 
     Returns:

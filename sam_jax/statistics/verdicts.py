@@ -1,4 +1,4 @@
-"""What the interval of an effect says about a claim."""
+"""The verdict on a claim from the interval of its effect."""
 
 import math
 

@@ -42,9 +42,10 @@ def make_logits_fn(
 
     Args:
       model: a Flax linen module.
-      inputs: from uint8 images to what the model was trained on.
+      inputs: converts uint8 images to the inputs that the model was trained on.
       batch_norm: "running" normalises with the running statistics, so that the loss is a function
-        of each example alone; "batch" with those of the batch it is given, as in training.
+        of each example alone. "batch" normalises with the statistics of the given batch, as in
+        training.
 
     Returns:
       A function to [n, classes] logits; the running statistics are never changed.

@@ -1,4 +1,4 @@
-"""The training loss of one batch, with what a training step needs besides it."""
+"""The training loss of one batch, with the other outputs that a training step needs."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from sam_jax.typing import Batch, Gradients, Params, PyTree
 
 
 class PassOutputs(NamedTuple):
-    """What one forward pass returns besides the gradient."""
+    """The outputs of one forward pass, besides the gradient."""
 
     loss: jax.Array  # mean cross-entropy, without weight decay and other terms
     accuracy: jax.Array  # fraction in [0, 1]

@@ -11,7 +11,7 @@ from sam_jax.typing import Key, Params, PyTree, Scalar, ScalarOrSchedule
 
 
 class Run(NamedTuple):
-    """What a method may need to know of the run that it is part of."""
+    """The facts about a run that a method may need."""
 
     learning_rate: Callable[[Any], Any]  # schedule by step
     highest_learning_rate: float
@@ -35,13 +35,13 @@ class _Arguments(NamedTuple):
 
 
 def make_method(
-    config: ml_collections.ConfigDict, numbers: Mapping[str, Scalar], key: Key, run: Run
+    config: ml_collections.ConfigDict, traced: Mapping[str, Scalar], key: Key, run: Run
 ) -> tuple[optim.SharpnessAwareTransformation, optax.GradientTransformation]:
     """Return a method and the optimiser that takes its gradient.
 
     Args:
       config: `config.method`.
-      numbers: "rho" and "eta", concrete or traced.
+      traced: "rho" and "eta", concrete or traced.
       key: for the methods that draw at random.
       run: the run that the method is part of.
 
@@ -49,8 +49,8 @@ def make_method(
       The method, and `run.optimiser` or, where the method wraps it, the identity.
     """
     arguments = _Arguments(
-        rho=numbers["rho"],
-        eta=numbers["eta"],
+        rho=traced["rho"],
+        eta=traced["eta"],
         norm_order=config.norm_order,
         options=config.get(config.name, ml_collections.ConfigDict()),
         key=key,
@@ -146,5 +146,5 @@ METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] =
     "entropy_sgd": lambda a: optim.entropy_sgd(key=a.key, **a.options),
     "extrap_sgd": lambda a: optim.extrap_sgd(**a.options),
 }
-# These take the optimiser's place in the chain: what they return is the update.
+# These take the optimiser's place in the chain: they return the update.
 WRAPPERS = ("decoupled_wsam", "momentum_sam")

@@ -1,6 +1,19 @@
-"""The optimiser that descends along the (sharpness-aware) gradient."""
+"""The optimiser that descends along the (sharpness-aware) gradient, and its learning rate."""
 
 import optax
+
+
+def make_schedule(highest: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """Return the learning rate by step: linear from zero, then along a cosine to zero.
+
+    Args:
+      highest: at the end of the warm-up.
+      warmup_steps: steps of the linear part; zero for none.
+      total_steps: steps of the whole training.
+    """
+    if warmup_steps:
+        return optax.warmup_cosine_decay_schedule(0.0, highest, warmup_steps, total_steps)
+    return optax.cosine_decay_schedule(highest, total_steps)
 
 
 def make_optimiser(

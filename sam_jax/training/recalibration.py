@@ -28,11 +28,11 @@ def recalibrated_batch_stats(
     .. math::
       \bar s = \frac{1}{n} \sum_b n_b \, s_b
 
-    where s_b is the mean, or the variance, that a batch norm layer finds in batch b of n_b images,
-    normalised like in training by batch statistics all the way up. Every batch has its share: this
+    where s_b is the mean, or the variance, of a batch norm layer's input in batch b of n_b images.
+    All layers below normalise by batch statistics, as in training. Every batch has its share: this
     is the running update with momentum n_b / (n_1 + ... + n_b), without the memory of a moving
-    average. Parameters that no training step has seen need it: averaged ones (`swa`,
-    `weight_ema`), and those along a line or a curve between minima.
+    average. Parameters that no training step has seen need it: averaged ones (`swa`, `weight_ema`),
+    and those along a line or a curve between minima.
 
     It is one compiled program for each model, batch size and shape of images, and can be part of
     a larger one; the parameters may then be traced.
@@ -41,7 +41,7 @@ def recalibrated_batch_stats(
       model: a Flax linen module that is called with `train=True`; its layers with running
         statistics are `nn.BatchNorm`. They are computed in the model's dtype or float32,
         and the variance as the layers do it: choose `use_fast_variance=False`, as
-        `build.full_precision` does, where means may be large beside their standard deviations.
+        `full_precision` does, where means may be large beside their standard deviations.
       params: the parameters.
       batch_stats: statistics of any values, in the model's structure; `{}` without batch norm.
       images: [n, H, W, C] uint8, in an order that does not sort them by class.
@@ -53,8 +53,8 @@ def recalibrated_batch_stats(
       New statistics with the structure and dtypes of `batch_stats`.
 
     Raises:
-      ValueError: there are no images, batch_size is not positive, or a running statistic is not
-        the mean or the variance of a batch norm layer that runs once in a pass.
+      ValueError: there are no images; batch_size is not positive; or a running statistic is not the
+        mean or the variance of a batch norm layer that runs once in a pass.
 
     Example:
       >>> import jax, jax.numpy as jnp

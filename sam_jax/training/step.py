@@ -28,19 +28,19 @@ class TrainState(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What one step sees of the training set: this device's share."""
+    """The examples of one step: this device's share."""
 
     batch: Batch  # (images, labels)
-    previous_batch: Batch  # that of the step before; of the first step itself
+    previous_batch: Batch  # the batch of the step before; in the first step, its own batch
     indices: jax.Array  # int32 [n], the places of the batch in the training set
 
 
 class StepMetrics(NamedTuple):
-    """What one step reports, as float32 scalars."""
+    """The numbers that one step reports, as float32 scalars."""
 
     loss: jax.Array
     accuracy: jax.Array
-    gradient_norm: jax.Array  # of what the method returns, before clipping
+    gradient_norm: jax.Array  # of the method's result, before clipping
 
 
 def train_step(
@@ -99,19 +99,21 @@ def make_run_steps(
     """Compile many steps into one call, data parallel over the devices of the mesh.
 
     Args:
-      step: (state, inputs, numbers) -> (state, metrics), with the device axis inside.
+      step: (state, inputs, traced) -> (state, metrics), with the device axis inside.
       prepare_images: (key, uint8 images) -> float images: augmentation and normalisation.
       mesh: one axis, `DEVICES`.
       streamed: whether a call gets the batches of its steps in place of the whole training set.
 
     Returns:
-      `run_steps(state, images, labels, order, key, numbers)`; `images` [n, H, W, C] uint8 and
-      `labels` [n] are the whole training set on every device, `order` [1 + steps, batch] the
-      examples of the step before and of each step, `key` that of the augmentation stream, `numbers`
-      a dict of hyperparameters that may change without compiling anew. The state is donated. Where
-      `streamed`, `images` are [1 + steps, batch, H, W, C] and `labels` [1 + steps, batch], the
-      examples of `order` themselves, and every device has its share of each batch.
-      Returns the state and the metrics of each step, [steps].
+      `run_steps(state, images, labels, order, key, traced)`, which returns the state and the
+      metrics of each step, [steps]. It donates `state`. The other arguments:
+
+      - `images` [n, H, W, C] uint8 and `labels` [n]: the whole training set on every device. Where
+        `streamed`, they are the examples of `order` themselves, [1 + steps, batch, H, W, C] and
+        [1 + steps, batch], and every device has its share of each batch.
+      - `order` [1 + steps, batch]: the examples of the step before and of each step.
+      - `key`: the key of the augmentation stream.
+      - `traced`: a pytree of hyperparameters that may change without a new compilation.
     """
     device_count = mesh.shape[DEVICES]
 
@@ -121,7 +123,7 @@ def make_run_steps(
         labels: jax.Array,
         order: jax.Array,
         key: Key,
-        numbers: PyTree,
+        traced: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         device = jax.lax.axis_index(DEVICES)
         shares = order.reshape(len(order), device_count, -1)[:, device]
@@ -139,7 +141,7 @@ def make_run_steps(
             previous, current = examples
             batch, indices = load(state.step, current)
             previous_batch, _ = load(jnp.maximum(state.step - 1, 0), previous)
-            return step(state, StepInputs(batch, previous_batch, indices), numbers)
+            return step(state, StepInputs(batch, previous_batch, indices), traced)
 
         return jax.lax.scan(one, state, ((shares[:-1], rows[:-1]), (shares[1:], rows[1:])))
 

@@ -2,6 +2,7 @@ import gzip
 import pathlib
 import shutil
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,11 +12,21 @@ from real_commands import run
 from sam_jax import data
 from sam_jax.data import prepare, prepared
 
-tfds = pytest.importorskip("tensorflow_datasets")
-pytest.importorskip("tensorflow")
-
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not (find_spec("tensorflow_datasets") and find_spec("tensorflow")),
+        reason="preparing a set needs TensorFlow",
+    ),
+]
 PREPARE = "sam_jax.data.prepare"
+
+
+def tfds():
+    """Import it here: with TensorFlow it takes five seconds, which no other tier has."""
+    import tensorflow_datasets
+
+    return tensorflow_datasets
 
 
 class LocalFiles:
@@ -35,7 +46,7 @@ class LocalFiles:
 
 def prepare_with_tfds(name, files, data_dir):
     """The independent route: the unchanged builder with its own reader of the files."""
-    builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+    builder = tfds().builder(name, data_dir=str(data_dir), file_format="array_record")
     builder._make_download_manager = lambda **_: LocalFiles(files)
     builder.download_and_prepare()
     return pathlib.Path(builder.data_dir)
@@ -64,7 +75,7 @@ def test_prepared_set_equals_that_of_tfds(name, kind, tmp_path):
             assert (ours / path).read_text() == (theirs / path).read_text(), path
     for split, size in expected.items():
         left, right = (
-            list(tfds.data_source(name, data_dir=str(d), split=split))
+            list(tfds().data_source(name, data_dir=str(d), split=split))
             for d in (theirs_dir, ours_dir)
         )
         assert len(left) == size
@@ -116,7 +127,7 @@ def test_fashion_mnist_is_read_by_its_usual_name(fashion_mnist_dir, fashion_mnis
         return np.frombuffer(content, np.uint8, offset=offset).reshape(shape)
 
     images, labels = raw("t10k-images-idx3", 16, (-1, 28, 28, 1)), raw("t10k-labels-idx1", 8, -1)
-    source = tfds.data_source("fashion_mnist", data_dir=str(fashion_mnist_dir), split="test")
+    source = tfds().data_source("fashion_mnist", data_dir=str(fashion_mnist_dir), split="test")
     assert len(source) == len(images) == 10000
     assert source.dataset_info.features["label"].names[9] == "Ankle boot"
     folder = prepared.locate("fashion_mnist", fashion_mnist_dir)

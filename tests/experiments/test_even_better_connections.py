@@ -7,7 +7,8 @@ from configs.even_better import digits
 from experiments.even_better import arms
 from experiments.even_better.run import connection
 from sam_jax.runs import records
-from sam_jax.training import build, loop
+from sam_jax.training import build
+from sam_jax.training.trained import Trained
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def connect(config, monkeypatch):
     def load_trained(folder):
         seed = [model.name for model in pair].index(folder.parent.name)
         state = program.init(jax.random.key(seed))
-        return config.training, loop.Trained(state, program, data, source, epoch=1)
+        return config.training, Trained(state, program, data, source, epoch=1)
 
     monkeypatch.setattr(connection, "load_trained", load_trained)
     return lambda workdir: connection.run_connection(config, workdir, pair, (1, 1), 0, "curve")

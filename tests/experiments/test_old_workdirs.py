@@ -34,7 +34,7 @@ def same(one, other):
     [(EVEN_BETTER, configs.even_better.digits), (VARIANTS, configs.variants.digits)],
     ids=["even_better", "variants"],
 )
-def test_the_report_of_an_old_workdir_is_the_same(study, config, tmp_path):
+def test_the_report_of_an_old_workdir_is_the_same(study, config, tmp_path, undrawn):
     workdir = WORKDIRS / config.__name__.split(".")[1]
     results = study.read(workdir, study.plan(config.get_config("smoke")))
     study.report(results, tmp_path, {})

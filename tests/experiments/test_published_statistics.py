@@ -13,26 +13,7 @@ from sam_jax.statistics import (
 
 # Table 1 in its order; the seventh model is 128-avg-SAM rho = 0.5, which Figure 5 leaves out.
 OUTLIER = 6
-FIGURE_3 = {
-    ("small", 0.05): 0.76,
-    ("small", 0.1): 0.97,
-    ("small", 0.2): 0.93,
-    ("large", 0.05): -0.04,
-    ("large", 0.1): 0.19,
-    ("large", 0.2): 0.60,
-}
-FIGURE_10 = {
-    ("small", 0.5): 0.597,
-    ("small", 1.0): 0.360,
-    ("large", 0.5): 0.554,
-    ("large", 1.0): -0.064,
-}
-
-
-HALF_A_DIGIT = {  # of r, as the figures print it
-    "figure 3": 5e-3,
-    "figure 10": 5e-4,
-}
+SETTINGS = [(batch, rho) for batch in ("small", "large") for rho in (0.05, 0.1, 0.2)]  # Figure 3
 
 
 def with_test_loss(values, method="pearson"):
@@ -63,15 +44,6 @@ def r_error(x, y, x_error, y_error=5e-5):
         for u, v, z in ((dx, dy, x), (dy, dx, y))
     ]
     return slopes[0] * x_error + slopes[1] * y_error
-
-
-def assert_printed(published, column, half_a_digit):
-    values, loss = published_values(*column), published_values("test_loss")
-    found = with_test_loss(values)
-    assert found.n == 10
-    error = r_error(values, loss, rounding_error(*column))
-    assert error < 0.012  # tight enough to tell the settings apart
-    assert found.r == pytest.approx(published, abs=half_a_digit + error)
 
 
 @pytest.mark.parametrize(
@@ -108,16 +80,6 @@ def test_figure_5_by_ranks():
     assert (found.r, found.p_value) == pytest.approx((0.783, 0.013), abs=5e-4)
 
 
-@pytest.mark.parametrize(("setting", "published"), FIGURE_3.items())
-def test_figure_3(setting, published):
-    assert_printed(published, ("adversarial_loss", *setting), HALF_A_DIGIT["figure 3"])
-
-
-@pytest.mark.parametrize(("setting", "published"), FIGURE_10.items())
-def test_figure_10(setting, published):
-    assert_printed(published, ("average_loss", *setting), HALF_A_DIGIT["figure 10"])
-
-
 def test_figure_10_of_the_training_loss_is_that_of_batches_of_128():
     # It prints -0.193. The loss with the statistics of batches of 128, which is the adversarial
     # loss without its sharpness, gives that within the rounding of two columns of three digits.
@@ -141,13 +103,13 @@ def test_table_2_as_printed_does_not_give_figure_3():
         for cell in published_cells()
         if cell.column == ("adversarial_loss", "large", 0.05)
     ]
-    assert abs(with_test_loss(printed).r - FIGURE_3["large", 0.05]) > 0.1
+    assert abs(with_test_loss(printed).r - -0.04) > 0.1
 
 
 def test_what_stands_of_figure_3_after_a_correction_for_six_tests():
     p_values = [
         with_test_loss(published_values("adversarial_loss", *setting)).p_value
-        for setting in FIGURE_3
+        for setting in SETTINGS
     ]
     by_holm = adjust_p_values(p_values) < 0.05
     # m = 128: two of three radii; m = 5000: none. Uncorrected, all three of m = 128 stand.

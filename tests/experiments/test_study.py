@@ -145,11 +145,14 @@ def test_the_last_of_equal_records_is_read(tmp_path):
     arm = Arm("a")
     folder = tmp_path / "models/a/seed_3"
     folder.mkdir(parents=True)
-    lines = [{"measure": "x", "rho": 1, "y": 1}, {"measure": "x", "rho": 2, "y": 2}]
-    lines.append({"measure": "x", "rho": 1, "y": 3})
+    one, two = ({"measure": "asymmetry_factor", "distance": d} for d in (1.0, 2.0))
+    lines = [one | {"y": 1}, two | {"y": 2}, one | {"y": 3}]
     (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = results.read_records(tmp_path, [arm], [3, 4], ("measure", "rho"))
+    found = results.read_records(tmp_path, [arm], [3, 4])
     assert [(r["y"], r["arm"], r["seed"]) for r in found] == [(3, "a", 3), (2, "a", 3)]
+    # A study tells records of its own kind apart by a function of its own.
+    every = results.read_records(tmp_path, [arm], [3], lambda record: record["y"])
+    assert [record["y"] for record in every] == [1, 2, 3]
     with pytest.raises(ValueError, match="No records under"):
         results.read_records(tmp_path, [arm], [4])
 

@@ -1,5 +1,6 @@
 """Costs are read off the programs that train."""
 
+import functools
 import math
 
 import jax
@@ -10,21 +11,21 @@ from configs.variants import digits
 from experiments.variants import costs
 from experiments.variants.methods import Method, training_config
 from sam_jax.training import build
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 
 
-def trained(method, **overrides):
+@functools.cache
+def trained(method, *overrides):
     """Return the config and the untrained model of a method, on artificial data."""
     config = digits.get_config("smoke")
-    pairs = tuple(overrides.items())
-    training = training_config(config, Method(method, method, pairs), seed=0)
+    training = training_config(config, Method(method, method, overrides), seed=0)
     source, data = build.load_data(training)
     program = build.make_program(training, source, len(data.train_labels))
     return training, Trained(program.init(jax.random.key(0)), program, data, source, 0)
 
 
-def flops(method, **overrides):
-    return costs.step_costs(*trained(method, **overrides))["flops"]
+def flops(method):
+    return costs.step_costs(*trained(method))["flops"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_average_sam_takes_one(plain):
 
 def test_sub_batches_take_as_many_gradients_as_the_whole(plain):
     # In a loop over the sub-batches XLA would count one of them. Each has norms of its own.
-    found = costs.step_costs(*trained("sam", m=1))
+    found = costs.step_costs(*trained("sam", ("m", 1)))
     assert 1.9 < found["flops"] / plain["flops"] < 2.5
     assert math.isnan(found["compiled_flops"])  # there they are in a loop
 
@@ -107,5 +108,5 @@ def test_loops_whose_body_is_counted_once_are_found(function, looped):
 
 def test_an_inner_loop_is_not_counted_wrongly():
     # Every device divides the four examples that it has.
-    found = costs.step_costs(*trained("entropy_sgd", **{"m": 0, "entropy_sgd.steps": 2}))
+    found = costs.step_costs(*trained("entropy_sgd", ("m", 0), ("entropy_sgd.steps", 2)))
     assert math.isnan(found["flops"]) and math.isnan(found["compiled_flops"])

@@ -108,7 +108,7 @@ def cell(workdir, method, quantity):
         for row in read_csv(workdir / "report/tables/methods.csv")
         if (row["method"], row["quantity"]) == (method, quantity)
     ]
-    names = ("value", "standard_error", "quartile_1", "quartile_3", "n")
+    names = ("value", "stderr", "quartile_1", "quartile_3", "n")
     return tuple(float(row[name]) for name in names)
 
 

@@ -9,16 +9,23 @@ from training_problems import NormNet, count_compilations
 
 from sam_jax import metrics
 from sam_jax.measuring import grid_losses, landscapes
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, policy_of
 from sam_jax.measuring.landscapes import measure_line, measure_plane, read_line, read_plane
 from sam_jax.measuring.set_losses import make_set_losses
 from sam_jax.runs import records
-from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.program import full_precision
 from sam_jax.training.recalibration import recalibrated_batch_stats
 
 XS, YS = np.array([-0.5, 0.0, 1.0]), np.array([0.0, 0.25])
 DISTANCES = np.linspace(-1.0, 0.8, 10)  # two lines of a file on eight devices
-SIZES = {"batch_size": 24, "recalibration_batch_size": 16}  # of 64 and 64 examples
+SIZES = {"batch_size": 24}  # of 64 and 64 examples
+POLICIES = {
+    "running": BatchNormPolicy(),
+    "batch": BatchNormPolicy("batch", 24),
+    "recalibrated": BatchNormPolicy("recalibrated", 16),
+}
 SAME = {"rtol": 2e-5, "atol": 1e-6}  # two compilations of one float32 computation
 
 
@@ -36,7 +43,7 @@ def trained():
 
 def by_hand(trained, params, policy, which):
     """Mean loss and accuracy of a set from single calls of the network, without any loop."""
-    data, model = trained.data, build.full_precision(trained.program.model)
+    data, model = trained.data, full_precision(trained.program.model)
     images, labels = getattr(data, f"{which}_images"), getattr(data, f"{which}_labels")
     stats = trained.state.batch_stats
     if policy == "recalibrated":
@@ -63,7 +70,7 @@ def by_hand(trained, params, policy, which):
 def test_a_plane_point_by_point(trained, policy, tmp_path):
     dx, dy = directions_of(trained)
     plane = measure_plane(
-        *(trained, dx, dy, XS, YS, tmp_path / "plane.jsonl"), batch_norm=policy, **SIZES
+        trained, dx, dy, XS, YS, tmp_path / "plane.jsonl", batch_norm=POLICIES[policy], **SIZES
     )
     assert plane.batch_norm == policy
     np.testing.assert_array_equal(plane.xs, XS)
@@ -88,7 +95,7 @@ def test_a_line_point_by_point(trained, policy, tmp_path):
     origin = jax.tree.map(lambda w, d: w + 0.1 * d, trained.state.params, other)
     path = tmp_path / "line.jsonl"
     line = measure_line(
-        *(trained, direction, DISTANCES, path), origin=origin, batch_norm=policy, **SIZES
+        trained, direction, DISTANCES, path, origin=origin, batch_norm=POLICIES[policy], **SIZES
     )
     assert line.batch_norm == policy and records.read(path)[0]["batch_norm"] == policy
     np.testing.assert_array_equal(line.distances, DISTANCES)
@@ -128,8 +135,12 @@ def test_a_cut_line_goes_on_and_a_whole_one_is_only_read(trained, tmp_path, monk
 def test_policies_differ(trained, tmp_path):
     losses = {
         policy: measure_plane(
-            *(trained, *directions_of(trained), XS, YS, tmp_path / policy),
-            batch_norm=policy,
+            trained,
+            *directions_of(trained),
+            XS,
+            YS,
+            tmp_path / policy,
+            batch_norm=POLICIES[policy],
             **SIZES,
         ).values["train_loss"]
         for policy in ("running", "batch", "recalibrated")
@@ -146,8 +157,8 @@ def test_batch_statistics_do_not_see_examples_that_fill_up():
         labels = jnp.asarray(random.integers(0, 3, 8))
         inputs = Inputs((0.5,), (0.3,))
         variables = model.init(jax.random.key(0), inputs(jnp.asarray(images)))
-        data = build.DeviceData(*(jnp.asarray(images), labels) * 2)
-        found = make_set_losses(model, inputs, "batch", batch_size=3)(
+        data = DeviceData(*(jnp.asarray(images), labels) * 2)
+        found = make_set_losses(model, inputs, BatchNormPolicy("batch", 3))(
             variables["params"], variables["batch_stats"], data
         )
         losses = []
@@ -188,7 +199,7 @@ def test_a_file_of_another_plane_is_refused(trained, tmp_path):
     with pytest.raises(ValueError, match="another measurement; checksum differ"):
         measure_plane(trained, dy, dx, XS, YS, path, **SIZES)
     with pytest.raises(ValueError, match="another measurement; batch_norm, batch_size differ"):
-        measure_plane(trained, dx, dy, XS, YS, path, batch_norm="batch", **SIZES)
+        measure_plane(trained, dx, dy, XS, YS, path, batch_norm=POLICIES["batch"], **SIZES)
     with pytest.raises(ValueError, match="another measurement; epoch differ"):
         measure_plane(trained, dx, dy, XS, YS, path, about={"epoch": 2}, **SIZES)
     # Fields that JSON gives back as others are the same fields.
@@ -225,6 +236,19 @@ def test_what_is_not_finite_is_kept(trained, tmp_path):
     assert len(records.read(path)) == 3
 
 
+def test_policies_of_batch_norm():
+    for kind in ("batch", "recalibrated"):
+        assert policy_of(kind, 16) == BatchNormPolicy(kind, 16)
+        for size in (None, 0):
+            with pytest.raises(ValueError, match=f'by "{kind}" needs .* batch_size, got {size}'):
+                BatchNormPolicy(kind, size)
+    assert policy_of("running", 16) == BatchNormPolicy()
+    with pytest.raises(ValueError, match="sees no batch; leave out batch_size, got 16"):
+        BatchNormPolicy("running", 16)
+    with pytest.raises(ValueError, match="batch_norm must be one of"):
+        BatchNormPolicy("fixed")
+
+
 def test_errors(trained, tmp_path):
     dx, dy = directions_of(trained)
     zero = jax.tree.map(jnp.zeros_like, dx)
@@ -237,8 +261,8 @@ def test_errors(trained, tmp_path):
         measure_plane(trained, dx, dy, XS, np.zeros((2, 2)), path)
     with pytest.raises(ValueError, match="xs must be finite"):
         measure_plane(trained, dx, dy, np.array([0.0, np.nan]), YS, path)
-    with pytest.raises(ValueError, match="batch_norm must be one of"):
-        measure_plane(trained, dx, dy, XS, YS, path, batch_norm="fixed")
+    with pytest.raises(TypeError, match="must be a BatchNormPolicy, .* got 'recalibrated'"):
+        measure_plane(trained, dx, dy, XS, YS, path, batch_norm="recalibrated")
     with pytest.raises(ValueError, match="direction is zero"):
         measure_line(trained, zero, XS, path)
     with pytest.raises(ValueError, match="distances must have the shape"):

@@ -75,7 +75,10 @@ def test_level_set_widths(models, measured, number):
     @jax.jit
     def direct(params):
         return metrics.level_set_widths(
-            *(loss_fn, params, settings.rise, settings.max_distance),
+            loss_fn,
+            params,
+            settings.rise,
+            settings.max_distance,
             **{"key": DIRECTIONS, "num_directions": 3, **steps, **RELATIVE},
         )
 

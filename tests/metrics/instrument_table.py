@@ -215,8 +215,10 @@ TABLE = [
         lambda p: metrics.loss_plane(
             p.whole,
             p.params,
-            *(p.direction, p.other),
-            *(GRID, SHORT_GRID),
+            p.direction,
+            p.other,
+            GRID,
+            SHORT_GRID,
             mesh=p.mesh,
         ),
     ),
@@ -272,7 +274,6 @@ TABLE = [
         lambda p: metrics.losses_on_curve(p.whole, p.controls, POSITIONS),
     ),
     Row("chord_lengths", lambda p: metrics.chord_lengths(p.controls, POSITIONS)),
-    Row("curve_length", lambda p: metrics.curve_length(p.controls)),
     Row("plane_through", lambda p: p.plane),
     Row("plane_coordinates", lambda p: metrics.plane_coordinates(p.plane, p.direction)),
     Row(
@@ -286,7 +287,7 @@ TABLE = [
 ]
 # On the host: they look at the numbers, so that params may not be traced.
 ON_THE_HOST = (
-    *("chord_lengths", "curve_length", "plane_through", "plane_coordinates"),
+    *("chord_lengths", "plane_through", "plane_coordinates"),
     *("curve_coordinates", "trajectory_plane"),
 )
 # Public functions that see no parameters: name -> call with the arrays beside it.

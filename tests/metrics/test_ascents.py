@@ -28,7 +28,7 @@ def sharpness(loss_fn, w, batches=None, **arguments):
 
 
 def numpy_ascent(
-    value, gradient, unit_step, project, start, steps, length, enough=0.75, momentum=0.25
+    value, gradient, unit_step, project, start, steps, *, length, enough=0.75, momentum=0.25
 ):
     """Algorithm 1 of the paper, with the first step without momentum; the losses of all points."""
     shares = [0.0, 0.22]
@@ -95,7 +95,7 @@ def test_every_loss_is_that_of_the_algorithm_in_numpy(norm, adaptive, metric, st
         project,
         np.zeros(6),
         steps,
-        length,
+        length=length,
     )
     with jax.enable_x64(True):
         loss_fn = lambda p, batch: (  # noqa: E731

@@ -51,25 +51,31 @@ def dense(tridiagonal):
     return np.diag(np.asarray(tridiagonal.diagonal)) + off + off.T
 
 
-# ---------------------------------------------------------------------------- Lanczos
-
-
+@jax.jit
 def random_unit(key, index, like):
     return normalise(random_like(jax.random.fold_in(key, index), like))
 
 
-def tridiagonalise(product, zeros, steps, key):
-    return lanczos.tridiagonalise(product, zeros, steps, lambda i: random_unit(key, i, zeros))
+@functools.partial(jax.jit, static_argnames="steps")
+def tridiagonalise(matrix, steps, key):
+    zeros = jnp.zeros_like(matrix[0])
+    return lanczos.tridiagonalise(
+        lambda v: matrix @ v, zeros, steps, lambda i: random_unit(key, i, zeros)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "reortho"))
+def matfrees(matrix, steps, start, reortho="full"):
+    """Return matfree's tridiagonalisation."""
+    return decomp.tridiag_sym(steps, reortho=reortho)(lambda v: matrix @ v, start)
 
 
 @pytest.mark.parametrize("steps", [1, 9, 30])
 def test_tridiagonal_matrix_is_the_projection_and_that_of_matfree(steps):
     with jax.enable_x64(True):
         matrix = jnp.asarray(with_eigenvalues(np.linspace(-2, 5, 30)))
-        ours = tridiagonalise(lambda v: matrix @ v, jnp.zeros(30), steps, KEY)
-        theirs = decomp.tridiag_sym(steps, reortho="full")(
-            lambda v: matrix @ v, random_unit(KEY, 0, jnp.zeros(30))
-        )
+        ours = tridiagonalise(matrix, steps, KEY)
+        theirs = matfrees(matrix, steps, random_unit(KEY, 0, jnp.zeros(30)))
     basis = np.asarray(ours.basis)
     np.testing.assert_allclose(basis @ basis.T, np.eye(steps), atol=1e-14)
     np.testing.assert_allclose(basis @ np.asarray(matrix) @ basis.T, dense(ours), atol=1e-13)
@@ -82,9 +88,9 @@ def test_float32_stays_orthogonal_where_the_plain_recurrence_does_not():
     eigenvalues = np.concatenate([np.linspace(0, 1, 295), [20.0, 40.0, 60.0, 80.0, 100.0]])
     matrix = jnp.asarray(with_eigenvalues(eigenvalues), jnp.float32)
     steps = 60
-    ours = tridiagonalise(lambda v: matrix @ v, jnp.zeros(300), steps, KEY)
+    ours = tridiagonalise(matrix, steps, KEY)
     start = random_unit(KEY, 0, jnp.zeros(300))
-    plain = decomp.tridiag_sym(steps, reortho="none")(lambda v: matrix @ v, start)
+    plain = matfrees(matrix, steps, start, "none")
 
     def loss_of_orthogonality(basis):
         return np.max(np.abs(np.asarray(basis @ basis.T) - np.eye(steps)))
@@ -103,7 +109,7 @@ def test_float32_stays_orthogonal_where_the_plain_recurrence_does_not():
 def test_an_exhausted_subspace_is_left_for_a_random_direction(dtype):
     with jax.enable_x64(True):
         matrix = jnp.asarray(with_eigenvalues([0.0] * 17 + [-1.0, 2.0, 2.0]), dtype)
-        result = tridiagonalise(lambda v: matrix @ v, jnp.zeros(20, dtype), 20, KEY)
+        result = tridiagonalise(matrix, 20, KEY)
         values, vectors = ritz_pairs(result)
         start = np.asarray(random_unit(KEY, 0, jnp.zeros(20, dtype)))
     rounding = 50 * np.finfo(dtype).eps
@@ -129,9 +135,6 @@ def test_zero_and_scalar_hessians():
         np.testing.assert_allclose(result.top_residuals, 0, atol=1e-6)
     single = hessian_eigenvalues(lambda w: w**3, 2.0, key=KEY, vectors=True)
     assert single.top == single.bottom == 12.0 and abs(single.top_vectors[0]) == 1.0
-
-
-# ---------------------------------------------------------------------------- eigenvalues
 
 
 def test_eigenpairs_of_a_network_are_those_of_the_dense_hessian():
@@ -162,9 +165,10 @@ def test_eigenvalues_of_an_early_stop_are_those_of_matfree():
         ours = hessian_eigenvalues(
             minima.mlp_loss, params, batches, key=KEY, num_eigenvalues=2, steps=4
         )
-        partial = eig.eigh_partial(decomp.tridiag_sym(4, reortho="full"))
-        theirs, _ = partial(lambda v: jnp.asarray(hessian) @ v, random_unit(KEY, 0, flat))
-        other, _ = partial(lambda v: jnp.asarray(hessian) @ v, random_unit(KEY, 1, flat))
+        partial = jax.jit(eig.eigh_partial(decomp.tridiag_sym(4, reortho="full")), static_argnums=0)
+        product = lambda v: jnp.asarray(hessian) @ v  # noqa: E731
+        theirs, _ = partial(product, random_unit(KEY, 0, flat))
+        other, _ = partial(product, random_unit(KEY, 1, flat))
     theirs, other = np.sort(theirs), np.sort(other)
     np.testing.assert_allclose(ours.top, theirs[::-1][:2], rtol=1e-10)
     np.testing.assert_allclose(ours.bottom, theirs[:2], rtol=1e-10)
@@ -256,9 +260,6 @@ def test_vectors_are_directions():
     np.testing.assert_allclose(rises.factor, 1, rtol=1e-5)
 
 
-# ---------------------------------------------------------------------------- density
-
-
 def test_density_after_all_steps_is_exact_for_its_starts():
     with jax.enable_x64(True):
         params, batches, hessian = network()
@@ -288,6 +289,7 @@ def test_density_of_an_early_stop_is_that_of_matfree():
             minima.mlp_loss, params, batches, key=KEY, draws=3, steps=6, width=0.2, grid=grid
         )
 
+        @jax.jit
         def at(x):
             gaussian = lambda value: jax.scipy.stats.norm.pdf(x, value, 0.2)  # noqa: E731
             form = funm.monte_carlo_funm_sym(
@@ -310,7 +312,8 @@ def test_moments_are_those_of_the_hessian():
         result = spectral_density(
             minima.mlp_loss, params, batches, key=KEY, draws=draws, steps=steps, num_points=2000
         )
-        starts = np.stack([random_unit(jax.random.fold_in(KEY, i), 0, flat) for i in range(draws)])
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(draws))
+        starts = np.asarray(jax.vmap(random_unit, (0, None, None))(keys, 0, flat))
         result = jax.tree.map(np.asarray, result)
     moments = [np.sum(result.ritz_weights * result.ritz_values**p, axis=1) for p in range(11)]
     for p in range(11):

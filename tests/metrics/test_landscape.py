@@ -296,7 +296,9 @@ def test_three_checkpoints_lie_in_their_plane():
     for checkpoint, (x, y) in zip(run, plane.coordinates, strict=True):
         back = jax.tree.map(
             lambda o, u, v, x=x, y=y: o + x * u + y * v,
-            *(plane.origin, plane.first_axis, plane.second_axis),
+            plane.origin,
+            plane.first_axis,
+            plane.second_axis,
         )
         np.testing.assert_allclose(flat64(back), flat64(checkpoint), atol=1e-10)
         np.testing.assert_allclose(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from sam_jax import models
-from sam_jax.training.build import full_precision
+from sam_jax.training.program import full_precision
 
 SMALL = {
     "mobilenet_v2": {"width": 0.25, "stages": ((1, 16, 1, 1), (6, 24, 1, 2))},

@@ -71,7 +71,7 @@ def weight_size(kind, w, eta=0.05):
     return np.tile([np.sum(w[:, j] ** 2) ** 0.5 + eta for j in range(w.shape[1])], (len(w), 1))
 
 
-def adaptive(w, g, step, sub_batch, rescaled=KERNELS, kind="element", eta=0.05, p=2.0):
+def adaptive(w, g, step, sub_batch, *, rescaled=KERNELS, kind="element", eta=0.05, p=2.0):
     """ASAM: T_w = 1 in the leaves that are not rescaled."""
     kinds = {n: kind if kind != "filter" or n == "kernel1" else "element" for n in NAMES}
     t = {

@@ -9,7 +9,7 @@ from sam_jax import optim
 
 # What the docstring of a method says, as patterns; a blank stands for any white space.
 DEPARTURES = {
-    "asam": [r'"weight" in its name', r"davda54/sam", r"normalize_bias", r"layerwise"],
+    "asam": [r'"weight" in their name', r"davda54/sam", r"normalize_bias", r"layerwise"],
     "usam": [r"sam_no_grad_norm"],
     "unified_sam": [r"float32, also where parameters are float64"],
     "wsam": [r"1 / \(1 - momentum\)", r"max_norm", r"GNP", r"0\.8 to 0\.95 .* uses 0\.9"],
@@ -18,7 +18,7 @@ DEPARTURES = {
     "entropy_sgd": [r"published algorithm", r"momentum and weight decay", r"never advances t"],
     "saf": [r"epochs above 5", r"predictions of zero"],
     "mesa": [r"six epochs", r"averages the running statistics", r"0\.9998"],
-    "awp": [r"weight decay is that of w \+ epsilon"],
+    "awp": [r"decays w \+ epsilon"],
     "momentum_sam": [r"weight decay of the perturbed parameters", r"AdamW decays after"],
     "esam": [r"k - 1 of them", r"norm over the drawn leaves alone"],
     "interval_sam": [r"k - 1, 2k - 1"],

@@ -32,7 +32,7 @@ RHO, BETA, GAMMA, SEED = 0.2, 0.6, 0.5, 3
 
 
 def esam_reference(
-    granularity, gamma=GAMMA, scale=1 / BETA, sign=1, norm_of_kept=False, beta=BETA, rho=RHO
+    granularity, *, gamma=GAMMA, scale=1 / BETA, sign=1, norm_of_kept=False, beta=BETA, rho=RHO
 ):
     """Return the formula of ESAM; the arguments make wrong ones."""
 

@@ -59,7 +59,7 @@ def numbered(problem=None):
     return problem._replace(batch=problem.batch | {"x": x})
 
 
-def run(place, inner, problem, function, combine=None, m=M, functions=(), **extra_args):
+def run(place, inner, problem, function, combine=None, m=M, *, functions=(), **extra_args):
     """Return the result of the pure function, its sub-batches where `place` says."""
     strategy = "scan" if place in ("scan", "loop", "mesh scan") else "vmap"
     axis_name = "devices" if place == "shard_map" else None
@@ -346,7 +346,9 @@ def test_weights_over_groups_of_devices(m):
 
         def step(params, batch):
             return tx.update(
-                *(params, tx.init(params), params),
+                params,
+                tx.init(params),
+                params,
                 grad_fn=problem.grad_fn,
                 batch=batch,
                 weights=batch["tokens"],

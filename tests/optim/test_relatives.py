@@ -48,7 +48,7 @@ def random_numbers(w, step, index, distribution):
     return flat(draws.random_like(one, nested(w), distribution))
 
 
-def smooth_out_gradient(w, x, y, step, sub_batch, factor, copies=1, adaptive=False):
+def smooth_out_gradient(w, x, y, step, sub_batch, factor, *, copies=1, adaptive=False):
     total = {n: np.zeros_like(w[n]) for n in NAMES}
     for copy in range(copies):
         draw = random_numbers(w, step, sub_batch * copies + copy, "uniform")
@@ -83,12 +83,12 @@ def amp_perturbations(w, x, y, steps, factor=1.0):
     return history
 
 
-def amp_gradient(w, x, y, step, sub_batch, factor, steps=1):
+def amp_gradient(w, x, y, step, sub_batch, factor, *, steps=1):
     _, delta = amp_perturbations(w, x, y, steps, factor)[-1]
     return numpy_gradient(axpy(w, factor, delta), x, y)
 
 
-def entropy_gradient(w, x, y, step, sub_batch, factor, split=False):
+def entropy_gradient(w, x, y, step, sub_batch, factor, *, split=False):
     update_key = jax.random.fold_in(jax.random.fold_in(key(), step), sub_batch)
     point, mean = dict(w), dict(w)
     for i in range(LANGEVIN):

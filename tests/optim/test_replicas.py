@@ -25,7 +25,8 @@ def trained(method, grad_fn, problem, kind, steps=40):
     def step(params, state, shard):
         updates, state = tx.update(
             grad_fn(params, shard),
-            *(state, params),
+            state,
+            params,
             grad_fn=lambda w, batch=shard: grad_fn(w, batch),
             batch=shard,
         )

@@ -69,6 +69,7 @@ HARMED = {
 }
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", HARMED)
 def test_a_default_trains_where_the_value_of_the_paper_does_not(name):
     default, published = HARMED[name]
@@ -77,6 +78,7 @@ def test_a_default_trains_where_the_value_of_the_paper_does_not(name):
     assert not loss_after_training(published()) < 3 * loss
 
 
+@pytest.mark.e2e
 def test_the_published_entropy_sgd_trains():
     # Its gradient is gamma (w - mu), so that its learning rate is that of w - mu, over gamma.
     gamma = 0.03

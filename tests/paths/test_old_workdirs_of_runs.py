@@ -12,9 +12,10 @@ import pytest
 from training_problems import tiny_config
 
 from sam_jax.measuring import landscapes, measure
-from sam_jax.paths import connectivity, curve_evaluation, ensembling
-from sam_jax.runs import records, workdirs
-from sam_jax.training import loop
+from sam_jax.paths import collect_members, evaluate_curve, find_curve
+from sam_jax.runs import records
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import load_trained
 
 WORKDIRS = pathlib.Path(__file__).parents[1] / "runs/workdirs"
 
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    return [loop.load_trained(folder / name)[1] for name in ("trained", "other")]
+    return [load_trained(folder / name)[1] for name in ("trained", "other")]
 
 
 @pytest.fixture(autouse=True)
@@ -46,35 +47,32 @@ def nothing_is_written(folder):
 @pytest.mark.parametrize(("name", "seed"), [("trained", 0), ("other", 1)])
 def test_a_run_is_whole_and_has_the_losses_of_its_record(folder, name, seed):
     last = records.read(folder / name / "metrics.jsonl")[-1]
-    assert loop.train_and_evaluate(tiny_config(seed=seed), folder / name) == last
-    _, run = loop.load_trained(folder / name)
+    assert train_and_evaluate(tiny_config(seed=seed), folder / name) == last
+    _, run = load_trained(folder / name)
     (again,) = measure.measurements(run, tiny_config(seed=seed).instruments, (), ("evaluation",))
     # Another processor may round otherwise.
     assert again.take()["test_loss"] == pytest.approx(last["test_loss"], rel=1e-5)
 
 
-def test_what_was_measured_is_not_measured_again(folder, trained):
-    instruments = tiny_config(seed=0).instruments
-    settings = records.digest(workdirs.plain(instruments))
-    path = folder / "trained/evaluations.jsonl"
-    wanted = measure.measurements(trained[0], instruments, ("sound", "published"), None)
-    about = {"epoch": trained[0].epoch, "seed": 0, "settings": settings}
-    found = measure.record_measurements(path, wanted, about, "run")
-    assert len(found) == len(wanted) == len(records.read(path)) > 20
+def test_what_was_measured_is_not_measured_again(folder):
+    found = measure.measure_run(folder / "trained", presets=("sound", "published"))
+    held = records.read(folder / "trained" / measure.EVALUATIONS)
+    assert len(found) == len(held) > 20
+    assert all(record in held for record in found)
 
 
 def test_a_curve(folder, trained):
-    settings = connectivity.CurveSettings(epochs=2, batch_size=16)
-    controls = connectivity.find_curve(*trained, folder / "curve", settings)
-    found = curve_evaluation.evaluate_curve(
+    settings = find_curve.CurveSettings(epochs=2, batch_size=16)
+    controls = find_curve.find_curve(*trained, folder / "curve", settings)
+    found = evaluate_curve.evaluate_curve(
         trained[0], controls, points=3, path=folder / "curve/points.jsonl"
     )
     assert np.shape(found.positions) == (3,)
 
 
 def test_an_ensemble(folder, trained):
-    settings = ensembling.EnsembleSettings(epochs=2, cycle_epochs=2, batch_size=16)
-    members = ensembling.collect_members(trained[0], folder / "ensemble", settings)
+    settings = collect_members.EnsembleSettings(epochs=2, cycle_epochs=2, batch_size=16)
+    members = collect_members.collect_members(trained[0], folder / "ensemble", settings)
     assert {len(leaf) for leaf in jax.tree.leaves(members)} == {1}
 
 

@@ -10,7 +10,7 @@ from training_problems import assert_same_bits
 
 import sam_jax
 from sam_jax.runs import checkpoints
-from sam_jax.training import build
+from sam_jax.training.device_data import replicated
 from sam_jax.training.step import TrainState
 
 
@@ -56,7 +56,7 @@ def test_restored_where_it_is_wanted(tmp_path):
     with checkpoints.open_manager(tmp_path, keep=1) as manager:
         checkpoints.save(manager, 1, state)
         manager.wait_until_finished()
-        sharding = build.replicated()
+        sharding = replicated()
         restored = checkpoints.restore(manager, state, 1, sharding)
         on_first = checkpoints.restore(manager, state, 1)
     assert isinstance(sharding, NamedSharding) and sharding.spec == PartitionSpec()

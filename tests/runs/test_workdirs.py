@@ -75,6 +75,24 @@ def test_differing_keys_are_named_and_no_others(tmp_path):
     assert (tmp_path / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize("group", [None, "training"])  # of a run, and of a study
+def test_a_config_that_is_older_than_an_instrument_is_the_same(tmp_path, group):
+    newer = tiny_config()
+    older = newer.copy_and_resolve_references()
+    with older.unlocked():
+        del older.instruments.hessian
+    if group:
+        newer, older = (ml_collections.ConfigDict({group: each}) for each in (newer, older))
+    claim_and_run(tmp_path, older)
+    workdirs.claim(tmp_path, newer)
+    with pytest.raises(ValueError, match=r"instruments.hessian.steps \(was 3, is 'absent'\)"):
+        workdirs.claim(tmp_path, older)
+    changed = newer.copy_and_resolve_references()
+    (changed[group] if group else changed).instruments.hessian.steps = 4
+    with pytest.raises(ValueError, match=r"instruments.hessian.steps \(was 3, is 4\)"):
+        workdirs.claim(tmp_path, changed)
+
+
 def test_changes_can_be_accepted(tmp_path):
     claim_and_run(tmp_path, tiny_config())
     workdirs.claim(tmp_path, tiny_config(epochs=9), accept_config_changes=True)

@@ -12,9 +12,8 @@ import numpy as np
 from training_problems import tiny_config
 
 from sam_jax.data.splits import InMemory
-from sam_jax.runs.randomness import stream
 from sam_jax.training import build
-from sam_jax.training.step import order_after_previous
+from sam_jax.training.train_and_evaluate import training_calls
 
 index, processes, port = map(int, sys.argv[1:])
 if processes > 1:
@@ -33,11 +32,9 @@ InMemory.read = counted
 config = tiny_config(data__streaming="always", batch_size=8)
 source, data = build.load_data(config)
 program = build.make_program(config, source, len(data.train_labels))
-key = jax.random.key(config.seed)
-state = program.init(key)
-order = order_after_previous(stream(key, "order"), 0, len(data.train_labels), config.batch_size)
-for run_steps, arrays in build.training_calls(config, program, data, order):
-    state, _ = run_steps(state, *arrays, stream(key, "augmentation"), build.numbers(config))
+state = program.init(jax.random.key(config.seed))
+for run_steps, arguments in training_calls(config, program, data, epoch=0):
+    state, _ = run_steps(state, *arguments)
 trained_on = len(reads)
 result = program.evaluate(state.params, state.batch_stats, data.test_images, data.test_labels)
 sums = [float(np.sum(np.asarray(x), dtype=np.float64)) for x in jax.tree.leaves(state.params)]

@@ -8,8 +8,8 @@ import pytest
 from training_problems import Linear
 
 from sam_jax import models
-from sam_jax.training.build import full_precision
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.program import full_precision
 from sam_jax.training.recalibration import recalibrated_batch_stats
 
 INPUTS = Inputs(mean=(0.4,), std=(0.25,))
@@ -120,7 +120,11 @@ def test_the_variance_of_a_measured_model_survives_a_large_mean(measured):
     assert 900 < x.mean() / x.std() < 1100
     found = recalibrated_batch_stats(
         full_precision(model) if measured else model,
-        *(params, variables["batch_stats"], jnp.asarray(images), inputs, 16),
+        params,
+        variables["batch_stats"],
+        jnp.asarray(images),
+        inputs,
+        16,
     )["norm0"]["var"]
     error = abs(float(found[0]) / x.var(axis=1).mean() - 1)
     assert error < 1e-4 if measured else error > 0.01

@@ -15,15 +15,18 @@ from training_problems import assert_same_bits, tiny_config
 
 from sam_jax.data import streaming
 from sam_jax.measuring import measure
-from sam_jax.training import build, loop
+from sam_jax.training import build
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import load_trained
 
+pytestmark = pytest.mark.e2e  # whole trainings
 TINY = {"data__name": "tiny_shapes", "data__synthetic_examples": 0, "batch_size": 8}
 
 
 def train(workdir, streaming, **changes):
     """The record of a run, and its model as it is evaluated."""
-    record = loop.train_and_evaluate(tiny_config(data__streaming=streaming, **changes), workdir)
-    return record, loop.load_trained(workdir)[1]
+    record = train_and_evaluate(tiny_config(data__streaming=streaming, **changes), workdir)
+    return record, load_trained(workdir)[1]
 
 
 def assert_close_records(streamed, held):

@@ -8,6 +8,7 @@ from training_problems import assert_same_bits, count_compilations, tiny_config
 
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build
+from sam_jax.training.program import full_precision, make_run
 from sam_jax.training.step import epoch_order
 
 STEPS = 10  # an epoch, in the tests of the schedule
@@ -17,7 +18,7 @@ def learning_rates(config, steps):
     """The rates of an optimiser that sees a gradient of one, without momentum and clipping."""
     config.optimiser.momentum, config.optimiser.nesterov = 0.0, False
     config.optimiser.clip_norm = config.optimiser.weight_decay = 0.0
-    optimiser = build.make_run(config, STEPS, examples=1, classes=1).optimiser
+    optimiser = make_run(config.optimiser, config.epochs, STEPS, examples=1, classes=1).optimiser
     params = {"w": jnp.zeros(())}
 
     def step(state, _):
@@ -55,7 +56,7 @@ def run_once(config):
         data.train_labels,
         order,
         stream(key, "augmentation"),
-        build.numbers(config),
+        build.traced_hyperparameters(config),
     )
     return program, jax.tree.map(
         lambda x: x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x),
@@ -177,4 +178,4 @@ def test_the_variance_of_the_norms_in_training_and_in_measurements():
     with old.unlocked():
         del old.model["use_fast_variance"]  # as workdirs of before have it
     assert model_of(old) == model_of(tiny_config())
-    assert build.full_precision(model_of(old)) == build.full_precision(exact) == exact
+    assert full_precision(model_of(old)) == full_precision(exact) == exact

@@ -12,8 +12,10 @@ from training_problems import assert_same_bits, count_compilations, tiny_config
 
 from sam_jax.runs import machine, records
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, loop
+from sam_jax.training import build
 from sam_jax.training.step import epoch_order
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import load_trained
 
 
 @pytest.mark.devices
@@ -27,7 +29,7 @@ def test_loss_and_accuracy_of_an_epoch_by_hand(tmp_path):
         method__rho=0.3,
         steps_per_call=1,
     )
-    record = loop.train_and_evaluate(config, tmp_path)
+    record = train_and_evaluate(config, tmp_path)
     source, data = build.load_data(config)
     program = build.make_program(config, source, len(data.train_labels))
     key = jax.random.key(config.seed)
@@ -55,10 +57,11 @@ def test_loss_and_accuracy_of_an_epoch_by_hand(tmp_path):
 
 
 def run(config, workdir):
-    record = loop.train_and_evaluate(config, workdir)
-    return record, loop.load_trained(workdir)[1].state
+    record = train_and_evaluate(config, workdir)
+    return record, load_trained(workdir)[1].state
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("method", ["sam", "average_sam"])
 def test_a_run_that_lost_its_last_epochs_equals_an_uninterrupted_one(tmp_path, method):
     config = tiny_config(
@@ -78,7 +81,7 @@ def test_a_run_that_lost_its_last_epochs_equals_an_uninterrupted_one(tmp_path, m
     assert not any(seconds > 1 for seconds in compiled)  # the epoch is not compiled anew
     # Done: nothing is run again.
     before = sorted((p, p.stat().st_mtime_ns) for p in cut.rglob("*") if p.is_file())
-    assert str(loop.train_and_evaluate(config, cut)) == str(record)
+    assert str(train_and_evaluate(config, cut)) == str(record)
     after = sorted((p, p.stat().st_mtime_ns) for p in cut.rglob("*") if p.is_file())
     assert [b for b in before if b[0].name != "config.json"] == [
         a for a in after if a[0].name != "config.json"
@@ -121,7 +124,7 @@ def test_a_run_goes_on_with_its_m_on_another_number_of_devices(tmp_path):
 def test_a_run_without_m_in_its_records_goes_on(tmp_path):
     # As runs were written before their records named the machine.
     config = tiny_config(epochs=2, checkpoint__every_epochs=1, checkpoint__keep=2)
-    whole = loop.train_and_evaluate(config, tmp_path)
+    whole = train_and_evaluate(config, tmp_path)
     fields = set(machine.Machine._fields)
     path = tmp_path / "metrics.jsonl"
     old = [
@@ -129,10 +132,10 @@ def test_a_run_without_m_in_its_records_goes_on(tmp_path):
         for record in records.read(path)
     ]
     records.rewrite(path, old)
-    assert loop.train_and_evaluate(config, tmp_path) == old[1]  # done, and read as it is
+    assert train_and_evaluate(config, tmp_path) == old[1]  # done, and read as it is
     shutil.rmtree(tmp_path / "checkpoints" / "2")
-    assert loop.load_trained(tmp_path)[1].epoch == 1
-    assert loop.train_and_evaluate(config, tmp_path) == whole
+    assert load_trained(tmp_path)[1].epoch == 1
+    assert train_and_evaluate(config, tmp_path) == whole
     assert records.read(path) == [old[0], whole]
 
 
@@ -171,7 +174,7 @@ def test_calls_of_few_steps_equal_one_call_an_epoch(tmp_path):
 def test_what_is_evaluated_and_saved_when(tmp_path):
     config = tiny_config(epochs=3, checkpoint__every_epochs=0)
     config.evaluation.test_every_epochs, config.evaluation.train_every_epochs = 2, 0
-    last = loop.train_and_evaluate(config, tmp_path)
+    last = train_and_evaluate(config, tmp_path)
     history = records.read(tmp_path / "metrics.jsonl")
     assert [r["epoch"] for r in history] == [1, 2, 3] and [r["step"] for r in history] == [2, 4, 6]
     assert [math.isnan(r["test_loss"]) for r in history] == [True, False, False]
@@ -180,18 +183,18 @@ def test_what_is_evaluated_and_saved_when(tmp_path):
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["3"]
     # Fewer epochs than there are, accepted by the flag: nothing is left to do.
     config.epochs = 2
-    assert loop.train_and_evaluate(config, tmp_path, accept_config_changes=True) == last
+    assert train_and_evaluate(config, tmp_path, accept_config_changes=True) == last
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(ValueError, match="checkpoint of epoch 3, but no metrics.jsonl"):
-        loop.train_and_evaluate(config, tmp_path, accept_config_changes=True)
+        train_and_evaluate(config, tmp_path, accept_config_changes=True)
 
 
 def test_a_run_without_a_checkpoint_cannot_be_measured(tmp_path):
     config = tiny_config()
     with pytest.raises(FileNotFoundError, match="no config.json"):
-        loop.load_trained(tmp_path)
+        load_trained(tmp_path)
     from sam_jax.runs import workdirs
 
     workdirs.claim(tmp_path, config)
     with pytest.raises(FileNotFoundError, match="no checkpoint yet.*sam_jax.train"):
-        loop.load_trained(tmp_path)
+        load_trained(tmp_path)

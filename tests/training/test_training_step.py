@@ -172,8 +172,8 @@ def run_on(device_count, m, batch_size=32, steps=3):
     method = optim.m_sam(optim.sam(RHO), m=m, strategy="scan", axis_name=DEVICES)
     optimiser = make_optimiser(LR, MOMENTUM, True, CLIP, DECAY)
 
-    def step(state, inputs, numbers):
-        del numbers
+    def step(state, inputs, traced):
+        del traced
         make_functions = functools.partial(losses.make_functions, model)
         return train_step(state, inputs, make_functions, method, optimiser)
 
@@ -206,7 +206,7 @@ def test_eight_devices_equal_one_with_m_the_share_of_a_device():
 @pytest.mark.devices
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_every_device_and_every_step_augments_with_a_key_of_its_own():
-    def step(state, inputs, numbers):
+    def step(state, inputs, traced):
         images, _ = inputs.batch
         value = images[0, 0, 0, 0]
         mean, square = (jax.lax.pmean(v, DEVICES) for v in (value, value**2))
@@ -233,7 +233,7 @@ def test_every_device_and_every_step_augments_with_a_key_of_its_own():
 
 @pytest.mark.devices
 def test_a_step_sees_the_batch_before_it_as_it_was_augmented_then():
-    def step(state, inputs, numbers):
+    def step(state, inputs, traced):
         (images, labels), (previous, before) = inputs.batch, inputs.previous_batch
         values = images[0, 0, 0, 0], previous[0, 0, 0, 0], labels[0] + 10 * before[0]
         return state._replace(step=state.step + 1), StepMetrics(*values)

@@ -1,4 +1,4 @@
-"""What the claims about asymmetry, and about what decides the sharpness, are tested by."""
+"""The tests of the claims about asymmetry, and about the causes of the sharpness."""
 
 from collections.abc import Callable
 
@@ -50,8 +50,8 @@ def average_factors_range(evidence: Evidence) -> list[Part]:
 
 def batch_rules(*quantities: Quantity) -> Callable[[Evidence], list[Part]]:
     """The batch changes the quantities by more than the choice of SAM or average SAM does."""
-    # In the two-way table of optimiser (SAM, average SAM) and batch, the batch's effect is larger
-    # than the optimiser's of either sign exactly if both of these differences are positive.
+    # In the two-way table of optimiser (SAM, average SAM) and batch: both of these differences are
+    # positive exactly if the batch's effect is larger than the optimiser's, of either sign.
     pairs = (
         ("large-batch SAM", "small-batch average SAM"),
         ("large-batch average SAM", "small-batch SAM"),

@@ -1,4 +1,4 @@
-"""What the claims about the paths between models are tested by."""
+"""The tests of the claims about the paths between models."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from experiments.study.claims import Part
 def separated_by_curves(evidence: Evidence) -> list[Part]:
     """Along the trained curve of every pair the test loss rises by more than `BARRIER`.
 
-    The curves can only refute that: one without a rise is a way around, in every seed for itself,
-    and one with a rise proves nothing, because another curve may be without.
+    The curves can only refute that. A curve without a rise is a way around, in every seed for
+    itself. A curve with a rise proves nothing, because another curve may have none.
     """
     found = []
     for pair in evidence.connections:
@@ -34,8 +34,8 @@ def separated_by_lines(evidence: Evidence) -> list[Part]:
 def connected(evidence: Evidence) -> list[Part]:
     """Most of the trained curve of every pair has a low training loss.
 
-    The curves can only show that: one that is low is a connection, in every seed for itself, and
-    one that is not proves nothing, because another curve may be.
+    The curves can only show that. A low curve is a connection, in every seed for itself. A curve
+    that is not low proves nothing, because another curve may be low.
     """
     found = []
     for pair in evidence.connections:

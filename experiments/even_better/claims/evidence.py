@@ -7,16 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.even_better.arms import Model
-from experiments.even_better.paper.published import BATCH_SIZES, published_cells, published_values
+from experiments.even_better.paper.published import (
+    BATCH_SIZES,
+    MEASURED_AS,
+    published_cells,
+    published_values,
+)
 from experiments.even_better.paper.second_runs import LONGER_SGD, SECOND_RUNS
 from experiments.even_better.read.connections import low_shares, relative_rises
 from experiments.even_better.read.planes import basin_share
 from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.columns import columns_of
-from experiments.even_better.tables.correlations import QUANTITIES
 from experiments.study.evidence import Values
 from experiments.study.results import number
-from experiments.study.table import Column
+from experiments.study.table import Column, instrument_column
 
 
 class Quantity(NamedTuple):
@@ -64,7 +68,7 @@ class Evidence(NamedTuple):
         return Quantity("test_loss")
 
     def all_runs(self, rows: Sequence[int], quantity: Quantity) -> np.ndarray:
-        """Return what every run of some models has, second ones included."""
+        """Return the values of every run of some models, second runs included."""
         first = self.values(quantity)[list(rows), 0]
         again = (self.second_runs.get(self.models[row], {}) for row in rows)
         more = [found[quantity.name] for found in again if quantity.name in found]
@@ -100,7 +104,7 @@ def runs(results: StudyResults, preset: str) -> Evidence:
     """Return these runs, measured with one preset ("sound" or "published").
 
     Args:
-      results: what was read.
+      results: the study's results.
       preset: the preset; losses, accuracies, planes and curves do not depend on it.
     """
     models = tuple(ModelKey(m.optimiser, m.batch, m.rho) for m in results.models)
@@ -134,8 +138,8 @@ def run_column(results: StudyResults, preset: str, quantity: Quantity) -> Column
     """
     if quantity.name in ("test_loss", "train_loss", "test_accuracy"):
         scale = 100.0 if quantity.name == "test_accuracy" else 1.0
-        return Column("", quantity.name, quantity.name, {"measure": "evaluation"}, scale=scale)
-    measure, field = next((m, f) for m, f, _, name in QUANTITIES if name == quantity.name)
+        return instrument_column("evaluation", quantity.name, scale=scale)
+    measure, field = MEASURED_AS[quantity.name]
     for column in columns_of(results, measure, preset, field):
         setting = column.where.get("measured_batch"), column.where.get("measured_rho")
         if setting == quantity[1:]:
@@ -164,6 +168,6 @@ def _run_values(
 
 
 def _rise(record: dict) -> float:
-    # The mean loss at the curve's two ends minus that of the minimum.
+    # The mean loss at the curve's two ends minus the loss of the minimum.
     losses = [number(loss) for loss in record["losses"]]
     return (losses[0] + losses[-1]) / 2 - losses[record["distances"].index(0.0)]

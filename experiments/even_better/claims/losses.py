@@ -1,4 +1,4 @@
-"""What the claims about losses and sharpness are tested by: from evidence to parts."""
+"""The tests of the claims about losses and sharpness: from evidence to parts."""
 
 from collections.abc import Callable
 
@@ -93,7 +93,7 @@ def sam_beats_sgd(evidence: Evidence) -> list[Part]:
 def average_does_not_improve(evidence: Evidence) -> list[Part]:
     """Average SAM lowers the test loss of SGD by less than `SHARE` of it, at either batch."""
     sgd = rows_of(evidence, "SGD")
-    margin = SHARE * mean_of(evidence, sgd, TEST_LOSS)
+    allowance = SHARE * mean_of(evidence, sgd, TEST_LOSS)
     return [
         part
         for name in ("small-batch average SAM", "large-batch average SAM")
@@ -104,7 +104,7 @@ def average_does_not_improve(evidence: Evidence) -> list[Part]:
             sgd,
             TEST_LOSS,
             "positive",
-            margin=margin,
+            allowance=allowance,
         )
     ]
 
@@ -124,7 +124,7 @@ def average_is_constant(evidence: Evidence) -> list[Part]:
             [other for other in rows if other != row],
             TEST_LOSS,
             "equivalent",
-            margin=APPROXIMATELY * mean_of(evidence, rows, TEST_LOSS),
+            allowance=APPROXIMATELY * mean_of(evidence, rows, TEST_LOSS),
             confidence=1 - 2 * tests.LEVEL,
         )
     ]
@@ -194,7 +194,7 @@ def as_flat_by_large_batches(evidence: Evidence) -> list[Part]:
             *groups,
             quantity,
             "equivalent",
-            margin=APPROXIMATELY * mean_of(evidence, groups[1], quantity),
+            allowance=APPROXIMATELY * mean_of(evidence, groups[1], quantity),
             confidence=1 - 2 * tests.LEVEL,
         )
     ]
@@ -232,7 +232,7 @@ def longer_is_worse(evidence: Evidence) -> list[Part]:
 
 
 def smaller_basins(evidence: Evidence) -> list[Part]:
-    """The basins of large-batch models take a smaller share of the plane than those of small."""
+    """The basins of large-batch models take a smaller share of the plane than small-batch ones."""
     pairs = (
         ("large-batch SAM", "small-batch SAM"),
         ("large-batch average SAM", "small-batch average SAM"),

@@ -12,7 +12,7 @@ from sam_jax.metrics.landscape.grids import LossPlane
 from sam_jax.runs.records import Record
 from sam_jax.statistics import mean_and_stderr
 
-MOST_SEEDS = 3  # of which the planes are drawn
+MOST_SEEDS = 3  # whose planes are drawn
 HIGHEST = 10.0  # losses above it have one colour: far from the models they only hide the rest
 WAYS = (("curve", "trained curve"), ("line", "straight line"))
 

@@ -51,7 +51,7 @@ def _contours(
     caption = (
         "Training loss around every model on planes of two random directions, filter by filter "
         "as long as the weights (Li et al., 2018), the mean over the seeds. Dashed, one line a "
-        f"seed: where the loss is {RISE:g} above that of the model; “basin” is the share of the "
+        f"seed: where the loss is {RISE:g} above the model's; “basin” is the share of the "
         "plane within it (mean ± standard error). Basin and test loss of the compared models: "
         f"{found}. (In the study's released contours, of ten runs, seven of them of its "
         "Table 1, r = −0.80, p = 0.005.)"

@@ -27,7 +27,7 @@ def figure_07(results: StudyResults) -> list[ReportFigure]:
             axes.set_ylim(*_range_at_the_end(lines))
     plotting.shared_legend(figure, below=True)
     caption = (
-        "Test loss and accuracy per epoch; the range of the accuracies is that of the second half "
+        "Test loss and accuracy per epoch; the range of the accuracies comes from the second half "
         f"of the epochs. {BANDS}"
     )
     return [report_figure(7, None, "figure_7", caption, figure)]

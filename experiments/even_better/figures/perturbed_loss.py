@@ -8,11 +8,11 @@ from experiments.even_better.tables.columns import column_means, column_setting,
 from experiments.even_better.tables.correlations import pearson, test_losses
 from experiments.study.figures import ReportFigure
 from experiments.study.formats import signed
-from experiments.study.table import Column
+from experiments.study.table import Column, instrument_column
 from sam_jax import plotting
 from sam_jax.statistics import Correlation
 
-TRAINING = Column("", "training loss", "train_loss", {"measure": "evaluation"})
+TRAINING = instrument_column("evaluation", "train_loss", group="", name="training loss")
 
 
 def perturbed_loss_figures(

@@ -7,7 +7,7 @@ import numpy as np
 from experiments.even_better.arms import Model
 from experiments.even_better.figures.common import averaged, model_styles
 from experiments.even_better.read.results import PRESETS, StudyResults, settings_of
-from experiments.even_better.tables.columns import SETTINGS, law
+from experiments.even_better.tables.columns import law
 from experiments.study.results import number
 from sam_jax import metrics, plotting
 
@@ -30,7 +30,7 @@ def slices(results: StudyResults) -> list[Slices]:
     """Return the slices of every preset and direction, without those that were not measured."""
     found = []
     for preset in PRESETS:
-        laws = settings_of(results, "loss_curve", preset, SETTINGS["loss_curve"])
+        laws = settings_of(results, "loss_curve", preset)
         for setting in laws:
             styles = model_styles(results)
             drawn = [(m, curve(results, m, styles[m], preset, setting)) for m in results.models]

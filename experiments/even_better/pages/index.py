@@ -9,7 +9,7 @@ from experiments.even_better.pages.claims import write_claims
 from experiments.even_better.pages.published import notes, published_grid, write_published
 from experiments.even_better.read.results import PRESETS, StudyResults
 from experiments.even_better.tables.all_tables import TITLES, all_tables
-from experiments.even_better.tables.columns import CSV, repeated_columns
+from experiments.even_better.tables.columns import csv_text_of, repeated_columns
 from experiments.even_better.tables.correlations import (
     correlation_rows,
     correlations_csv,
@@ -62,16 +62,16 @@ def report(results: StudyResults, folder: pathlib.Path, settings: Settings) -> p
     `claims.html`, the study's claims as tests.
 
     Args:
-      results: what the runs left.
+      results: the results of the runs.
       folder: of the report.
-      settings: what the page names as the settings of the runs; may be nested.
+      settings: the settings of the runs that the page shows; may be nested.
 
     Returns:
       The path of `index.html`.
     """
     tables, figures = all_tables(results), all_figures(results)
     for table in (table for found in tables.values() for table in found):
-        write_table(folder, table.stem, table.csv(CSV), table.grid())
+        write_table(folder, table.stem, csv_text_of(table), table.grid())
     save_figures(folder, figures)
     write_published(results, folder)
     write_claims(results, folder)
@@ -112,7 +112,7 @@ def _section(
 def _separation(
     results: StudyResults, table: Table, folder: pathlib.Path
 ) -> Mapping[str, Any] | None:
-    """Write which models the seeds separate and return what the page says of it."""
+    """Write which models the seeds separate, and return the page's part about it."""
     if len(results.seeds) < 2 or len(results.models) < 2:
         return None
     pairs = separation(results, table)

@@ -116,7 +116,7 @@ def published_grid(number: int) -> Grid:
 
 
 def notes(number: int | str) -> list[str]:
-    """Return what the corrected cells of a table say of themselves."""
+    """Return the notes of the corrected cells of a table."""
     cells = [cell for cell in published_cells() if cell.table == number]
     return [note for note in dict.fromkeys(cell.note for cell in cells) if note]
 
@@ -128,11 +128,11 @@ def published_heads(
 
     Args:
       number: Of the table.
-      batch_sizes: What the small and the large batch are.
+      batch_sizes: The sizes of the small and the large batch.
     """
     columns = dict.fromkeys(cell.column for cell in published_cells() if cell.table == number)
     groups = [f"m = {batch_sizes.get(batch, batch)}" if batch else "" for _, batch, _ in columns]
-    # Tables 6 and 7 print as ρ what was the standard deviation of every weight's noise.
+    # Tables 6 and 7 print as ρ the standard deviation of every weight's noise.
     radius = "σ" if number in (6, 7) else "ρ"
     heads = [
         f"{radius} = {rho:g}" if rho else quantity.replace("_", " ").capitalize()
@@ -217,7 +217,7 @@ def _rows(
 
 
 def _run_texts(found: Sequence[Compared], number: int) -> list[tuple[Compared, str]]:
-    # Column by column, for the digits are those of a column.
+    # Column by column, because the digits belong to a column.
     chosen = [compared for compared in found if compared.cell.table == number]
     most = max((compared.run.n for compared in found), default=0)
     texts = []

@@ -1,1 +1,1 @@
-"""What the study printed, and what is wrong in it."""
+"""The numbers that the study printed, and the errors in it."""

@@ -1,4 +1,4 @@
-"""What is wrong in the study's text and code, as facts with their effect and their evidence.
+"""The errors in the study's text and code, as facts with their effect and their evidence.
 
 The numbers in these sentences are computed from published.csv. "Code" is the study's released
 code, https://github.com/Kausta/R252_SAM, by branch and file.
@@ -23,7 +23,7 @@ class Erratum(NamedTuple):
 
 
 def errata() -> tuple[Erratum, ...]:
-    """Return the errors, those of the printed numbers first."""
+    """Return the errors; errors of the printed numbers come first."""
     return (*_of_the_tables(), *_of_the_measures(), *_of_the_conclusions(), *_CONNECTIVITY)
 
 
@@ -57,7 +57,7 @@ def _of_the_measures() -> tuple[Erratum, ...]:
     weights, sigmas = 2_296_922, (0.5, 1.0)
     norms = " and ".join(f"{sigma * math.sqrt(weights):.0f}" for sigma in sigmas)
     unperturbed, training = _unperturbed("small", 0.05), published_values("train_loss")
-    # Of u uniform in (0, 1), the mean is 1/2 and that of the square 1/3.
+    # For u uniform in (0, 1), the mean of u is 1/2 and the mean of u^2 is 1/3.
     to_ones, to_another = 0.5 / math.sqrt(1 / 3), 0.25 / (1 / 3)
     return (
         Erratum(

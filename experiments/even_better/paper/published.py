@@ -1,10 +1,9 @@
-"""The numbers that the study printed, and what its released data files say they should be.
+"""The numbers that the study printed, and their values in its released data files.
 
-`published.csv` holds Tables 1, 2, 5, 6 and 7, typed from the text. Column `corrected` differs
-from `printed` in Table 2, where two columns are in each other's place, and in Table 6, whose
-last column repeats Table 7; the note of such a cell says so. Every other cell agrees with the
-released files. The study trained one model a row, with batches of 128 ("small") and 5000
-("large").
+`published.csv` holds Tables 1, 2, 5, 6 and 7, typed from the text. Column `corrected` differs from
+`printed` in two tables: Table 2 has two columns in each other's place, and the last column of Table
+6 repeats Table 7. The note of such a cell says so. Every other cell agrees with the released files.
+The study trained one model a row, with batches of 128 ("small") and 5000 ("large").
 """
 
 import csv
@@ -15,6 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 BATCH_SIZES = {"small": 128, "large": 5000}
+# quantity -> the instrument that measures it here, and the field of its records
+MEASURED_AS = {
+    "adversarial_loss": ("adversarial_sharpness", "perturbed_loss"),
+    "adversarial_sharpness": ("adversarial_sharpness", "sharpness"),
+    "average_loss": ("average_sharpness", "perturbed_loss"),
+    "average_sharpness": ("average_sharpness", "sharpness"),
+    "asymmetry_factor": ("asymmetry_factor", "factor"),
+}
 PATH = pathlib.Path(__file__).with_name("published.csv")
 
 
@@ -39,7 +46,7 @@ class PublishedCell(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the released data say something else than what was printed."""
+        """Whether the released data differ from the printed number."""
         return self.printed != self.corrected
 
     @property
@@ -49,7 +56,7 @@ class PublishedCell(NamedTuple):
 
     @property
     def column(self) -> tuple[str, str | None, float | None]:
-        """What was measured: quantity, measured batch and measured rho."""
+        """The measured quantity, batch and rho."""
         return self.quantity, self.measured_batch, self.measured_rho
 
 

@@ -1,1 +1,1 @@
-"""What the runs left, read into values."""
+"""The files of the runs, read into values."""

@@ -1,4 +1,4 @@
-"""What was measured along and around the curves between pairs of models."""
+"""The measurements along and around the curves between pairs of models."""
 
 import pathlib
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""What is read off the plane of losses around a model."""
+"""The numbers read off the plane of losses around a model."""
 
 import math
 
@@ -14,7 +14,7 @@ def middle_of(plane: LossPlane) -> tuple[int, int]:
 
 
 def basin_level(plane: LossPlane) -> float:
-    """Return the training loss at the edge of a model's basin: RISE above that of the model."""
+    """Return the training loss at the edge of a model's basin: the model's loss plus RISE."""
     return float(np.asarray(plane.values["train_loss"])[middle_of(plane)]) + RISE
 
 

@@ -1,4 +1,4 @@
-"""What the runs left in a work directory: models, records, per-epoch histories, planes, curves.
+"""The results in a work directory: models, records, per-epoch histories, planes, curves.
 
 `workdir/models/NAME/seed_S/` holds `records.jsonl`, `metrics.jsonl` and `plane.jsonl`, one JSON
 object a line. Where a measurement was repeated, the last line holds. `workdir/curves/PAIR/seed_S/`
@@ -8,22 +8,18 @@ holds what connects two models.
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 from experiments.even_better.arms import BATCHES, OPTIMISERS, Model, Plan
 from experiments.even_better.read.connections import Connection, read_connections
 from experiments.study.arms import seed_folder
 from experiments.study.results import Results, read_records
+from sam_jax.measuring import registry
 from sam_jax.measuring.landscapes import is_whole, read_plane
 from sam_jax.metrics.landscape.grids import LossPlane
 from sam_jax.runs.records import Record, read
 
 PRESETS = ("sound", "published")
-IDENTITY = (  # the fields that tell two records of a run apart
-    *("measure", "preset", "measured_batch", "m", "measured_rho"),
-    *("distribution", "normalisation", "distance", "rise"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +58,7 @@ def read_results(workdir: pathlib.Path | str, plan: Plan | None = None) -> Study
         models = {run: model for run, model in models.items() if run in wanted}
     seeds = sorted({seed for _, seed in models})
     arms = sorted(set(models.values()), key=_table_1_order)
-    records = read_records(workdir, arms, seeds, IDENTITY)
+    records = read_records(workdir, arms, seeds)
     folders = {run: seed_folder(workdir, model, run[1]) for run, model in models.items()}
     planes = {run: folder / "plane.jsonl" for run, folder in folders.items()}
     return StudyResults(
@@ -75,17 +71,20 @@ def read_results(workdir: pathlib.Path | str, plan: Plan | None = None) -> Study
     )
 
 
-def settings_of(
-    results: Results, measure: str, preset: str, names: Sequence[str]
-) -> list[dict[str, Any]]:
+def settings_of(results: Results, measure: str, preset: str) -> list[dict[str, Any]]:
     """Return the distinct settings under which a measure was taken, small batches first.
 
+    A setting is what tells two records of the instrument apart, with the study's name of a batch
+    before its size.
+
     Args:
-      results: What was read.
-      measure: The measure.
+      results: The study's results.
+      measure: The name of the instrument.
       preset: "sound" or "published".
-      names: Fields that make up a setting.
     """
+    names = []
+    for name in registry.by_name()[measure].identity:
+        names += ["measured_batch", name] if name == "m" else [name]
     found = {
         tuple(record.get(name) for name in names)
         for record in results.select(measure=measure, preset=preset)

@@ -2,8 +2,8 @@
 
 `workdir/curves/PAIR/seed_S/` holds `training/`, the run of the curve; `records.jsonl`, a record of
 the curve and one of the straight line; and `plane.jsonl`, the losses on the plane through the two
-models and the bend. `curve.jsonl` and `line.jsonl` are what is measured of either until its record
-is written. What is finished is never run again, a point of a curve included.
+models and the bend. `curve.jsonl` and `line.jsonl` hold the points measured so far, until the
+record is written. Finished work is never run again, not even a point of a curve.
 """
 
 import pathlib
@@ -20,15 +20,16 @@ from experiments.even_better.arms import Model
 from experiments.even_better.run.plane import diverged
 from sam_jax import metrics
 from sam_jax.data import Source
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.measuring.landscapes import is_whole, measure_plane
 from sam_jax.metrics.paths import curves
-from sam_jax.paths.connectivity import CurveSettings, find_curve
-from sam_jax.paths.curve_evaluation import curve_record, evaluate_curve
+from sam_jax.paths.evaluate_curve import curve_record, evaluate_curve
+from sam_jax.paths.find_curve import CurveSettings, find_curve
 from sam_jax.runs import records, workdirs
 from sam_jax.training import build
-from sam_jax.training.loop import load_trained
+from sam_jax.training.trained import load_trained
 
-MARGIN = 0.2  # of the plane around what it shows, as a share of its size (Garipov et al.)
+MARGIN = 0.2  # of the plane around its contents, as a share of their size (Garipov et al.)
 
 
 def run_connection(
@@ -41,8 +42,8 @@ def run_connection(
 ) -> None:
     """Train and measure the curve between two trained models of a seed.
 
-    After an accepted change of the config it measures again if a setting of the measurement
-    changed, and trains again if an end or a setting of the training changed.
+    After an accepted change of the config, it measures again if a setting of the measurement
+    changed. It trains again if an end or a setting of the training changed.
 
     Args:
       config: as in configs/even_better/digits.py.
@@ -50,7 +51,7 @@ def run_connection(
       ends: the two models.
       epochs: that they were trained for.
       seed: of the models and of the curve.
-      label: what the progress calls the curve.
+      label: the name of the curve in the progress.
     """
     folder = workdir / "curves" / "__".join(model.name for model in ends) / f"seed_{seed}"
     settings = _settings(config, seed)
@@ -59,7 +60,12 @@ def run_connection(
     # The images are prepared as for the first model, and checkpoints change nothing.
     for name in ("augmentation", "checkpoint_every_epochs"):
         del training[name]
-    measuring = {"points": config.curve.points, "plane_points": config.curve.plane_points}
+    policy = BatchNormPolicy("recalibrated", config.curve.batch_norm_batch_size)
+    measuring = {
+        "points": config.curve.points,
+        "plane_points": config.curve.plane_points,
+        "batch_norm_batch_size": policy.batch_size,
+    }
     identity = ml_collections.ConfigDict({"training": training, "measuring": measuring})
     partial = {shape: folder / f"{shape}.jsonl" for shape in ("curve", "line")}
     _discard_outdated(folder, workdirs.plain(identity), (path, plane, *partial.values()))
@@ -95,7 +101,8 @@ def run_connection(
             start,
             points,
             kind,
-            config.curve.points,
+            points=config.curve.points,
+            batch_norm=policy,
             batch_size=config.training.instruments.batch_size,
             label=f"{label} {shape}",
             path=partial[shape],
@@ -119,7 +126,7 @@ def run_connection(
         ys,
         plane,
         origin=through.origin,
-        batch_norm="recalibrated",
+        batch_norm=policy,
         batch_size=config.training.instruments.batch_size,
         label=f"{label} plane",
     )
@@ -128,7 +135,7 @@ def run_connection(
 def _discard_outdated(
     folder: pathlib.Path, identity: dict[str, Any], measured: Sequence[pathlib.Path]
 ) -> None:
-    """Remove what other settings measured, and trained where they trained otherwise."""
+    """Remove measurements of other settings, and the training if its settings differ."""
     if not (folder / "config.json").exists():
         return
     before = workdirs.read_config(folder).to_dict()

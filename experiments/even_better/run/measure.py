@@ -10,8 +10,10 @@ from experiments.even_better.arms import Model, Plan
 from experiments.even_better.run.connection import run_connection
 from experiments.even_better.run.plane import run_plane
 from experiments.study.study import Run
+from sam_jax.measuring import registry
 from sam_jax.measuring.measure import measurements, record_measurements
-from sam_jax.runs import records, workdirs
+from sam_jax.measuring.settings import relevant
+from sam_jax.runs import records
 
 
 def measure(plan: Plan, run: Run) -> None:
@@ -46,7 +48,7 @@ def measure_curves(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> No
 
 def _digest(training: ml_collections.ConfigDict, presets: tuple[str, ...]) -> str:
     """Return a short name of how a model is measured, the same where it is the same."""
-    return records.digest([workdirs.plain(training.instruments), list(presets)])
+    return records.digest([relevant(training.instruments, registry.chosen()), list(presets)])
 
 
 def _measure_model(config: ml_collections.ConfigDict, run: Run, about: records.Record) -> None:
@@ -61,7 +63,9 @@ def _measure_model(config: ml_collections.ConfigDict, run: Run, about: records.R
     _, trained = run.load()
     batches = {config.small_batch: "small", config.large_batch: "large"}
     wanted = []
-    for measurement in measurements(trained, run.training.instruments, tuple(config.presets)):
+    for measurement in measurements(
+        trained, run.training.instruments, tuple(config.presets), workdir=run.folder
+    ):
         m = measurement.about.get("m")
         named = {} if m is None else {"measured_batch": batches[m]}
         wanted.append(measurement._replace(about=measurement.about | named))

@@ -10,10 +10,11 @@ from absl import logging
 
 from experiments.study.study import Load
 from sam_jax import metrics
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, policy_of
 from sam_jax.measuring.landscapes import is_whole, measure_plane
 from sam_jax.runs import records
 from sam_jax.runs.randomness import stream
-from sam_jax.training.loop import Trained
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Key, Params, PyTree
 
 
@@ -32,9 +33,9 @@ def run_plane(
 ) -> None:
     """Measure the losses of a model on two Gaussian directions of its filters' lengths.
 
-    All models of a seed see the same random numbers; each filter then has the length of that of
-    the model. A plane of another epoch or of other settings, as accepted changes leave it, is
-    measured anew.
+    All models of a seed see the same random numbers; each filter is then scaled to the length of
+    the model's filter. A plane of another epoch or of other settings, left by an accepted change,
+    is measured again.
 
     Args:
       config: as in configs/even_better/digits.py.
@@ -42,11 +43,14 @@ def run_plane(
       load: returns the config and the model of the folder, as `load_trained`.
       epoch: of the model.
       seed: of the directions.
-      label: what the progress calls it.
+      label: its name in the progress.
     """
     c, path = config.plane, folder / "plane.jsonl"
-    batch_size = config.training.instruments.batch_size
-    settings = [c.to_dict(), batch_size if c.batch_norm == "batch" else None]
+    policy = policy_of(c.batch_norm, c.batch_norm_batch_size)
+    # Planes of before were recalibrated on 128 images at a time, and do not say so.
+    default = policy == BatchNormPolicy("recalibrated", 128)
+    grid = {"limit": c.limit, "points": c.points, "batch_norm": policy.kind}
+    settings = [grid, None if default else policy.batch_size]
     about = {"epoch": epoch, "settings": records.digest(settings)}
     found = records.read(path)
     if found and any(found[0].get(name) != value for name, value in about.items()):
@@ -57,18 +61,18 @@ def run_plane(
     if diverged(trained):
         logging.warning("%s has weights that are not finite, and no plane.", folder)
         return
-    grid = np.linspace(-c.limit, c.limit, c.points)
+    axis = np.linspace(-c.limit, c.limit, c.points)
     key = stream(jax.random.key(seed), "plane")
     first, second = _two_directions(key, trained.state.params)
     measure_plane(
         trained,
         first,
         second,
-        grid,
-        grid,
+        axis,
+        axis,
         path,
-        batch_norm=c.batch_norm,
-        batch_size=batch_size,
+        batch_norm=policy,
+        batch_size=config.training.instruments.batch_size,
         about=about,
         label=label,
     )

@@ -1,31 +1,35 @@
-"""Table A, which the study does not have: asymmetry relative to the weights, and curvature."""
+"""Table A: quantities that the study did not measure, and these runs do."""
 
-from experiments.even_better.read.results import StudyResults
-from experiments.even_better.tables.columns import study_table
-from experiments.study.table import Column, Table
+from experiments.even_better.read.results import PRESETS, StudyResults, settings_of
+from experiments.even_better.tables.columns import law, study_table
+from experiments.study.table import Column, Table, instrument_column
+from sam_jax.measuring import registry
 
 TITLE = "Asymmetry relative to the weights, and curvature"
-
-
-def _beyond(group: str, name: str, measure: str, quantity: str) -> Column:
-    where = {"measure": measure, "preset": "sound"}
-    return Column(group, name, quantity, where)
-
-
-# What the study did not measure: asymmetry relative to the weights, and the Hessian.
-BEYOND = (
-    _beyond("Asymmetry index", "1 − mean |a|", "asymmetry_index", "index"),
-    _beyond("Asymmetry index", "odd part", "asymmetry_index", "mean_absolute_odd"),
-    _beyond("Asymmetry index", "even part", "asymmetry_index", "mean_even"),
-    _beyond("Level sets", "min / max", "level_set_widths", "factor"),
-    _beyond("Level sets", "width", "level_set_widths", "mean_width"),
-    _beyond("Hessian", "top λ", "hessian", "top_eigenvalue"),
-    _beyond("Hessian", "bottom λ", "hessian", "bottom_eigenvalue"),
-    _beyond("Hessian", "trace", "hessian", "trace"),
-)
+SOUND = PRESETS[0]
 
 
 def beyond_table(results: StudyResults) -> Table:
-    """Return what the study did not measure; without columns where nothing was measured."""
-    columns = [column for column in BEYOND if results.select(**column.where)]
-    return study_table(results, "A", "sound", columns, results.arms)
+    """Return Table A; it has no columns if nothing was measured."""
+    return study_table(results, "A", SOUND, beyond_columns(results), results.arms)
+
+
+def beyond_columns(results: StudyResults) -> list[Column]:
+    """Return the columns of the instruments that measure under the sound preset alone.
+
+    A column names its setting where an instrument measured under several.
+    """
+    columns = []
+    for instrument in registry.INSTRUMENTS:
+        if instrument.presets != (SOUND,):
+            continue
+        settings = settings_of(results, instrument.name, SOUND)
+        for setting in settings:
+            several = setting if len(settings) > 1 else {}
+            where = {"preset": SOUND, **several}
+            group = ", ".join(filter(None, (instrument.title, law(several))))
+            columns += [
+                instrument_column(instrument.name, column.field, where, group=group)
+                for column in instrument.columns
+            ]
+    return columns

@@ -1,31 +1,29 @@
 """The columns of the study's tables: one for every setting under which a measure was taken."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.even_better.arms import OPTIMISERS, Model, longer
 from experiments.even_better.read.results import StudyResults, settings_of
-from experiments.study.table import Cell, Column, Row, Table, make_table, means_over_seeds
+from experiments.study.table import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    instrument_column,
+    make_table,
+    means_over_seeds,
+)
+from sam_jax.measuring import registry
 
-# What tells two columns of a measure apart.
-SETTINGS = {
-    "adversarial_sharpness": ("measured_batch", "m", "measured_rho"),
-    "average_sharpness": ("distribution", "measured_batch", "m", "measured_rho"),
-    "asymmetry_factor": ("distribution", "distance"),
-    "loss_curve": ("distribution",),
-    "asymmetry_index": ("distribution", "normalisation", "distance"),
-    "level_set_widths": ("distribution", "normalisation", "rise"),
-    "hessian": (),
-}
-TEST_LOSS = Column("Loss", "test", "test_loss", {"measure": "evaluation"}, best="min")
-TRAIN_LOSS = TEST_LOSS._replace(name="train", quantity="train_loss")
-CSV = {  # fields of a cell's line and their headings
+TEST_LOSS = instrument_column("evaluation", "test_loss", group="Loss", name="test")
+TRAIN_LOSS = instrument_column("evaluation", "train_loss", group="Loss", name="train")
+_CSV = {  # fields of a cell's line and their headings
     **{name: name for name in ("table", "preset", "model", "optimiser", "batch", "batch_size")},
     **{name: name for name in ("rho", "times_epochs", "quantity", "distribution", "distance")},
     **{name: name for name in ("measured_batch", "m", "measured_rho")},
-    **{"mean": "value", "stderr": "se", "n": "n"},
 }
+_CELL = {"mean": "value", "stderr": "stderr", "n": "n"}
 
 
 def columns_of(
@@ -33,34 +31,34 @@ def columns_of(
 ) -> tuple[Column, ...]:
     """Return one column for every setting under which a measure was taken."""
     columns = []
-    for setting in settings_of(results, measure, preset, SETTINGS[measure]):
-        where = {"measure": measure, "preset": preset, **setting}
+    for setting in settings_of(results, measure, preset):
         if measure == "asymmetry_factor":
             group, name = f"Ω, {preset}", law(setting)
         elif "measured_rho" in setting:
             group, name = law(setting), radius(setting)
         else:
-            group, name = measure.replace("_", " "), law(setting)
-        floor = 0.0 if measure == "asymmetry_factor" else -math.inf
-        columns.append(Column(group, name, quantity, where, best="min", floor=floor))
+            group, name = registry.by_name()[measure].title, law(setting)
+        where = {"preset": preset, **setting}
+        columns.append(instrument_column(measure, quantity, where, group=group, name=name))
     return tuple(columns)
 
 
 def law(setting: Mapping[str, Any]) -> str:
     """Describe a setting but for the radius of a table's column.
 
-    >>> law({"distribution": "uniform", "distance": 5.0}), law({"m": 128})
-    ('uniform, μ = 5', 'm = 128')
+    >>> law({"distribution": "uniform", "distance": 5.0}), law({"m": 128, "rise": 0.1})
+    ('uniform, μ = 5', 'm = 128, rise 0.1')
+    >>> law({"norm": "linf", "adaptive": True, "m": 8}), law({"norm": "l2", "adaptive": False})
+    ('m = 8, norm linf, adaptive', 'norm l2')
     """
     parts = [str(setting["distribution"]).replace("_", " ")] if setting.get("distribution") else []
     if setting.get("normalisation"):
         parts.append(f"by {setting['normalisation']}")
     if setting.get("distance") is not None:
         parts.append(f"μ = {setting['distance']:g}")
-    if setting.get("rise") is not None:
-        parts.append(f"rise {setting['rise']:g}")
     if setting.get("m") is not None:
         parts.insert(0, f"m = {setting['m']}")
+    parts += [_plain(name, value) for name, value in setting.items() if _shown(name, value)]
     return ", ".join(parts)
 
 
@@ -75,7 +73,7 @@ def radius(setting: Mapping[str, Any]) -> str:
 
 
 def column_setting(column: Column) -> str:
-    """Describe what a column was measured with, such as "m = 128, ρ = 0.1"."""
+    """Describe the settings of a column's measurement, such as "m = 128, ρ = 0.1"."""
     has_radius = column.where.get("measured_rho") is not None
     return law(column.where) + (f", {radius(column.where)}" if has_radius else "")
 
@@ -110,6 +108,13 @@ def study_table(
     )
 
 
+def csv_text_of(table: Table) -> str:
+    """Return a table in long form; what else tells two of its columns apart has fields too."""
+    settings = {name: name for column in table.columns for name in column.where}
+    more = {name: name for name in settings if name != "measure"}
+    return table.csv(_CSV | more | _CELL)
+
+
 def repeated_columns(table: Table) -> bool:
     """Return whether columns of one rho and different m hold the very same numbers."""
     measured = [
@@ -118,6 +123,19 @@ def repeated_columns(table: Table) -> bool:
         if "m" in column.where and any(cell.n for cell in table.cells(index))
     ]
     return len(set(measured)) < len(measured)
+
+
+def _shown(name: str, value: Any) -> bool:
+    """Say whether `law` names a field as it is: it has no word of its own, here or elsewhere."""
+    own = ("distribution", "normalisation", "distance", "m")
+    elsewhere = ("measure", "preset", "measured_batch", "measured_rho")
+    return value is not None and value is not False and name not in own + elsewhere
+
+
+def _plain(name: str, value: Any) -> str:
+    if value is True:
+        return name
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _row_heads(model: Model) -> tuple[str, str, str]:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.even_better.paper.published import published_values
+from experiments.even_better.paper.published import MEASURED_AS, published_values
 from experiments.even_better.read.results import StudyResults
-from experiments.even_better.tables.beyond import BEYOND
 from experiments.even_better.tables.columns import (
     TEST_LOSS,
     TRAIN_LOSS,
@@ -20,6 +19,7 @@ from experiments.even_better.tables.columns import (
 from experiments.study.formats import p_text, signed, span
 from experiments.study.grid import Grid, csv_text
 from experiments.study.table import Cell, Column
+from sam_jax.measuring import registry
 from sam_jax.statistics import (
     METHODS,
     Correlation,
@@ -30,17 +30,6 @@ from sam_jax.statistics import (
 )
 
 RESAMPLES = 1999  # of the bootstrap intervals and the permutation tests
-
-# measure, quantity, name for readers, quantity of published.csv or None
-QUANTITIES = (
-    ("adversarial_sharpness", "perturbed_loss", "Adversarial loss", "adversarial_loss"),
-    ("adversarial_sharpness", "sharpness", "Adversarial sharpness", "adversarial_sharpness"),
-    ("average_sharpness", "perturbed_loss", "Average loss", "average_loss"),
-    ("average_sharpness", "sharpness", "Average sharpness", "average_sharpness"),
-    ("asymmetry_factor", "factor", "Asymmetry factor", "asymmetry_factor"),
-    *((column.where["measure"], column.quantity, f"{column.group}: {column.name}", None)
-      for column in BEYOND),
-)  # fmt: skip
 
 
 class CorrelationRow(NamedTuple):
@@ -70,17 +59,14 @@ def pearson(results: StudyResults, column: Column) -> Correlation:
 
 
 def correlate(results: StudyResults, column: Column) -> CorrelationRow:
-    """Correlate the seed means of a column with those of the test loss."""
+    """Correlate the seed means of a column with the seed means of the test loss."""
     x, y, given = (
         [cell.mean for cell in column_means(results, c)] for c in (column, TEST_LOSS, TRAIN_LOSS)
     )
-    name, published = next(
-        (name, published)
-        for measure, quantity, name, published in QUANTITIES
-        if (measure, quantity) == (column.where["measure"], column.quantity)
-    )
+    measure = column.where["measure"]
+    published = next((q for q, m in MEASURED_AS.items() if m == (measure, column.quantity)), None)
     return CorrelationRow(
-        name=name,
+        name=registry.by_name()[measure].column(column.quantity).label,
         setting=column_setting(column),
         **{method: correlation(x, y, method, resamples=RESAMPLES) for method in METHODS},
         partial=partial_correlation(x, y, given),
@@ -107,8 +93,9 @@ def correlation_rows(results: StudyResults, preset: str) -> list[CorrelationRow]
     """Return a row for every measure, setting and quantity of a preset."""
     return [
         correlate(results, column)
-        for measure, quantity, _, _ in QUANTITIES
-        for column in columns_of(results, measure, preset, quantity)
+        for instrument in registry.INSTRUMENTS
+        for shown in instrument.columns
+        for column in columns_of(results, instrument.name, preset, shown.field)
     ]
 
 

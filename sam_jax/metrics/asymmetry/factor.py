@@ -51,22 +51,21 @@ def asymmetry_factor(
     means that both sides rise alike, a factor near zero that one side is much flatter.
 
     The ratios are raw. They lie in [0, 1] only where both rises are positive. Where w is not a
-    minimum along u, the ratio is negative (one side falls), at least one (both fall) or not
-    finite (no side rises), and one such ratio can dominate the factor: `num_not_positive`
-    counts these directions, and a factor is only as good as that count is small. A side whose
-    loss overflows to infinity is not counted: beside a finite rise it makes the ratio exactly 0.
+    minimum along u, the ratio is negative (one side falls), at least one (both fall) or not finite
+    (no side rises). One such ratio can dominate the factor: `num_not_positive` counts these
+    directions, and a factor is only as good as that count is small. A side whose loss overflows to
+    infinity is not counted: beside a finite rise it makes the ratio exactly 0.
 
     With the defaults this is the definition behind the asymmetry column of Table 1 and
-    Figure 5 of the study of asymmetry (its notation: Omega, mu = 5, m = 30; the loss is that
-    of the whole training set). Its law "uniform", normalised U(0, 1) draws, is also that of
-    He et al.'s code, which draws it for a net of two parameters. For many parameters it draws
-    nearly the same direction each time, a shift of all of them by about the same amount, so the
-    standard error over directions says little about other directions; "gaussian" is isotropic.
+    Figure 5 of the study of asymmetry (its notation: Omega, mu = 5, m = 30; the loss is the mean
+    over the whole training set). Its law "uniform", normalised U(0, 1) draws, is also used in He et
+    al.'s code, for a net of two parameters. For many parameters it draws nearly the same direction
+    each time: a shift of all of them by about the same amount. So the standard error over
+    directions says little about other directions; "gaussian" is isotropic.
 
-    A distance along directions of unit norm means less to a model with larger weights, even
-    where their scale changes nothing in what it computes. To compare models whose weights differ
-    in scale, choose a `normalisation` relative to the weights, "filter" above all, and a
-    distance of 0.1 to 1.
+    A distance along directions of unit norm means less to a model with larger weights, even where
+    their scale changes none of its outputs. To compare models whose weights differ in scale, choose
+    a `normalisation` relative to the weights, "filter" above all, and a distance of 0.1 to 1.
 
     The cost is two losses a direction and one more. The points run one after the other through
     one compiled loss, and random directions are drawn inside the loop, never stored. Jit the
@@ -76,10 +75,9 @@ def asymmetry_factor(
       loss_fn: `loss_fn(params)` -> scalar, the loss over the whole set.
       params: parameters w. They are widened to float32 if narrower.
       distance: how far to go on each side, in units of the length of a direction.
-      key: a typed key for random directions, as in `random_directions`. They depend on the key
-        and the structure of the parameters only (and their lengths on the weights, where
-        `normalisation` says so), so that all models of one architecture are measured along the
-        same directions.
+      key: a typed key for random directions, as in `random_directions`. They depend on the key and
+        the structure of the parameters only, so all models of one architecture are measured along
+        the same directions. Their lengths depend on the weights too, where `normalisation` says so.
       num_directions: number k of random directions; not used with `directions`.
       distribution: law of the random directions, "uniform", "gaussian" or "rademacher"; not
         used with `directions`.
@@ -93,11 +91,13 @@ def asymmetry_factor(
       An `AsymmetryFactor`.
 
     Raises:
-      ValueError: unless exactly one of `key`, one typed key, and `directions` is given, and for a
-        `distance` that is not positive, `num_directions` below one, an unknown distribution or
-        normalisation, directions that are zero, not finite or do not fit `params`, a `loss_fn`
-        without a scalar value, or a loss at `params` that is not finite (under jit it is not
-        known, and the rises are not finite).
+      ValueError: if one of these holds:
+        - not exactly one of `key` (one typed key) and `directions` is given;
+        - `distance` is not positive, or `num_directions` is below one;
+        - the distribution or the normalisation is unknown;
+        - directions are zero, not finite or do not fit `params`;
+        - `loss_fn` does not return a scalar, or the loss at `params` is not finite. (Under jit
+          the loss is not known, and the rises are not finite.)
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware

@@ -59,9 +59,9 @@ def asymmetry_index(
     * odd = (l+ - l-) / 2 = distance g'u + distance^3 T[u, u, u] / 6 + ...
     * even = (l+ + l-) / 2 = distance^2 u'Hu / 2 + ...
 
-    The sign of `signed` tells which side is steeper. It is that of the direction, too: under a
-    law that is symmetric about zero ("gaussian", "rademacher") the expected `signed_mean` is zero
-    whatever the loss, and its distance from zero only shows the spread of the draws. Under
+    The sign of `signed` tells which side is steeper, and changes with the sign of the direction.
+    Under a law that is symmetric about zero ("gaussian", "rademacher") the expected `signed_mean`
+    is zero whatever the loss. Its distance from zero then only shows the spread of the draws. Under
     "uniform", or along directions with a meaning (`gradient_direction`, `direction_towards`, a
     difference of checkpoints), it says to which side the valley is flat.
 
@@ -89,11 +89,13 @@ def asymmetry_index(
       An `AsymmetryIndex`.
 
     Raises:
-      ValueError: unless exactly one of `key`, one typed key, and `directions` is given, and for a
-        `distance` that is not positive, `num_directions` below one, an unknown distribution or
-        normalisation, directions that are zero, not finite or do not fit `params`, a `loss_fn`
-        without a scalar value, or a loss at `params` that is not finite (under jit it is not
-        known, and the rises are not finite).
+      ValueError: if one of these holds:
+        - not exactly one of `key` (one typed key) and `directions` is given;
+        - `distance` is not positive, or `num_directions` is below one;
+        - the distribution or the normalisation is unknown;
+        - directions are zero, not finite or do not fit `params`;
+        - `loss_fn` does not return a scalar, or the loss at `params` is not finite. (Under jit
+          the loss is not known, and the rises are not finite.)
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware

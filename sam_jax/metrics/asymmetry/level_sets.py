@@ -55,20 +55,21 @@ def level_set_widths(
 ) -> LevelSetWidths:
     """Return the widths mu+ and mu- on both sides, and the mean of min(mu+, mu-) / max(mu+, mu-).
 
-    mu+ is the distance at which L(w + mu+ u) = L(w) + rise along a direction u, mu- the one at
-    which L(w - mu- u) = L(w) + rise. A factor of one means a symmetric level set. Unlike the
-    rises at a fixed distance, which `asymmetry_factor` compares, the ratio is always in (0, 1],
-    free of units, and looks at every model at the same height over its minimum, however sharp.
+    Along a direction u, mu+ is the distance at which L(w + mu+ u) = L(w) + rise, and mu- the
+    distance at which L(w - mu- u) = L(w) + rise. A factor of one means a symmetric level set.
+    `asymmetry_factor` compares the rises at a fixed distance. This ratio, in contrast, is always in
+    (0, 1] and free of units. It looks at every model at the same height over its minimum, however
+    sharp.
 
-    **Bracketing.** The loss is evaluated at max_distance / 2^doublings and at twice the distance
-    again and again, until it is at the level or above, or max_distance is reached. So the first
-    crossing *on this grid* is found: where the loss crosses the level and comes back between two
-    points of the grid, that crossing is missed. Where L is convex along u there is but one. A loss
-    that is NaN counts as above the level, as what lies behind an overflow.
+    **Bracketing.** The loss is evaluated at max_distance / 2^doublings, and then at twice the
+    distance again and again. This ends where the loss is at the level or above, or at max_distance.
+    So the first crossing *on this grid* is found: a loss that crosses the level and comes back
+    between two points of the grid is missed. Where L is convex along u there is one crossing only.
+    A loss that is NaN counts as above the level, like values behind an overflow.
 
     **Bisection.** The bracket is halved `bisections` times, and its middle is the width. It is off
-    by at most width / 2^(bisections + 1), or, for a width below the first point of the grid, by
-    max_distance / 2^(doublings + bisections + 1). The rise must be well above the rounding of
+    by at most width / 2^(bisections + 1). For a width below the first point of the grid, the bound
+    is max_distance / 2^(doublings + bisections + 1). The rise must be well above the rounding of
     L(w), in float32 about 1e-7 L(w).
 
     **Censoring.** Where the level is not reached up to max_distance, the width is only known to be
@@ -97,16 +98,19 @@ def level_set_widths(
       bisections: how often a bracket is halved.
 
     Returns:
-      A `LevelSetWidths`. All widths are NaN, and none is censored, unless L(w) and L(w) + rise
-      are finite and `rise` and `max_distance` positive and finite, in the dtype of the loss: only
-      jit, or a number beyond the range of that dtype, lets such values pass.
+      A `LevelSetWidths`. All widths are NaN, and none is censored, if L(w) or L(w) + rise is not
+      finite in the dtype of the loss. The same holds if `rise` or `max_distance` is not positive
+      and finite. Such values pass only under jit, or where a number is beyond the range of that
+      dtype.
 
     Raises:
-      ValueError: unless exactly one of `key`, one typed key, and `directions` is given, and for a
-        `rise` or `max_distance` that is not positive, `num_directions`, `doublings` or
-        `bisections` below one, an unknown distribution or normalisation, directions that are
-        zero, not finite or do not fit `params`, a `loss_fn` without a scalar value, or an L(w)
-        that is not finite.
+      ValueError: if one of these holds:
+        - not exactly one of `key` (one typed key) and `directions` is given;
+        - `rise` or `max_distance` is not positive;
+        - `num_directions`, `doublings` or `bisections` is below one;
+        - the distribution or the normalisation is unknown;
+        - directions are zero, not finite or do not fit `params`;
+        - `loss_fn` does not return a scalar, or L(w) is not finite.
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware

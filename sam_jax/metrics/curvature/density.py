@@ -17,8 +17,8 @@ from sam_jax.metrics.curvature.lanczos import ritz_pairs, tridiagonalise
 from sam_jax.metrics.evaluation import full_precision, standard_error
 from sam_jax.typing import AnyArray, Array, Batch, Float, Key, LossFn, Mask, Num, Params, Scalar
 
-# How far a grid of our own reaches beyond the outermost Ritz values, in standard deviations:
-# what a Gaussian loses there is 3e-7 of its mass.
+# How far a grid of our own reaches beyond the outermost Ritz values, in standard deviations: a
+# Gaussian loses 3e-7 of its mass there.
 PADDING = 5.0
 
 
@@ -60,10 +60,10 @@ def spectral_density(
         1/d sum_j N(x; lambda_j, width^2)  =  E_v sum_j (v'u_j)^2 N(x; lambda_j, width^2)
                                            ~  mean_v sum_i tau_i N(x; theta_i, width^2).
 
-    Here u_j are the eigenvectors of the Hessian, theta_i the eigenvalues of the tridiagonal matrix
-    T of k Lanczos steps from v (the Ritz values), and tau_i the squares of the first entries
-    of its eigenvectors. This is a Gauss quadrature: per vector exact for polynomials of degree
-    2 k - 1 in place of N, and exact altogether for k = d. Hence mean_v sum_i tau_i theta_i
+    Here u_j are the eigenvectors of the Hessian. T is the tridiagonal matrix of k Lanczos steps
+    from v: theta_i are its eigenvalues (the Ritz values), and tau_i the squares of the first
+    entries of its eigenvectors. This is a Gauss quadrature: per vector exact for polynomials of
+    degree 2 k - 1 in place of N, and exact altogether for k = d. Hence mean_v sum_i tau_i theta_i
     estimates the mean eigenvalue, tr(H) / d.
 
     Where the eigenvalues are dense the Ritz values stand for many of them and are apart by about
@@ -71,9 +71,9 @@ def spectral_density(
     at its place, with a mass of 1/d on average that differs much between draws; the standard
     error tells.
 
-    The cost is `draws * steps` products of `hessian_vector_product`, one after the other, and
-    the memory that of `steps * d` numbers (80 steps of a network of 2.3 million parameters:
-    735 MB in float32) and one product. Jit the call to compile it once for many models.
+    The cost is `draws * steps` products of `hessian_vector_product`, one after the other. The
+    memory is `steps * d` numbers (80 steps of a network of 2.3 million parameters: 735 MB in
+    float32) and one product. Jit the call to compile it once for many models.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> mean loss of the batch, a scalar; without `batches`
@@ -100,9 +100,9 @@ def spectral_density(
       A `SpectralDensity`.
 
     Raises:
-      ValueError: for `draws` or `steps` below one, `num_points` below two, a `width` that is
-        not positive, a `grid` that is not a non-empty vector of finite numbers, a `key` that is
-        not one typed key, and as `hessian_vector_product`.
+      ValueError: if `draws` or `steps` is below one; `num_points` is below two; `width` is not
+        positive; `grid` is not a non-empty vector of finite numbers; `key` is not one typed key;
+        and as `hessian_vector_product`.
 
     References:
       Golub and Welsch, Calculation of Gauss Quadrature Rules, 1969.

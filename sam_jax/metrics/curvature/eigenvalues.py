@@ -45,7 +45,7 @@ def hessian_eigenvalues(
 
     They are the outermost eigenvalues of the tridiagonal matrix of `steps` Lanczos steps from a
     random vector, with full reorthogonalisation; `steps` beyond the number d of parameters are
-    left out. Unlike the power iteration this finds both ends at once, in far fewer products, and
+    left out. Unlike the power iteration, this finds both ends at once, in far fewer products. It
     does not take a large negative eigenvalue for the largest one.
 
     The residual says how good a pair is: some eigenvalue of the Hessian lies within ||H v - lambda
@@ -55,9 +55,8 @@ def hessian_eigenvalues(
     is exhausted or by rounding. The values approach the ends from inside: the top ones from below.
 
     The cost is `steps + 2 num_eigenvalues` products of `hessian_vector_product`, one after the
-    other, and the memory that of `steps * d` numbers (40 steps of a network of 2.3 million
-    parameters: 370 MB in float32) and one product. Jit the call to compile it once for many
-    models.
+    other. The memory is `steps * d` numbers (40 steps of a network of 2.3 million parameters: 370
+    MB in float32) and one product. Jit the call to compile it once for many models.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> mean loss of the batch, a scalar; without `batches`

@@ -26,8 +26,8 @@ from sam_jax.typing import AnyArray, Batch, Key, LossFn, Mask, Num, Params, PyTr
 class HessianOperator(NamedTuple):
     """The Hessian over the d parameters that a mask chooses, as a matrix on vectors.
 
-    A vector is one array of shape [d], or, where leaves are split over devices by their type, a
-    pytree like the chosen parameters, which stay where they are.
+    A vector is one array of shape [d]. Where leaves are split over devices by their type, it is a
+    pytree like the chosen parameters instead, and they stay where they are.
     """
 
     product: Callable[[PyTree], PyTree]  # v -> H v
@@ -64,12 +64,14 @@ def hessian_vector_product(
         H v = d/dt grad L(w + t v) at t = 0,    L(w) = sum_i weights_i L_i(w) / sum_i weights_i.
 
     It costs two to three gradients, whatever the size of the Hessian, and needs about twice the
-    memory of a gradient. The batches run one after the other, so the memory is that of one batch.
+    memory of a gradient. The batches run one after the other, so the call needs the memory of one
+    batch.
 
     The loss should be a function of the weights alone, smooth around them: BatchNorm with its
     running statistics, no dropout. With the statistics of a batch it is another function, whose
-    Hessian sees through the statistics. Where a derivative is not finite, neither is the product,
-    nor what `hessian_trace`, `hessian_eigenvalues` and `spectral_density` make of it.
+    Hessian sees through the statistics. Where a derivative is not finite, the product is not
+    finite. Then neither are the results of `hessian_trace`, `hessian_eigenvalues` and
+    `spectral_density`.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> mean loss of the batch, a scalar; without `batches`
@@ -78,8 +80,8 @@ def hessian_vector_product(
       vector: v, a pytree like `params`.
       batches: a pytree whose leaves have leading axes [n, m, ...]: n batches of m examples.
       weights: shape [n], the weight of each batch, of any scale; None for equal ones. Where the
-        last batch is padded, and `loss_fn` takes the mean over its real examples only, their
-        numbers are the weights that make L the mean over all examples.
+        last batch is padded, let `loss_fn` take the mean over its real examples only. Then the
+        numbers of real examples are the weights that make L the mean over all examples.
       mask: which leaves the Hessian is taken over, the others being constants: booleans with
         the structure (or a prefix) of params, or a function of params that returns them; None
         for all. Elsewhere `vector` is ignored and the product is zero.
@@ -88,11 +90,14 @@ def hessian_vector_product(
       The product, a pytree like `params`, in float32 or wider.
 
     Raises:
-      ValueError: for a vector that does not fit `params`, params or a vector (its chosen part)
-        that are not finite, batches without two common leading axes, weights that are not n
-        numbers of which none is negative and one is positive, a mask that does not fit `params`
-        or chooses nothing, a `loss_fn` without a scalar value, or products of which no number is
-        finite (under jit none of these numbers is known, and what is not finite is returned).
+      ValueError: if one of these holds:
+        - `vector` does not fit `params`;
+        - `params` or the chosen part of `vector` is not finite;
+        - the batches have no two common leading axes;
+        - `weights` is not a vector of n non-negative numbers with a positive sum;
+        - the mask does not fit `params` or chooses nothing;
+        - `loss_fn` does not return a scalar, or no number of the product is finite. (Under jit
+          these numbers are not known, and the product is returned as it is.)
 
     References:
       Pearlmutter, Fast Exact Multiplication by the Hessian, Neural Computation 6(1), 1994.
@@ -153,7 +158,7 @@ def hessian_operator(
         dtype = jnp.result_type(*jax.tree.leaves(chosen))
         shares = _shares(weights, jnp.shape(jax.tree.leaves(batches)[0])[0], dtype)
     elif weights is not None:
-        raise ValueError("weights are those of batches: give batches as well, or neither.")
+        raise ValueError("weights belong to batches: give batches as well, or neither.")
     return HessianOperator(product, flatten(zeros), flatten, unflatten, draw)
 
 

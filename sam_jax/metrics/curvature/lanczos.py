@@ -34,17 +34,17 @@ def tridiagonalise(
     the unit vector q_{j+1}; T holds alpha_j = q_j'A q_j and the lengths beta_j before the scaling.
 
     In exact arithmetic A q_j is orthogonal to q_0 ... q_{j-2} by itself. In floating point this is
-    lost as soon as an eigenvalue has converged, which then comes again and again: hence every new
-    vector is made orthogonal to all the others, twice, for the first pass leaves a rounding error
-    that is large where little of the vector remains.
+    lost as soon as an eigenvalue has converged, and this eigenvalue then comes again and again.
+    Hence every new vector is made orthogonal to all the others, twice: the first pass leaves a
+    rounding error that is large where little of the vector remains.
 
     A length of zero, up to rounding, says that q_0 ... q_j span an invariant subspace, such as at
     a Hessian of low rank. The process then goes on from a random vector orthogonal to it, with
-    beta_j = 0: T falls into blocks, its eigenvalues stay eigenvalues of A, of which it finds
-    further copies, and the vectors of later blocks have no share in the start.
+    beta_j = 0: T falls into blocks. Its eigenvalues stay eigenvalues of A, and later blocks find
+    further copies of them. The vectors of later blocks have no share in the start.
 
-    The cost is `steps` products and 8 steps^2 d further operations; the memory is that of Q,
-    steps * d numbers, and of one product.
+    The cost is `steps` products and 8 steps^2 d further operations; the memory is Q, steps * d
+    numbers, and one product.
 
     Args:
       product: v -> A v, linear and symmetric. A vector is an array or a pytree of arrays.

@@ -42,8 +42,8 @@ def hessian_trace(
     * "gaussian", N(0, 1): 2 ||H||_F^2.
 
     The number of draws is fixed: to stop once the mean has settled would be to stop by luck.
-    Divided by the number of parameters the trace is the mean eigenvalue, and rho^2 / 2 times the
-    trace is what `average_sharpness` with "gaussian" tends to for small rho.
+    Divided by the number of parameters, the trace is the mean eigenvalue. For small rho,
+    `average_sharpness` with "gaussian" tends to rho^2 / 2 times the trace.
 
     The cost is `draws` products of `hessian_vector_product`, one after the other, each with its
     vector drawn inside the loop: memory for one product. Jit the call to compile it once for
@@ -54,7 +54,7 @@ def hessian_trace(
         `loss_fn(params)` -> the loss over the whole set.
       params: parameters. They are widened to float32 if narrower.
       batches: a pytree whose leaves have leading axes [n, m, ...]: n batches of m examples. Every
-        draw sees all of them, so that the standard error is that of the draws alone.
+        draw sees all of them, so the standard error comes from the draws alone.
       key: a typed key; draw i uses `fold_in(key, i)`, the same for all models of one architecture.
       draws: number of random vectors.
       distribution: "rademacher" or "gaussian".

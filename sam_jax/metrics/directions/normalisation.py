@@ -29,15 +29,15 @@ def normalise_direction(
     * "relative": ||w|| z / ||z||. Distance 1 moves the weights by their whole norm. Moves with
       one common factor of all weights.
     * "layer": z_l ||w_l|| / ||z_l|| for every leaf l. Moves with one factor a leaf.
-    * "filter": z_f ||w_f|| / ||z_f|| for every output filter or neuron f, one slice of a leaf
-      along `filter_axis`, and zero for leaves of one axis or none (biases, BatchNorm). Moves
-      with one factor a filter, which BatchNorm undoes behind a convolution.
+    * "filter": z_f ||w_f|| / ||z_f|| for every output filter or neuron f, which is one slice of a
+      leaf along `filter_axis`. Leaves of one axis or none (biases, BatchNorm) get zero. Moves with
+      one factor a filter, which BatchNorm undoes behind a convolution.
     * "adaptive": |w| * z / ||z||, weight by weight. Moves with one factor a weight, so also with
       the rescaling of a neuron of a ReLU network (c inwards, 1 / c outwards). Its norm is about
-      ||w|| / sqrt(d) for d weights, less than that of the other relative ones.
+      ||w|| / sqrt(d) for d weights, less than the norm of the other relative ones.
 
-    "Moves with" means: where the factor leaves the loss as it is, the losses along the
-    direction stay as they are too. Those along a direction of unit norm do not.
+    "Moves with" means: where the factor leaves the loss as it is, the losses along the direction
+    stay as they are too. Losses along a direction of unit norm do not.
 
     Args:
       direction: a pytree like `params`.
@@ -50,8 +50,8 @@ def normalise_direction(
       A pytree like `params`, in float32 or wider. A part of norm zero stays zero.
 
     Raises:
-      ValueError: for an unknown normalisation, a direction that does not fit `params`, or a
-        `filter_axis` that a leaf of at least two axes does not have ("filter").
+      ValueError: the normalisation is unknown; the direction does not fit `params`; or a leaf of at
+        least two axes does not have `filter_axis` ("filter").
 
     References:
       Li et al., Visualizing the Loss Landscape of Neural Nets, 2018,

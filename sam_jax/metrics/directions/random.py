@@ -42,8 +42,8 @@ def random_direction(
     """Return direction number `index` of the sequence that `key` and `distribution` name.
 
     Its random numbers depend on the key, the index and the structure and shapes of `params`, and
-    not on their values, so that all models of one architecture are measured along the same
-    directions. Only the length follows the weights, where the normalisation says so.
+    not on their values. So all models of one architecture are measured along the same directions.
+    Only the length follows the weights, where the normalisation says so.
     """
     # Without the law's number all laws would turn the same random bits into their directions.
     key = jax.random.fold_in(key, DISTRIBUTIONS.index(distribution))
@@ -71,11 +71,11 @@ def random_directions(
     * "gaussian": z ~ N(0, I), hence u is uniform on the sphere (isotropic).
     * "rademacher": every entry -1 or 1 with equal chance. All entries of u are 1 / sqrt(d) in
       magnitude, and the curvature u'Hu varies less than for "gaussian".
-    * "uniform": z ~ U(0, 1)^d, the law of the study of asymmetry, after He et al.: their code
-      draws it for a logistic regression of two parameters, and takes the line between two
-      solutions, no random direction, for networks. These directions are all nearly the same
-      one: for large d the cosine of u with the vector of ones is sqrt(3) / 2 = 0.866 and that
-      of two of them is 3 / 4.
+    * "uniform": z ~ U(0, 1)^d, the law of the study of asymmetry, after He et al. Their code draws
+      it for a logistic regression of two parameters. For networks it takes no random direction, but
+      the line between two solutions. These directions are all nearly the same one: for large d the
+      cosine of u with the vector of ones is sqrt(3) / 2 = 0.866, and the cosine of two such
+      directions is 3 / 4.
 
     Args:
       key: a typed key; every law and every direction draws from a key of its own.
@@ -90,8 +90,9 @@ def random_directions(
       size `num_directions`.
 
     Raises:
-      ValueError: for a `key` that is not one typed key, a number of directions below one, an
-        unknown distribution or normalisation, or weights that would make every direction zero.
+      ValueError: `key` is not one typed key; the number of directions is below one; the
+        distribution or the normalisation is unknown; or the weights would make every direction
+        zero.
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware
@@ -134,8 +135,8 @@ def gradient_direction(loss_fn: LossFn, params: Params) -> PyTree:
       A pytree like `params`, in float32 or wider. `stack_directions` makes it one of several.
 
     Raises:
-      ValueError: for a gradient that is exactly zero or not finite (under jit it is not known,
-        and stays so), or a `loss_fn` without a scalar value.
+      ValueError: the gradient is exactly zero or not finite (under jit it is not known, and stays
+        so), or `loss_fn` does not return a scalar.
 
     >>> direction = gradient_direction(lambda w: 3 * w[0] + 4 * w[1], jnp.zeros(2))
     >>> [f"{component:.1f}" for component in direction]
@@ -158,21 +159,21 @@ def direction_towards(params: Params, other: Params, *, unit_norm: bool = False)
     .. math::
       d = w' - w, \qquad w + t \, d = (1 - t) \, w + t \, w'
 
-    As it is, distance 1 along it is the other model, and the losses between distances 0 and 1
-    are those of the linear interpolation. With `unit_norm` the distance is Euclidean, as along
-    the random directions of unit norm.
+    As it is, distance 1 along it is the other model, and the distances between 0 and 1 are the
+    linear interpolation. With `unit_norm` the distance is Euclidean, as along the random directions
+    of unit norm.
 
     Args:
       params: w, the parameters to start from.
-      other: w', those of another model of the same architecture.
+      other: w', the parameters of another model of the same architecture.
       unit_norm: whether to scale the difference to unit norm over all parameters.
 
     Returns:
       A pytree like `params`, in float32 or wider. `stack_directions` makes it one of several.
 
     Raises:
-      ValueError: for parameters that do not fit each other, are not finite, or are equal (under
-        jit these are not known, and the direction is not finite, or zero).
+      ValueError: the parameters do not fit each other, are not finite, or are equal. (Under jit
+        these are not known, and the direction is not finite, or zero.)
 
     References:
       Goodfellow, Vinyals and Saxe, Qualitatively Characterizing Neural Network Optimization
@@ -198,8 +199,8 @@ def stack_directions(*directions: PyTree) -> PyTree:
     .. math::
       D_l[i] = d_{i,l}, \qquad i = 0, \dots, k - 1
 
-    for every leaf l. Any pytree like the parameters is a direction: that of `gradient_direction`
-    and `direction_towards`, or an eigenvector of the Hessian.
+    for every leaf l. Any pytree like the parameters is a direction: the result of
+    `gradient_direction` or `direction_towards`, or an eigenvector of the Hessian.
 
     Args:
       *directions: k pytrees with the structure and shapes of the parameters.

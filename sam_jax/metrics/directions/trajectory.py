@@ -27,7 +27,7 @@ class TrajectoryPlane(NamedTuple):
 def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:
     r"""Return the plane of the first two principal components of a run of checkpoints.
 
-    With X the rows w_i - mean w, the components are those of the Gram matrix of size n,
+    With X the rows w_i - mean w, the components come from the Gram matrix of size n,
 
     .. math::
       X X^\top a_k = \lambda_k a_k, \qquad u_k = X^\top a_k / \sqrt{\lambda_k}, \qquad
@@ -43,7 +43,7 @@ def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:
     Returns:
       A TrajectoryPlane. `origin + x * first_axis + y * second_axis` is the point (x, y);
       the last checkpoint is at (0, 0), and the sign of an axis makes the largest coordinate by
-      magnitude positive. Its first four fields are those of a Plane.
+      magnitude positive. Its first four fields are the fields of a Plane.
 
     Raises:
       ValueError: fewer than three checkpoints, ones that do not fit each other or are not
@@ -76,7 +76,7 @@ def trajectory_plane(checkpoints: Sequence[Params]) -> TrajectoryPlane:
         gram += rows @ rows.T
         squared += float(np.sum(np.square(_wide(leaves[-1]))))
     if not np.isfinite(gram).all():
-        raise ValueError("The checkpoints must be finite; leave out those of a run that diverged.")
+        raise ValueError("The checkpoints must be finite; leave out those of runs that diverged.")
     variances, vectors = np.linalg.eigh(gram)
     variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
     # What rounding of the weights, or of the Gram matrix, gives by itself is no component.

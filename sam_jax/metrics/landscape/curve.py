@@ -37,8 +37,8 @@ def loss_curve(
       The losses, shape [k], in float32 or wider; one that is not finite is kept.
 
     Raises:
-      ValueError: for a direction that does not fit `params`, is zero or not finite, distances
-        that are not a non-empty vector of finite numbers, or a `loss_fn` without a scalar value.
+      ValueError: the direction does not fit `params`, is zero or is not finite; the distances are
+        not a non-empty vector of finite numbers; or `loss_fn` does not return a scalar.
 
     References:
       Boca, Cross, Holm and Korkmaz, Towards an Even Better Understanding of Sharpness-Aware

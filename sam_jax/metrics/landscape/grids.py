@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision
+from sam_jax.metrics.landscape.over_devices import over_devices
 from sam_jax.metrics.parameters import loss_of_parameters
-from sam_jax.metrics.placement import explicit_axes, placed
+from sam_jax.metrics.placement import explicit_axes
 from sam_jax.pytree import widen
 from sam_jax.typing import AnyArray, LossesFn, Num, Params, PyTree
 
@@ -26,7 +27,7 @@ BATCH_NORM_POLICIES = ("running", "batch", "recalibrated")
 class LossLine:
     """What `loss_fn` returns along one direction."""
 
-    values: PyTree  # shape [k] a scalar of loss_fn; what is not finite is kept
+    values: PyTree  # shape [k] a scalar of loss_fn; values not finite are kept
     distances: Num[AnyArray, " points"]  # shape [k], in lengths of the direction
     # "running", "batch", "recalibrated", or None for a network without batch norm
     batch_norm: str | None = dataclasses.field(default=None, metadata={"static": True})
@@ -37,7 +38,7 @@ class LossLine:
 class LossPlane:
     """What `loss_fn` returns in a plane, row by row as contour plots take it."""
 
-    values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; what is not finite is kept
+    values: PyTree  # shape [len(ys), len(xs)] a scalar of loss_fn; values not finite are kept
     xs: Num[AnyArray, " columns"]  # shape [len(xs)], in lengths of direction_x
     ys: Num[AnyArray, " rows"]  # shape [len(ys)], in lengths of direction_y
     # "running", "batch", "recalibrated", or None for a network without batch norm
@@ -111,8 +112,8 @@ def loss_plane(
     models of one shape; `mesh` and `batch_norm` are constants of the compiled function.
 
     A pair of random directions comes from `random_directions(key, params, 2, "gaussian",
-    "filter")`; the plane through three models from `plane_through`, that of a training run from
-    `trajectory_plane`, each with the grid of `grid_around`.
+    "filter")`. The plane through three models comes from `plane_through`, the plane of a training
+    run from `trajectory_plane`, each with the grid of `grid_around`.
 
     Args:
       loss_fn: `loss_fn(params)` -> the scalar loss over the whole set, or a pytree of scalars
@@ -122,23 +123,23 @@ def loss_plane(
       direction_y: d_y, likewise. Right angles are the caller's choice and not checked.
       xs: shape [p], of either sign.
       ys: shape [q], of either sign.
-      mesh: devices to share the points out over, along all axes of the mesh, explicit ones (those
-        of `jax.make_mesh`) or not; None evaluates all on one. Every device gets all parameters.
-        They and the data must not be bound to a device outside of the mesh, and `loss_fn` must
-        not close over arrays that lie on its explicit axes: without `mesh` every evaluation is
-        split as such data are.
-      batch_norm: what `loss_fn` normalises with, for the record and the titles of plots: the
-        "running" statistics of the model at w, those of each "batch", or running statistics
-        "recalibrated" at every point. It changes no number here, but the three give surfaces
-        that cannot be compared. None where the network has no batch norm.
+      mesh: devices to share the points out over, along all axes of the mesh, explicit ones (as
+        `jax.make_mesh` gives) or not; None evaluates all on one. Every device gets all parameters.
+        Parameters and data must not be bound to a device outside of the mesh. `loss_fn` must not
+        close over arrays that lie on its explicit axes: without `mesh` every evaluation is split as
+        such data are.
+      batch_norm: the statistics that `loss_fn` normalises with, for the record and the titles of
+        plots: the "running" statistics of the model at w, the statistics of each "batch", or
+        running statistics "recalibrated" at every point. It changes no number here, but the three
+        give surfaces that cannot be compared. None where the network has no batch norm.
 
     Returns:
       A LossPlane, at the cost of p q evaluations.
 
     Raises:
-      ValueError: a direction that does not fit `params`, is zero or not finite, a grid that is
-        not two non-empty vectors of finite numbers, an unknown policy, or a `loss_fn` without
-        scalar values.
+      ValueError: a direction does not fit `params`, is zero or is not finite; the grid is not two
+        non-empty vectors of finite numbers; the policy is unknown; or `loss_fn` does not return
+        scalars.
 
     References:
       Li et al., Visualizing the Loss Landscape of Neural Nets, 2018,
@@ -193,8 +194,8 @@ def values_at(
     .. math::
       \mathrm{fn}\Big(w + \sum_j t_{ij} \, d_j\Big), \quad i = 1, \dots, n
 
-    Lines and planes are evaluated with it; so is a long grid part by part, where what has been
-    measured must not be lost.
+    Lines and planes are evaluated with it. So is a long grid, part by part, where measured points
+    must not be lost.
 
     Args:
       fn: a function of parameters that returns a pytree of arrays of fixed shapes.
@@ -205,7 +206,7 @@ def values_at(
         on one.
 
     Returns:
-      What `fn` returns, each array with a leading axis [n]; what is not finite is kept.
+      The result of `fn`, each array with a leading axis [n]; values that are not finite are kept.
 
     Raises:
       ValueError: a direction that does not fit `params`, is zero or not finite.
@@ -218,7 +219,7 @@ def values_at(
     directions = {name: check_moves(name, d, params) for name, d in directions.items()}
     fn, params = loss_of_parameters(fn, params)
 
-    def evaluate(params: Params, directions: tuple[PyTree, ...], points: jax.Array) -> PyTree:
+    def evaluate(points: jax.Array, params: Params, directions: tuple[PyTree, ...]) -> PyTree:
         def moved(point: jax.Array) -> Params:
             def move(weights: jax.Array, *along: jax.Array) -> jax.Array:
                 step = sum(x * widen(d) for x, d in zip(point, along, strict=True))
@@ -230,19 +231,9 @@ def values_at(
 
     arguments = params, tuple(directions.values())
     if mesh is None:
-        return evaluate(*arguments, points)
-    count = points.shape[0]
-    points = jnp.pad(points, ((0, -count % mesh.size), (0, 0)), mode="edge")
-    shared_out, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
-    sharded = jax.shard_map(
-        evaluate,
-        mesh=mesh,
-        in_specs=(everywhere, everywhere, shared_out),
-        out_specs=shared_out,
-        check_vma=False,
-    )
+        return evaluate(points, *arguments)
     try:
-        values = jax.jit(sharded)(*placed(arguments, mesh), placed(points, mesh, split=True))
+        return over_devices(evaluate, mesh)(points, *arguments)
     except NotImplementedError as error:
         if not explicit_axes(mesh):
             raise
@@ -251,4 +242,3 @@ def values_at(
             "which the points are shared out. Leave out mesh, and every evaluation is split as its "
             "data are; or give loss_fn data that lie on no mesh, such as NumPy arrays."
         ) from error
-    return jax.tree.map(lambda values: values[:count], placed(values, mesh))

@@ -16,13 +16,11 @@ from sam_jax.metrics.paths.curves import check_positions, host_coefficients, num
 from sam_jax.pytree import is_parameter
 from sam_jax.typing import AnyArray, Float, Num, Params, PyTree
 
-POINTS_PER_SEGMENT = 256
-
 
 class Plane(NamedTuple):
     """A plane through three models, with orthonormal axes."""
 
-    origin: Params  # float64 NumPy arrays; leaves that are no parameters are those of the first
+    origin: Params  # float64 NumPy arrays; leaves that are no parameters come from the first
     first_axis: PyTree  # unit length, from the origin towards the second model
     second_axis: PyTree  # unit length, orthogonal to the first, towards the third model's side
     coordinates: Float[
@@ -68,34 +66,6 @@ def chord_lengths(
         sides = np.diff(leaf.reshape(count, -1), axis=0)
         gram += sides @ sides.T
     return np.sqrt(np.maximum(np.einsum("ki,kl,li->i", steps, gram, steps), 0))
-
-
-def curve_length(controls: PyTree, kind: str = "chain") -> float:
-    r"""Return the length of a curve: exact for a chain, by 256 chords a segment for a Bezier curve.
-
-    .. math::
-      \int_0^1 \|w'(t)\|_2 \, dt
-
-    The segments of a chain are their own chords. A chord of a smooth arc is shorter than the arc
-    by about the share (curvature * chord)^2 / 24.
-
-    Args:
-      controls: the control points, leaves [K + 1, ...].
-      kind: "chain" or "bezier".
-
-    Returns:
-      The length, in units of distance between parameters.
-
-    Raises:
-      ValueError: as `chord_lengths`.
-
-    >>> curve_length(jnp.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
-    9.0
-    """
-    segments = number_of_controls(controls) - 1
-    per_segment = 1 if kind == "chain" else POINTS_PER_SEGMENT
-    positions = np.linspace(0, 1, 1 + per_segment * segments)
-    return float(np.sum(chord_lengths(controls, positions, kind)))
 
 
 def plane_through(first: Params, second: Params, third: Params) -> Plane:
@@ -230,7 +200,7 @@ def grid_around(
     Args:
       coordinates: shape [n, 2], as `plane_through` and `trajectory_plane` return them.
       points: how many points the grid has along each axis, at least two.
-      margin: m, what is added at each side, as a share of the larger of the two extents.
+      margin: m, the width added at each side, as a share of the larger of the two extents.
 
     Returns:
       xs and ys, float64 [points] each.

@@ -48,8 +48,8 @@ def losses_on_curve(
 
     with the points w(t) of `curve_point`, at the cost of n losses. Jit the call to compile it once
     for many curves and positions. For a network with batch norm `loss_fn` has to recalibrate the
-    running statistics at every point, as `sam_jax.paths.curve_evaluation.evaluate_curve` does:
-    those of the ends do not fit.
+    running statistics at every point, as `sam_jax.paths.evaluate_curve.evaluate_curve` does:
+    the statistics of the ends do not fit.
 
     Args:
       loss_fn: `loss_fn(params)` -> scalar, the loss over the whole set.
@@ -87,8 +87,11 @@ def loss_barrier(positions: Num[AnyArray, " points"], losses: Num[AnyArray, " po
       losses: L at the positions, shape [n].
 
     Returns:
-      A Barrier; its height is zero where no loss lies above the line, infinite where a loss
-      between the ends is, and NaN where a loss is NaN or an infinite end leaves no line.
+      A Barrier. Its height is
+
+      - zero where no loss lies above the line;
+      - infinite where a loss between the ends is infinite;
+      - NaN where a loss is NaN, or an infinite end leaves no line.
 
     Raises:
       ValueError: the shapes differ, or the positions do not run from 0 to 1.

@@ -51,40 +51,41 @@ def adversarial_sharpness(
 ) -> AdversarialSharpness:
     """Return the m-sharpness: the mean over batches of max L_i(w + delta_i) - L_i(w).
 
-    The maximum over the ball ||delta / c|| <= rho, with c = 1 or, `adaptive`, c = |w|, and the
-    norm over all chosen parameters together, is sought by projected gradient ascent from
-    delta_0 = 0:
+    The maximum is sought over the ball ||delta / c|| <= rho, by projected gradient ascent from
+    delta_0 = 0. Here c = 1, or c = |w| if `adaptive`, and the norm is over all chosen parameters
+    together:
 
         delta_{k+1} = P(delta_k + step_size * s(g_k)),    g_k = grad L_i(w + delta_k),
 
-    with s(g) the steepest ascent of unit length in the norm of the ball and P the projection:
+    with s(g) the steepest ascent of unit length in the norm of the ball, and P the projection:
 
     * "l2", c = 1: s(g) = g / ||g||, P(delta) = delta * min(1, rho / ||delta||).
     * "l2" and adaptive: s(g) = c^2 g / ||c g||, P(delta) = delta * min(1, rho / ||delta / c||),
-      which is the line above for the coordinates delta / c. With the "euclidean" metric the step
-      has the same length along g, and P is the nearest point of the ellipsoid. Both stand still
-      at the same points, the maxima among them; the first needs fewer steps. (The code of
-      Andriushchenko et al. steps along c g and projects onto the nearest point of the ellipsoid,
+      which is the line above in the coordinates delta / c. With the "euclidean" metric the step has
+      the same length along g, and P is the nearest point of the ellipsoid. Both metrics stand still
+      at the same points, and the maxima are among these points; "ball" needs fewer steps. (The code
+      of Andriushchenko et al. steps along c g and projects onto the nearest point of the ellipsoid,
       which does not stand still at a maximum.)
     * "linf": s(g) = c sign(g), and P clamps every weight to rho * c.
 
-    The value of a batch is its largest loss over delta_1 ... delta_steps of all starts, a lower
-    bound on the maximum that can only grow with `steps` and `restarts`; NaN where one of these
-    losses is NaN. (The code of Andriushchenko and Flammarion takes the last iterate, even where
-    the ascent has overshot, and among restarts the largest error rather than loss.)
-    The start is not among the candidates: the default, one step of size rho,
-    is thus exactly the ascent step of SAM, delta = rho * g / ||g||, and its sharpness is
-    negative where that step descends. Where the gradient is exactly zero, delta stays zero.
+    The value of a batch is its largest loss over delta_1 ... delta_steps of all starts. It is a
+    lower bound on the maximum, which can only grow with `steps` and `restarts`. It is NaN where one
+    of these losses is NaN. (The code of Andriushchenko and Flammarion takes the last iterate, even
+    where the ascent has overshot. Among restarts it takes the largest error, not the largest loss.)
 
-    With `step_rule="adaptive"`, the rule of APGD, steps begin long, keep some of their momentum,
-    and halve, back at the best point, wherever they make no progress (Croce and Hein 2020):
+    The start is not among the candidates. So the default, one step of size rho, is exactly the
+    ascent step of SAM, delta = rho * g / ||g||; the sharpness is negative where that step descends.
+    Where the gradient is exactly zero, delta stays zero.
+
+    `step_rule="adaptive"` is the rule of APGD (Croce and Hein 2020). Steps begin long and keep some
+    of their momentum. Where they make no progress, they halve and go on from the best point:
 
         delta_{k+1} = P(delta_k + 3/4 (z - delta_k) + 1/4 (delta_k - delta_{k-1})),
 
     with z the next point of the ascent above, and no momentum in the first step. See
-    `ascents.adaptive_steps` for the checkpoints. The start is then among the candidates, so that
-    no sharpness is negative. It needs no step size to be chosen. With 20 gradients on six small
-    nets, trained on the digits, it finds more than the fixed steps of other lengths (mean and
+    `ascents.adaptive_steps` for the checkpoints. The start is then among the candidates, so no
+    sharpness is negative. No step size has to be chosen. On six small nets trained on the digits,
+    with 20 gradients, it finds more than fixed steps of three lengths. By how much (mean and
     standard error over the nets, in percent):
 
     | ball, its radius, mean rise | steps of rho | of rho / 4 | `halved_by_quarters(rho)` |
@@ -94,19 +95,19 @@ def adversarial_sharpness(
     | "l2", 0.2, 0.35 | 0.6 +- 0.2 | 6.8 +- 1.8 | 3.4 +- 1.4 |
     | "l2", 1.0, 35 | -1.0 +- 1.0 | 0.1 +- 1.1 | -0.5 +- 1.0 |
 
-    In the last ball the loss has many hills, and chance decides which of them an ascent climbs.
+    In the last ball the loss has many hills, and chance decides which hill an ascent climbs.
 
     With the defaults this is the quantity of Tables 2 (perturbed loss) and 5 (sharpness) of
-    the study of asymmetry, with n = 4 and m = 128 or 5000; see `metrics.PUBLISHED` for the
-    conditions under which it was taken.
+    the study of asymmetry, with n = 4 and m = 128 or 5000; `metrics.PUBLISHED` has the conditions
+    of its measurement.
 
-    The m of the m-sharpness is the size of the batches, independent of how many examples there
-    are: `split_batches` cuts the same N examples into [N / m, m, ...] for any m.
+    The m of the m-sharpness is the size of the batches, whatever the number of examples:
+    `split_batches` cuts the same N examples into [N / m, m, ...] for any m.
 
     Each batch costs `(1 + restarts) * steps` gradients and `1 + restarts` more losses, by either
-    rule. The starts and batches run one after the other, so the memory is that of one batch, with
-    one copy of the parameters for fixed steps and four for adaptive ones. Jit the call to
-    compile it once for many models; rho, step size and key may be traced.
+    rule. Starts and batches run one after the other, so the call needs the memory of one batch. It
+    also needs one copy of the parameters for fixed steps, or four for adaptive ones. Jit the call
+    to compile it once for many models; rho, step size and key may be traced.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> mean loss of the batch, a scalar.
@@ -114,12 +115,12 @@ def adversarial_sharpness(
       batches: a pytree whose leaves have leading axes [n, m, ...]: n batches of m examples.
       rho: radius of the ball, in the units of the parameters; without units if `adaptive`.
       steps: number of ascent steps.
-      step_size: length of one ascent step in the units of rho, or a function from the number of
-        the step, 0 ... steps - 1, to it, such as `halved_by_quarters`; None for `rho`. Of the
+      step_size: length of one ascent step in the units of rho; None for `rho`. Or a function from
+        the number of the step, 0 ... steps - 1, to its length, such as `halved_by_quarters`. In the
         adaptive rule it is the length of the first steps, a number; None for `2 * rho`.
-      step_rule: "fixed" for steps of `step_size`, "adaptive" for those of APGD.
-      restarts: number of further ascents of each batch, from random points of the ball. By how
-        much they raise the result over `restarts=0` tells whether the first ascent was enough.
+      step_rule: "fixed" for steps of `step_size`, "adaptive" for the rule of APGD.
+      restarts: number of further ascents of each batch, from random points of the ball. If they
+        raise the result little over `restarts=0`, the first ascent was enough.
       key: a typed key for the restarts: start j of batch i uses `fold_in(fold_in(key, i), j)`.
       mask: which leaves are perturbed: booleans with the structure (or a prefix) of params, or a
         function from params to them. All norms run over the chosen leaves only.
@@ -133,12 +134,16 @@ def adversarial_sharpness(
       An `AdversarialSharpness`.
 
     Raises:
-      ValueError: for a negative `rho` or `restarts`, `steps` below one, a `step_size` that is not
-        positive (at every step, where it is a function), a schedule for the adaptive rule, restarts
-        without one typed key, an unknown step rule, norm or metric, a mask that does not fit or
-        chooses nothing, batches without two common leading axes, a `loss_fn` without a scalar
-        value, or losses at `params` of which none is finite (under jit they are not known, and the
-        sharpness is not finite).
+      ValueError: if one of these holds:
+        - `rho` or `restarts` is negative, or `steps` is below one;
+        - `step_size` is not positive (as a function: at every step), or is a function in the
+          adaptive rule;
+        - there are restarts, but not one typed key;
+        - the step rule, the norm or the metric is unknown;
+        - the mask does not fit or chooses nothing;
+        - the batches have no two common leading axes;
+        - `loss_fn` does not return a scalar, or no loss at `params` is finite. (Under jit the
+          losses are not known, and the sharpness is not finite.)
 
     References:
       Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization,
@@ -211,8 +216,8 @@ def adversarial_sharpness(
 def halved_by_quarters(step_size: Scalar, steps: int) -> Callable[[jax.Array], jax.Array]:
     """Return the schedule step_size * {1, 1/2, 1/4, 1/8} over the four quarters of an ascent.
 
-    Step k has the length `step_size` while k / steps <= 1/4, half of it up to 1/2, a quarter up to
-    3/4, and then an eighth: a step on the border belongs to the quarter before it.
+    Step k has the length `step_size` while k / steps <= 1/4, then half of it up to 1/2, a quarter
+    up to 3/4, and an eighth at the end. A step on the border belongs to the quarter before it.
 
     Args:
       step_size: length of the first steps.

@@ -70,10 +70,11 @@ def adaptive_steps(
       z = P(\delta_k + \eta\, s(g_k)), \qquad
       \delta_{k+1} = P(\delta_k + \alpha (z - \delta_k) + (1 - \alpha)(\delta_k - \delta_{k-1}))
 
-    with alpha = 3/4, and alpha = 1 in the first step. At each checkpoint k, see `checkpoints`, eta
-    is halved and the ascent goes on from the best point so far if fewer than 3/4 of the steps
-    since the last checkpoint increased the loss, or if there the length was kept and the best loss
-    has not risen since.
+    with alpha = 3/4, and alpha = 1 in the first step. At a checkpoint, see `checkpoints`, eta is
+    halved and the ascent goes on from the best point so far if one of these holds:
+
+    - fewer than 3/4 of the steps since the last checkpoint increased the loss;
+    - eta was not halved at the last checkpoint, and the best loss has not risen since.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> scalar.

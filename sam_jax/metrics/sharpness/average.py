@@ -59,20 +59,20 @@ def average_sharpness(
       For small rho the sharpness is rho^2 tr(H) / (2 d), with the Hessian H of the loss.
     * "gaussian": epsilon = rho * z, so that rho is the standard deviation of every weight and
       ||epsilon|| is about rho * sqrt(d). For small rho the sharpness is rho^2 tr(H) / 2.
-    * "adaptive_gaussian": epsilon = rho * |w| * z, weight by weight, so that rho is the standard
-      deviation relative to every weight, and weights that are zero are fixed.
-      For small rho the sharpness is rho^2 / 2 * sum_i w_i^2 H_ii.
+    * "adaptive_gaussian": epsilon = rho * |w| * z, weight by weight. So rho is the standard
+      deviation relative to every weight, and weights that are zero are fixed. For small rho the
+      sharpness is rho^2 / 2 * sum_i w_i^2 H_ii.
 
     One draw is one perturbation, evaluated on all batches. The perturbations depend on the key
     and on the structure of the parameters only: all models of one architecture get the same.
 
-    Tables 6 (sharpness) and 7 (perturbed loss) of the study of asymmetry are "gaussian" with
-    rho = 0.5 and 1, draws = 15 and one batch of m = 128 or 5000, although its text describes
-    "sphere"; see `metrics.PUBLISHED` for the other conditions. At that size the noise replaces
-    the weights: the published values (about 11 and 45) do not describe a minimum.
+    Tables 6 (sharpness) and 7 (perturbed loss) of the study of asymmetry are "gaussian". They have
+    rho = 0.5 and 1, draws = 15 and one batch of m = 128 or 5000. The study's text describes
+    "sphere"; see `metrics.PUBLISHED` for the other conditions. At that size the noise replaces the
+    weights: the published values (about 11 and 45) do not describe a minimum.
 
-    The cost is `draws + 1` losses of all batches and no gradient. Points and batches run one
-    after the other, so the memory is that of one batch.
+    The cost is `draws + 1` losses of all batches and no gradient. Points and batches run one after
+    the other, so the call needs the memory of one batch.
 
     Args:
       loss_fn: `loss_fn(params, batch)` -> mean loss of the batch, a scalar.
@@ -90,10 +90,13 @@ def average_sharpness(
       An `AverageSharpness`.
 
     Raises:
-      ValueError: for a negative `rho`, `draws` below one, an unknown distribution, a `key` that
-        is not one typed key, a mask that does not fit or chooses nothing, batches without two
-        common leading axes, a `loss_fn` without a scalar value, or a loss at `params` that is
-        not finite (under jit it is not known, and the sharpness is not finite).
+      ValueError: if one of these holds:
+        - `rho` is negative, or `draws` is below one;
+        - the distribution is unknown, or `key` is not one typed key;
+        - the mask does not fit or chooses nothing;
+        - the batches have no two common leading axes;
+        - `loss_fn` does not return a scalar, or the loss at `params` is not finite. (Under jit
+          the loss is not known, and the sharpness is not finite.)
 
     References:
       Andriushchenko et al., A Modern Look at the Relationship between Sharpness and

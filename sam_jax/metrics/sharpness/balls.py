@@ -118,10 +118,10 @@ def nearest_in_ellipsoid(delta: PyTree, rho: Scalar, semi_axes: PyTree) -> PyTre
         = \frac{c^2 \delta}{c^2 + \lambda}, \qquad
       \lambda \ge 0: \ \Big\|\frac{c\, \delta}{c^2 + \lambda}\Big\|_2 = \rho
 
-    The multiplier lambda is the root of a decreasing function, bracketed by
-    ||c delta|| / rho - max c^2 and ||c delta|| / rho, and bisected until no number lies in between.
-    Each halving costs one pass over `delta`; about 25 are needed in float32, 55 in float64, and
-    more where lambda is far smaller than the largest c^2.
+    The multiplier lambda is the root of a decreasing function, between ||c delta|| / rho - max c^2
+    and ||c delta|| / rho. It is bisected until no number lies in between. Each halving costs one
+    pass over `delta`; about 25 are needed in float32, 55 in float64, and more where lambda is far
+    smaller than the largest c^2.
 
     Args:
       delta: a pytree of arrays.

@@ -16,8 +16,8 @@ def split_batches(examples: Batch, m: int) -> Batch:
 
         by_m = {m: split_batches(examples, m) for m in (32, 128, 512)}
 
-    The batch of a multiple of m is then the union of batches of m, hence the exact m-sharpness of
-    a mean loss cannot grow with m. Examples that are sorted, by class say, are shuffled before.
+    The batch of a multiple of m is then the union of batches of m. Hence the exact m-sharpness of a
+    mean loss cannot grow with m. Shuffle examples that are sorted, by class for example, before.
 
     Args:
       examples: a pytree whose leaves share their leading axis [N, ...].

@@ -38,7 +38,7 @@ def ae_sam(
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is. `m_sam` takes it with
-      one sub-batch only, for it decides on the gradient of the whole batch.
+      one sub-batch only, because it decides on the gradient of the whole batch.
 
     Raises:
       ValueError: rho is negative, decay lies outside [0, 1], or grad_fn is missing.

@@ -47,7 +47,7 @@ def amp(
       [13.5  0. ]
 
     Source: Zheng, Zhang and Mao 2021, "Regularizing Neural Networks via Adversarial Model
-    Perturbation", algorithm 1; hiyouga/AMP-Regularizer, whose balls are those of single tensors.
+    Perturbation", algorithm 1; hiyouga/AMP-Regularizer, which has a ball for each tensor.
     """
     return sharpness_aware(
         perturbations.projected_ascent(epsilon, inner_learning_rate, inner_steps, mask)

@@ -26,14 +26,14 @@ def asam(
     gradients.
 
     Args:
-      rho: radius in the rescaled coordinates, about ten times that of SAM, or a schedule of it; the
-        paper uses 0.5 on CIFAR-10 and 1.0 on CIFAR-100.
+      rho: radius in the rescaled coordinates, about ten times SAM's, or a schedule of it; the paper
+        uses 0.5 on CIFAR-10 and 1.0 on CIFAR-100.
       eta: added to |w|; the paper uses 0.01.
       mask: which leaves are perturbed, as in `sam`.
-      rescaling: "element" as above. "filter" puts the norm of its filter in place of |w| for every
-        weight of a convolution, and leaves the others elementwise; convolutions are the leaves of
-        more than two axes, the last of which counts the filters, as in Flax. "layer" puts the norm
-        of the leaf in place of |w| for every weight.
+      rescaling: "element" as above. "filter" replaces |w| by the norm of its filter, for every
+        weight of a convolution, and leaves the others elementwise. Convolutions are the leaves of
+        more than two axes; the last axis counts the filters, as in Flax. "layer" replaces |w| by
+        the norm of the leaf, for every weight.
       rescaled: which leaves are rescaled. "not_biases": all but those whose last path name is
         "bias"; "all"; or a mask as in `sam`. The biases of other libraries have other names, such
         as b and offset in Haiku: `leaves_where` makes a mask of a predicate of path and leaf.
@@ -58,10 +58,10 @@ def asam(
     Source: Kwon et al. 2021, "ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant
     Learning of Deep Neural Networks", algorithm 1.
 
-    The released code rescales what has "weight" in its name and nothing else, so no position
-    embedding or class token: `rescaled=leaves_where(lambda path, leaf: "weight" in path)`, with
-    "kernel" in Flax. davda54/sam with `adaptive=True` is `eta=0, rescaled="all"`. GSAM and F-SAM
-    with their `adaptive` put `perturbations.adaptive_ascent(rho, 0.0, rescaled="all")` into
+    The released code rescales parameters with "weight" in their name and nothing else, so no
+    position embedding or class token: `rescaled=leaves_where(lambda path, leaf: "weight" in path)`,
+    with "kernel" in Flax. davda54/sam with `adaptive=True` is `eta=0, rescaled="all"`. GSAM and
+    F-SAM with their `adaptive` put `perturbations.adaptive_ascent(rho, 0.0, rescaled="all")` into
     `sharpness_aware`, F-SAM after `perturbations.friendly_ascent(1.0)` in an `optax.chain`.
     mueller-mp/SAM-ON with `normalize_bias` is `rescaled="all"`; its `layerwise` is
     `rescaling="layer"` but for eta, which multiplies the norm by 1 + eta there.

@@ -44,8 +44,8 @@ def awp(gamma: ScalarOrSchedule = 0.01, mask: Mask = None) -> SharpnessAwareTran
 
     Source: Wu et al. 2020, "Adversarial Weight Perturbation Helps Robust Generalization";
     csdongxian/AWP, whose direction is one step of plain SGD on a copy of the model, that is g, and
-    whose gamma for TRADES is 0.005. That code steps at w + epsilon and takes epsilon off again: its
-    weight decay is that of w + epsilon, and here that of the optimiser is that of w.
+    whose gamma for TRADES is 0.005. That code steps at w + epsilon and takes epsilon off again. So
+    it decays w + epsilon, and here the optimiser decays w.
     """
     checks.check_not_negative("gamma", gamma)
     return sharpness_aware(perturbations.layerwise_ascent(gamma, _kernels(mask)))

@@ -25,6 +25,7 @@ def entropy_sgd(
     step_size: Scalar = 0.1,
     noise: Scalar = 1e-4,
     alpha: Scalar = 0.25,
+    *,
     split_batch: bool = True,
 ) -> SharpnessAwareTransformation:
     r"""Entropy-SGD: the gradient of the local entropy, by an inner loop of Langevin steps.
@@ -38,36 +39,36 @@ def entropy_sgd(
     .. math::
       G(w) = \gamma \, (w - \mu_K)
 
-    The result is a gradient of the local entropy at the scale gamma^-1/2, not of the loss: it is
-    smaller than that by about gamma * step_size * steps, and wants a larger learning rate. The
-    released code descends along w - mu, without gamma, at learning rates of 0.1 to 1: here that is
-    1 / gamma times as much. L of inner step i is the loss of a part of the batch, the examples i,
-    i + K, i + 2 K and so on, so that no step sees those of another, and the cost is one gradient of
-    the batch. The clean one that update receives is not used, and under jit never computed.
+    The result is a gradient of the local entropy at the scale gamma^-1/2, not of the loss. It is
+    smaller than the loss's gradient by about gamma * step_size * steps, and wants a larger learning
+    rate. The released code descends along w - mu, without gamma, at learning rates of 0.1 to 1:
+    here these are 1 / gamma times as large. L of inner step i is the loss of the examples i, i + K,
+    i + 2 K and so on. So no step sees the examples of another, and the cost is one gradient of the
+    batch. The clean gradient that update receives is not used, and under jit never computed.
 
     Args:
       gamma: the scope, the pull back to w, or a schedule of it. The paper lets it grow, for
         CIFAR-10 as 0.03 * 1.001**t over updates t; 0 gives a zero gradient.
       key: a typed key; it is kept in the state.
       steps: K, Langevin steps in one update, a divisor of the batch. The paper takes 20, on a batch
-        of its own each: that is `steps=20` and a batch 20 times as large.
+        of its own each: here `steps=20` and a batch 20 times as large.
       step_size: eta', of the Langevin steps.
-      noise: epsilon, the thermal noise. That of the released code is larger by a factor sqrt(2).
+      noise: epsilon, the thermal noise. The released code's noise is larger by a factor sqrt(2).
       alpha: the weight of the newest point in the mean; 0.25 in the released code.
       split_batch: True as above, which is the published algorithm. False makes every inner step on
-        the gradient of the whole step, `grad_fn(params)`: the local entropy of this batch's loss
-        alone, for K gradients, and with a training set in one batch that of the training loss.
+        the gradient of the whole step, `grad_fn(params)`, for K gradients. That is the local
+        entropy of this batch's loss alone; with the training set in one batch, of the training
+        loss.
 
     Returns:
       One link of an `optax.chain`, before the optimiser. Its update needs
-      `grad_fn: (params, batch) -> gradients`, with a loss that is the mean over the batch it gets,
-      and `batch`, a pytree of arrays that share their leading axis; without `split_batch` it is
-      used as `sam` is. Of the pure function's outputs `perturbed_aux` is the mean over the inner
-      steps.
+      `grad_fn: (params, batch) -> gradients`, whose loss is the mean over the batch it gets, and
+      `batch`, a pytree of arrays that share their leading axis. Without `split_batch` it is used
+      as `sam` is. The pure function's output `perturbed_aux` is the mean over the inner steps.
 
     Raises:
-      ValueError: a number is negative, alpha is above 1, steps is not a positive int or does not
-        divide the batch, or grad_fn or a batch to split is missing.
+      ValueError: a number is negative; alpha is above 1; steps is not a positive int or does not
+        divide the batch; or grad_fn or a batch to split is missing.
       TypeError: key is not a typed key.
 
     Example:
@@ -84,8 +85,8 @@ def entropy_sgd(
       1.0
 
     Source: Chaudhari et al. 2017, "Entropy-SGD: Biasing Gradient Descent Into Wide Valleys",
-    algorithm 1; ucla-vision/entropy-sgd, which adds momentum and weight decay to the inner steps,
-    and whose Python version never advances t, so that gamma stays at its first value.
+    algorithm 1; ucla-vision/entropy-sgd. That code adds momentum and weight decay to the inner
+    steps. Its Python version never advances t, so gamma stays at its first value.
     """
     numbers = {"gamma": gamma, "step_size": step_size, "noise": noise, "alpha": alpha}
     for name, value in numbers.items():
@@ -120,9 +121,11 @@ def entropy_sgd(
                 lambda x, g, xi: (
                     x - step_size * (pytree.widen(g) + scope * x) + step_size**0.5 * noise * xi
                 ),
-                *(x, g, xi),
+                x,
+                g,
+                xi,
             )
-            # Coefficients in float64 do not widen what a scan carries on.
+            # Coefficients in float64 do not widen the carry of a scan.
             x = jax.tree.map(lambda new, x: new.astype(x.dtype), new, x)
             mean = jax.tree.map(lambda m, x: (m + alpha * (x - m)).astype(m.dtype), mean, x)
             return (x, mean), aux

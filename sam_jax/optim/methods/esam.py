@@ -25,6 +25,7 @@ def esam(
     key: Key | None = None,
     mask: Mask = None,
     granularity: Granularity = "parameter",
+    *,
     losses_from: Callable[[Any], jax.Array] | None = None,
 ) -> SharpnessAwareTransformation:
     r"""Efficient SAM: a random part of the perturbation, the sharpest part of the batch.
@@ -39,7 +40,7 @@ def esam(
     perturbation (rho = 0, a zero gradient) there is nothing to choose by, and G is g.
 
     The cost in gradients is 1 for g, gamma for G, and for gamma < 1 a third for the losses at
-    w + epsilon. The losses at w are those of the pass that gives g: `losses_from` takes them from
+    w + epsilon. The pass that gives g also gives the losses at w: `losses_from` takes them from
     there. `losses_fn` computes them, and whether XLA then shares the pass under jit depends on the
     network: it does for plain layers, but not through the BatchNorm of Flax on CPU, which costs
     another third. beta saves nothing under jit: the gradient at w is computed in one piece. The
@@ -54,11 +55,11 @@ def esam(
       key: a typed key, kept in the state; None for `jax.random.key(0)`.
       mask: which leaves are perturbed, as in `sam`.
       granularity: "parameter" draws for every scalar, as the paper; "tensor" for every leaf, as
-        the released code. That code also takes the norm over the drawn leaves alone, so that its
-        epsilon is longer than that of the formula; here the norm is over all.
-      losses_from: from the auxiliary outputs of `grad_fn` to the losses, [n], for the pure function
-        `gradient`, which hands them on; without it, or without such outputs (in update),
-        `losses_fn` is called at w too.
+        the released code. That code also takes the norm over the drawn leaves alone, so its epsilon
+        is longer than the formula's; here the norm is over all leaves.
+      losses_from: takes the losses, [n], from the auxiliary outputs of `grad_fn`, which the pure
+        function `gradient` hands on. Without it, or without such outputs (in update), `losses_fn`
+        is called at w too.
 
     Returns:
       One link of an `optax.chain`, before the optimiser. With gamma = 1 it is used as `sam` is;
@@ -67,7 +68,7 @@ def esam(
       and `batch`, a pytree of arrays [n, ...]. Inside `m_sam` the choice is among each sub-batch.
 
     Raises:
-      ValueError: rho is negative, beta or gamma is not in (0, 1], the granularity is unknown, or
+      ValueError: rho is negative; beta or gamma is not in (0, 1]; the granularity is unknown; or
         grad_fn, losses_fn or batch is missing or does not fit.
       TypeError: key is not a typed key.
 
@@ -150,7 +151,7 @@ def _largest(rises: jax.Array, count: int) -> jax.Array:
 def _check_gamma(gamma: Any) -> None:
     if not isinstance(gamma, int | float):
         raise ValueError(
-            f"gamma must be a number, for it sets the size of an array, got {gamma!r}; in "
+            f"gamma must be a number, because it sets an array's size, got {gamma!r}; in "
             "optax.inject_hyperparams name it in static_args."
         )
     if not 0 < gamma <= 1:

@@ -18,8 +18,8 @@ def fisher_sam(
       F^{-1} = \mathrm{diag}\left(\frac{1}{1 + \eta g^2}\right), \quad g = \nabla L(w)
 
     Parameters to which the model is sensitive move less. The diagonal of the Fisher information is
-    taken to be the square of the batch gradient, the paper's approximation of the mean square of
-    the examples' gradients. For eta = 0 this is SAM. The cost is two gradients.
+    taken to be the square of the batch gradient. The paper approximates the mean square of the
+    examples' gradients by it. For eta = 0 this is SAM. The cost is two gradients.
 
     Args:
       rho: radius in the metric of F, the paper's gamma, or a schedule of it. No official code is

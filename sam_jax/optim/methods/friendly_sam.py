@@ -28,15 +28,15 @@ def friendly_sam(
       rho: radius of the ball, or a schedule of it; the released command uses 0.2.
       sigma: how much of the average is taken off; the paper uses 1.
       lmbda: decay of the average; the released runs use 0.6 and 0.95, its class defaults to 0.9.
-      order: "paper" as above, so that for sigma = 1 the first step has no perturbation; "code" as
-        the released code, which takes off the average of the steps before, d_t = g_t - sigma
-        m_{t-1}, and begins with d_0 = g_0. From the second step on, both have the same direction
+      order: "paper" as above, so that for sigma = 1 the first step has no perturbation. "code" as
+        the released code: it subtracts the average of the steps before, d_t = g_t - sigma m_{t-1},
+        and begins with d_0 = g_0. From the second step on, both have the same direction
         for sigma = 1.
       mask: which leaves are perturbed, as in `sam`.
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is. `m_sam` takes it with
-      one sub-batch only, for there is one average.
+      one sub-batch only, because there is one average.
 
     Raises:
       ValueError: rho or sigma is negative, lmbda is not in [0, 1], order is unknown, or grad_fn is

@@ -22,7 +22,7 @@ def gsam(
       G(w) = g_p - \alpha \left( g - \frac{\langle g, g_p \rangle}{\|g_p\|_2^2} g_p \right),
       \qquad g_p = \nabla L(w + \epsilon), \quad \epsilon = \rho \, \frac{g}{\|g\|_2}
 
-    What is subtracted is the component of the clean gradient orthogonal to g_p: the perturbed loss
+    The subtracted term is the component of the clean gradient orthogonal to g_p. The perturbed loss
     falls as in SAM, and the clean loss rises towards it, which closes the gap. The cost is two
     gradients.
 

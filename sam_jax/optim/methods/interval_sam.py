@@ -44,8 +44,8 @@ def interval_sam(
       [ 4.  -0.5]
       [ 4.6253943 -0.518837 ]
 
-    Source: MosaicML Composer, the `interval` of its SAM algorithm, which perturbs on the last step
-    of every k, t = k - 1, 2k - 1, ..., instead of the first; Liu et al. 2022 compare with it under
-    the name SAM-k.
+    Source: MosaicML Composer, the `interval` of its SAM algorithm. That code perturbs on the last
+    step of every k, t = k - 1, 2k - 1, ..., instead of the first. Liu et al. 2022 compare with it
+    under the name SAM-k.
     """
     return sharpness_aware(perturbations.ascent(rho, mask=mask), schedule=schedules.every(k))

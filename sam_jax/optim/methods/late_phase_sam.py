@@ -22,7 +22,7 @@ def late_phase_sam(
       rho: radius of the ball, or an optax schedule of it that advances by one per update from the
         beginning of training.
       start: the first step with a perturbation, counted from 0. A few epochs at the end already
-        find minima as flat as those of SAM all along; the last 30 % of training is a safe choice.
+        find minima as flat as SAM all along; the last 30 % of training is a safe choice.
       mask: as in `sam`.
 
     Returns:

@@ -14,9 +14,9 @@ def layer_sam(rho: ScalarOrSchedule, mask: Mask = None) -> SharpnessAwareTransfo
       G(w) = \nabla L(w + \epsilon), \qquad
       \epsilon_l = \rho \, \|w_l\|_2 \, \frac{g_l}{\|g_l\|_2}, \quad g = \nabla L(w)
 
-    A layer is one leaf of the parameters, kernel and bias apart; one whose weights are all zero,
-    such as a new bias, stays. Meant for large batches, for which the optimisers LARS and LAMB scale
-    their steps in the same way. The cost is two gradients.
+    A layer is one leaf of the parameters, kernel and bias apart. A leaf whose weights are all zero,
+    such as a new bias, stays. The method is meant for large batches, where the optimisers LARS and
+    LAMB scale their steps in the same way. The cost is two gradients.
 
     Args:
       rho: length of the perturbation of a layer relative to its weights, or a schedule of it. The

@@ -92,7 +92,7 @@ def mesa(
     checks.check_not_negative("start", start)
 
     def init(params: Params) -> MesaState:
-        # A copy, for a step may donate its parameters and its state together.
+        # A copy, because a step may donate its parameters and its state together.
         average = jax.tree.map(lambda w: jnp.copy(pytree.widen(w)), params)
         return MesaState(jnp.zeros((), jnp.int32), average)
 

@@ -39,11 +39,11 @@ def momentum_sam(
       \epsilon = -\rho \, \frac{v}{\|v\|_2}
 
     with v the momentum buffer before the step: the running sum of gradients of SGD, or the first
-    moment of Adam. Its negative is the direction of descent, along which the optimiser has just
-    moved and overshot, so the loss of the next batch tends to rise there. On the first step v and
-    epsilon are zero. A leaf of which the optimiser keeps no momentum, such as one that it freezes,
-    is not perturbed. The cost is one gradient: the clean gradient that update receives is not used,
-    and under jit never computed. This is no link of a chain because it reads the optimiser's state.
+    moment of Adam. The optimiser has just moved along the negative of v, the direction of descent,
+    and overshot. So the loss of the next batch tends to rise there. On the first step v and epsilon
+    are zero. A leaf without momentum in the optimiser, such as a frozen one, is not perturbed. The
+    cost is one gradient: the clean gradient that update receives is not used, and under jit never
+    computed. This is no link of a chain because it reads the optimiser's state.
 
     Args:
       optimiser: an optax optimiser with one momentum buffer, such as
@@ -55,9 +55,9 @@ def momentum_sam(
       mask: as in `sam`.
 
     Returns:
-      A transformation that takes the place of the optimiser: its update, and the field `gradient`
-      of what its pure function returns, are what is added to the parameters. `m_sam` takes it with
-      one sub-batch only. Evaluate at the parameters as they are: they are not the perturbed ones.
+      A transformation that takes the place of the optimiser: its update, like the field `gradient`
+      of its pure function's result, is added to the parameters. `m_sam` takes it with one sub-batch
+      only. Evaluate at the parameters as they are: they are not the perturbed ones.
 
     Raises:
       ValueError: rho is negative, grad_fn is missing, or the optimiser's state does not hold
@@ -77,7 +77,7 @@ def momentum_sam(
 
     Source: Becker et al. 2024, "Momentum-SAM: Sharpness Aware Minimization without Computational
     Overhead", algorithm 1. The authors' SGD adds the weight decay of the perturbed parameters, as
-    an L2 term in the loss of `grad_fn` does, and their AdamW decays after the step.
+    an L2 term in the loss of `grad_fn` does. Their AdamW decays after the step.
     """
     checks.check_not_negative("rho", rho)
     optimiser = optax.with_extra_args_support(optimiser)

@@ -16,7 +16,7 @@ from sam_jax.typing import Batch, Params, PyTree, Scalar, ScalarOrSchedule
 def previous_batch_sam(
     rho: ScalarOrSchedule = 0.05, norm_order: Scalar = 2.0, mask: Mask = None
 ) -> SharpnessAwareTransformation:
-    r"""SAM whose perturbation is that of the previous batch.
+    r"""SAM with the perturbation of the previous batch.
 
     .. math::
       G(w_t) = \nabla L_{B_t}(w_t + \epsilon_t), \qquad
@@ -32,11 +32,11 @@ def previous_batch_sam(
       mask: which leaves are perturbed, as in `sam`.
 
     Returns:
-      One link of an `optax.chain`, before the optimiser. Its update needs `previous_batch`, at the
-      first step the batch itself, and a grad_fn that takes it as a second argument and stands for
-      the step's own batch without one:
+      One link of an `optax.chain`, before the optimiser. Its update needs `previous_batch` (at the
+      first step the batch itself), and a grad_fn that takes it as a second argument. Without this
+      argument, grad_fn stands for the step's own batch:
       `grad_fn=lambda params, batch=batch: gradient(params, batch)`. In `gradient`, clean_aux is
-      None, for no pass at w sees the batch.
+      None, because no pass at w sees the batch.
 
     Raises:
       ValueError: rho is negative, norm_order is not in (1, inf], or grad_fn or previous_batch is

@@ -22,7 +22,7 @@ class SafState(NamedTuple):
 
     count: jax.Array
     visits: jax.Array  # int32 [examples], how often an example was in a batch
-    logits: jax.Array  # [examples, epochs_back, classes], that of visit v in slot v % epochs_back
+    logits: jax.Array  # [examples, epochs_back, classes], logits of visit v in slot v % epochs_back
 
 
 def saf(
@@ -32,6 +32,7 @@ def saf(
     tau: Scalar = 5.0,
     epochs_back: int = 3,
     start_epoch: int = 6,
+    *,
     axis_name: devices.AxisName | None = None,
     logits_from: Callable[[Any], jax.Array] | None = None,
 ) -> SharpnessAwareTransformation:
@@ -46,12 +47,12 @@ def saf(
     example's epochs are counted by its visits, the batches that it was in. Its term is zero before
     its visit number max(start_epoch, epochs_back), counted from zero.
 
-    The cost is one gradient. The logits to store are those of the pass of `grad_fn`: `logits_from`
-    takes them from there. `logits_fn` computes them, and whether XLA then shares the pass under jit
+    The cost is one gradient. The pass of `grad_fn` gives the logits to store: `logits_from` takes
+    them from there. `logits_fn` computes them, and whether XLA then shares the pass under jit
     depends on the network: it does for plain layers, but not through the BatchNorm of Flax on CPU,
     where the cost is 4/3. The clean gradient that update receives is not used, and under jit never
-    computed. The memory is examples * epochs_back * classes numbers: 6 MB for CIFAR-10 and
-    15 GB for ImageNet in float32 (`mesa` needs none of it).
+    computed. The memory is examples * epochs_back * classes numbers: 6 MB for CIFAR-10 and 15 GB
+    for ImageNet in float32 (`mesa` needs none of it).
 
     Args:
       examples: size of the training set.
@@ -64,8 +65,8 @@ def saf(
         adds it in epochs above 5.
       axis_name: the axis of pmap or shard_map over which the batch is split: every device then
         stores the predictions of all, so that the state stays the same everywhere.
-      logits_from: from the auxiliary outputs of `grad_fn` to the logits, [n, classes], for the pure
-        function `gradient`, which hands them on; without it, or without such outputs (in update),
+      logits_from: takes the logits, [n, classes], from the auxiliary outputs of `grad_fn`, which
+        the pure function `gradient` hands on. Without it, or without such outputs (in update),
         `logits_fn` is called.
 
     Returns:

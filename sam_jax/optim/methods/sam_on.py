@@ -22,8 +22,8 @@ def sam_on(
     layers in the pass at w, which jit leaves out.
 
     Args:
-      rho: radius of the ball over these parameters, or a schedule of it; larger than that of SAM.
-        The paper's example command trains a WRN-28-10 with the adaptive kind and rho = 10, biases
+      rho: radius of the ball over these parameters, or a schedule of it; larger than SAM's. The
+        paper's example command trains a WRN-28-10 with the adaptive kind and rho = 10, biases
         rescaled.
       norm_order: p of the ball's norm, in (1, inf], as in `sam`.
       mask: which leaves belong to normalisation layers, booleans or a function of params as in

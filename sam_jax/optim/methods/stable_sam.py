@@ -14,8 +14,9 @@ def stable_sam(rho: ScalarOrSchedule = 0.05, mask: Mask = None) -> SharpnessAwar
       G(w) = \frac{\|g\|_2}{\|g_s\|_2} \, g_s, \qquad
       g_s = \nabla L\left(w + \rho \frac{g}{\|g\|_2}\right), \quad g = \nabla L(w)
 
-    SAM's gradient is the longer one in a valley, which limits the learning rate; this one allows
-    that of the plain gradient. The norms run over all parameters. The cost is two gradients.
+    In a valley SAM's gradient is longer than the plain one, which limits the learning rate. This
+    gradient allows the learning rate of the plain gradient. The norms run over all parameters. The
+    cost is two gradients.
 
     Args:
       rho: radius of the ball, or a schedule of it; as for SAM.

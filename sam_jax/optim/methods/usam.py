@@ -15,9 +15,9 @@ def usam(
     .. math::
       G(w) = \nabla L(w + \epsilon), \qquad \epsilon = \rho \, g, \quad g = \nabla L(w)
 
-    The perturbation vanishes where the gradient does, unlike that of SAM. Inside `m_sam` the
-    gradient of a sub-batch is that of its mean loss, so that rho keeps its meaning for every m. The
-    cost is two gradients.
+    The perturbation vanishes where the gradient does, unlike SAM's. Inside `m_sam` the gradient of
+    a sub-batch is the gradient of its mean loss, so rho keeps its meaning for every m. The cost is
+    two gradients.
 
     Args:
       rho: factor of the gradient, or a schedule of it. To start as SAM with a radius r does, it is

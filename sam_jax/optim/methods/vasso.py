@@ -26,7 +26,7 @@ def vasso(
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is. `m_sam` takes it with
-      one sub-batch only, for there is one average.
+      one sub-batch only, because there is one average.
 
     Raises:
       ValueError: rho is negative, theta is not in [0, 1], or grad_fn is missing.

@@ -41,19 +41,20 @@ def wsam(
     This is the gradient of L + gamma / (1 - gamma) (L_p - L), with L_p the perturbed loss. The cost
     is two gradients.
 
-    The sharpness passes through the optimiser's momentum, as one gradient with the rest, and counts
-    1 / (1 - momentum) times as much as in `decoupled_wsam`, whose tuning does not carry over.
+    The sharpness passes through the optimiser's momentum, as one gradient with the rest. So it
+    counts 1 / (1 - momentum) times as much as in `decoupled_wsam`, whose tuning does not carry
+    over.
 
-    The penalty of the gradient norm, GNP, is this method: the gradient of L + lambda ||g||, with
-    a finite difference for its second derivative, is `wsam(r, gamma=a / (1 + a))` for
-    a = lambda / r.
+    The penalty of the gradient norm, GNP, is this method. For a = lambda / r,
+    `wsam(r, gamma=a / (1 + a))` is the gradient of L + lambda ||g||, with a finite difference for
+    its second derivative.
 
     Args:
       rho: radius of the ball, or an optax schedule of it that advances by one per update. The paper
         keeps SAM's rho.
       gamma: weight of the sharpness, in [0, 1): 0 is no SAM, 0.5 is SAM. The paper finds 0.8 to
-        0.95 best and uses 0.9, decoupled. Under a momentum of 0.9 its equal here is 0.474, the
-        default; 0.9 itself leaves a small net on digits at chance.
+        0.95 best and uses 0.9, decoupled. Under a momentum of 0.9, the same weight is 0.474 here,
+        hence the default; 0.9 itself leaves a small net on digits at chance.
       mask: as in `sam`.
 
     Returns:
@@ -95,10 +96,10 @@ def decoupled_wsam(
       \Delta w = \mathrm{optimiser}(g) - \eta \, \frac{\gamma}{1 - \gamma} (g_p - g), \qquad
       g_p = \nabla L(w + \epsilon), \quad \epsilon = \rho \, \frac{g}{\|g\|_2}
 
-    The sharpness of this step alone enters, for it goes past the optimiser's moving averages. That
-    is why this is no link of a chain: one link hands one gradient to the next, and here the
-    optimiser needs one and the update another. A leaf that the optimiser does not move, whatever
-    its gradient, stays. The cost is two gradients.
+    The sharpness of this step alone enters, because it goes past the optimiser's moving averages.
+    That is why this is no link of a chain: one link hands one gradient to the next, and here the
+    optimiser needs one gradient and the update another. A leaf that the optimiser does not move,
+    whatever its gradient, stays. The cost is two gradients.
 
     Args:
       optimiser: from the clean gradient to an update, clipping and weight decay included.
@@ -109,9 +110,9 @@ def decoupled_wsam(
       mask: as in `sam`; a leaf that is not perturbed can have a sharpness term all the same.
 
     Returns:
-      A transformation that takes the place of the optimiser: its update, and the field `gradient`
-      of what its pure function returns, are what is added to the parameters. `m_sam` takes it with
-      one sub-batch only.
+      A transformation that takes the place of the optimiser: its update, like the field `gradient`
+      of its pure function's result, is added to the parameters. `m_sam` takes it with one sub-batch
+      only.
 
     Raises:
       ValueError: rho or learning_rate is negative, gamma lies outside [0, 1), or grad_fn is
@@ -152,7 +153,7 @@ def decoupled_wsam(
             grad_fn, params, state.perturbation, clean=clean, **extra_args
         )
         updates, optimiser_state = optimiser.update(clean[0], state.optimiser, params, **extra_args)
-        # What the optimiser makes of the other gradient tells the leaves that it freezes.
+        # The optimiser's update for the other gradient tells which leaves it freezes.
         probe, _ = optimiser.update(result.gradient, state.optimiser, params, **extra_args)
         sharpness = combinations.difference(
             *(checks.gradients_of_parameters(g, params) for g in (clean[0], result.gradient))
@@ -171,7 +172,7 @@ def decoupled_wsam(
 
 
 def _added_unless_frozen(factor: Scalar) -> Callable[..., jax.Array | None]:
-    """Return what is added to the update of a leaf: nothing where both updates are zero."""
+    """Return the term added to the update of a leaf: nothing where both updates are zero."""
 
     def added(update: jax.Array, probe: jax.Array, sharpness: jax.Array | None) -> jax.Array | None:
         if sharpness is None:

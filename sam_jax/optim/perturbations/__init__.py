@@ -1,9 +1,9 @@
 """Perturbations: optax transformations from a gradient to an epsilon that is added to params.
 
 Each receives the gradient as `updates` and returns epsilon, in float32 or wider, with a positive
-sign (ascent). Norms run over all selected leaves together. What a perturbation keeps between steps
-is in its state. Of the extra arguments `grad_fn: params -> gradients` is the gradient of the step,
-and `sub_batch` tells apart the sub-batches of one step.
+sign (ascent). Norms run over all selected leaves together. A perturbation keeps values between
+steps in its state. Among the extra arguments, `grad_fn: params -> gradients` is the gradient of
+the step, and `sub_batch` tells apart the sub-batches of one step.
 """
 
 from sam_jax.optim.perturbations.adaptive import Rescaled as Rescaled

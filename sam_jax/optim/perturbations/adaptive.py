@@ -51,10 +51,11 @@ def adaptive_ascent(
       rho: radius of the ball in the rescaled coordinates, or a schedule of it.
       eta: added to |w| so that small weights can still move.
       mask: as in `ascent`.
-      rescaling: "element" as above; "filter" puts the norm of its filter in place of |w| for every
-        weight of a convolution, and "layer" the norm of the leaf for every weight. Convolutions are
-        the leaves of more than two axes, the last of which counts the filters, as in Flax.
-      rescaled: which leaves are rescaled: "not_biases" for those whose last path name is not
+      rescaling: "element" as above. "filter" replaces |w| by the norm of its filter, for every
+        weight of a convolution. "layer" replaces |w| by the norm of the leaf, for every weight.
+        Convolutions are the leaves of more than two axes; the last axis counts the filters, as in
+        Flax.
+      rescaled: which leaves are rescaled: "not_biases" for leaves whose last path name is not
         "bias", "all", or a mask as in `ascent`, which `leaves_where` makes of a predicate.
       norm_order: p, in (1, inf]; inf gives rho * T_w * sign(g).
 
@@ -91,7 +92,7 @@ def adaptive_ascent(
 
 
 def _size(w: jax.Array, rescaling: Rescaling) -> jax.Array:
-    """Return what each weight is measured by, of the shape of the leaf or broadcast to it."""
+    """Return the size of each weight, of the shape of the leaf or broadcast to it."""
     w = pytree.widen(w)
     if rescaling == "layer":
         return pytree.norm(w)

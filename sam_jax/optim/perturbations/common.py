@@ -1,4 +1,4 @@
-"""What the perturbations share: states, the mask, schedules of rho."""
+"""The common part of the perturbations: states, the mask, schedules of rho."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -101,7 +101,7 @@ def init_random(key: Key) -> Callable[[Params], RandomState]:
 
     def init(params: Params) -> RandomState:
         del params
-        # A copy, for a step that donates its state would delete the caller's key with it.
+        # A copy, because a step that donates its state would delete the caller's key with it.
         return RandomState(count=jnp.zeros((), jnp.int32), key=jnp.copy(key))
 
     return init

@@ -48,7 +48,7 @@ def fisher_ascent(
     checks.check_not_negative("eta", eta)
 
     def shrink(x: jax.Array, g: jax.Array) -> jax.Array:
-        """Multiply by the root of F^-1, that of the gradient g."""
+        """Multiply by the root of F^-1 for the gradient g."""
         return pytree.widen(x) / jnp.hypot(1.0, jnp.sqrt(eta) * pytree.widen(g))
 
     def update(

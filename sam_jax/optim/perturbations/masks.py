@@ -1,4 +1,4 @@
-"""Masks: which leaves are perturbed or rescaled, told by their paths and by what they are."""
+"""Masks: which leaves are perturbed or rescaled, told by their paths and their kinds."""
 
 import re
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def not_biases(params: Params) -> PyTree:
     return jax.tree.map_with_path(lambda path, _: last_name(path) != "bias", params)
 
 
-# Classes whose leaves are all those of a normalisation layer.
+# Classes whose leaves all belong to a normalisation layer.
 _CLASSES = ("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm")
 # Names of what normalisation layers hold, also where that has more than one axis.
 _NAMES = ("scale", "bias", "gamma", "beta", "offset")
@@ -58,13 +58,16 @@ _NAMES = ("scale", "bias", "gamma", "beta", "offset")
 def norm_layers(params: Params) -> PyTree:
     """Return the mask of the parameters of normalisation layers.
 
-    A leaf belongs to one when the layer that holds it, the last name but one on its path, is called
-    so: by a word that ends in "norm" (BatchNorm_0, LayerNorm_1, final_norm, norm1) or is "bn", "gn"
-    or "ln" (bn1, ln_f), but for WeightNorm and SpectralNorm, which rescale other layers. A layer
-    that holds a kernel is none, such as a dense layer "pre_norm_block": a kernel is a leaf of
-    several axes that is not called scale, bias, gamma, beta or offset. The classes BatchNorm,
-    GroupNorm, InstanceNorm, LayerNorm and RMSNorm tell by themselves, in the names that Flax makes
-    of them and in a tree of modules as in Equinox, also in a list, whose members have no names.
+    The name of the layer that holds a leaf, the last name but one on its path, decides:
+
+    - A normalisation layer has a word that ends in "norm" (BatchNorm_0, LayerNorm_1, final_norm,
+      norm1) or that is "bn", "gn" or "ln" (bn1, ln_f).
+    - WeightNorm and SpectralNorm do not count, because they rescale other layers.
+    - A layer that holds a kernel does not count, such as a dense layer "pre_norm_block". A kernel
+      is a leaf of several axes that is not called scale, bias, gamma, beta or offset.
+    - The classes BatchNorm, GroupNorm, InstanceNorm, LayerNorm and RMSNorm tell by themselves: in
+      the names that Flax makes of them, and in a tree of modules as in Equinox. The tree may hold
+      them in a list, whose members have no names.
 
     Args:
       params: parameters of Flax linen, Flax NNX (`nnx.state(model, nnx.Param)`), Haiku, Equinox

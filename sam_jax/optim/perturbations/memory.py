@@ -19,7 +19,7 @@ from sam_jax.optim.perturbations.common import (
 )
 from sam_jax.typing import Gradients, Params, PyTree, Scalar, ScalarOrSchedule
 
-# What the state keeps, in the words of SharpnessAwareTransformation.memory.
+# The contents of the state, in the words of SharpnessAwareTransformation.memory.
 MOVING_AVERAGE = "the moving average of gradients"
 Order = Literal["paper", "code"]
 
@@ -39,7 +39,7 @@ def friendly_ascent(
     order: Order = "paper",
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Perturb along what the gradient of this batch has beyond the moving average of gradients.
+    r"""Perturb along the difference of this batch's gradient from the moving average of gradients.
 
     .. math::
       m_t = \lambda m_{t-1} + (1 - \lambda) g_t, \qquad
@@ -72,7 +72,7 @@ def friendly_ascent(
         gradient: Gradients, state: MemoryState, params: Params = None, **_: Any
     ) -> tuple[PyTree, MemoryState]:
         gradient = select(gradient, params, mask)
-        # The average takes in the gradient itself, not what is left of it.
+        # The average takes in the gradient itself, not the difference.
         new = _take_in(state, gradient, 1 - lmbda)
         taken_off = new.average
         if order == "code":

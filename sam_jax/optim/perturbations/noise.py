@@ -34,8 +34,8 @@ def uniform_noise(
 
     Args:
       radius: a, or a schedule of it.
-      key: a typed key; it lives in the state. Every update and every sub-batch of an update draws
-        anew.
+      key: a typed key; it lives in the state. Every update and every sub-batch of an update has its
+        own draw.
       adaptive: whether the noise of a filter has a length of a times the filter's.
       mask: as in `ascent`; the leaves that are not chosen get no noise.
 

@@ -32,7 +32,7 @@ def random_on_sphere(
     Args:
       rho: radius of the sphere, or a schedule of it.
       key: a typed key from `jax.random.key`; it lives in the state. Every update and every
-        sub-batch of an update draws anew.
+        sub-batch of an update has its own draw.
       mask: as in `ascent`; z is zero on the leaves that are not chosen.
 
     Returns:

@@ -36,15 +36,15 @@ def stochastic_ascent(
       \epsilon_i = \frac{b_i}{\beta} \, \rho \, \frac{g_i}{\|g\|_2}, \qquad
       b_i \sim \mathrm{Bernoulli}(\beta)
 
-    The norm runs over the whole gradient, so that the mean of epsilon is that of `ascent`.
+    The norm runs over the whole gradient, so that the mean of epsilon is the epsilon of `ascent`.
 
     Args:
       rho: radius of the ball, or a schedule of it.
       beta: the probability, in (0, 1], or a schedule of it; the number 1 draws nothing.
       key: a typed key from `jax.random.key`; it lives in the state. Every update and every
-        sub-batch of an update draws anew.
+        sub-batch of an update has its own draw.
       mask: as in `ascent`.
-      granularity: what is drawn: "parameter" for b of every scalar, "tensor" for one b a leaf.
+      granularity: "parameter" draws a b for every scalar, "tensor" one b a leaf.
 
     Returns:
       A transformation from the gradient to epsilon; a zero gradient gives zero.

@@ -1,7 +1,6 @@
 """Fast geometric ensembling: models collected along a cyclic learning rate, and their ensemble."""
 
 import functools
-import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ from flax import linen as nn
 from sam_jax.metrics.checks import check_finite
 from sam_jax.paths.plain_run import (
     PrepareImages,
-    RunSteps,
     check_augmentation,
     check_steps_per_epoch,
     claim_folder,
@@ -24,15 +22,17 @@ from sam_jax.paths.plain_run import (
 from sam_jax.runs import checkpoints
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, losses
-from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
-from sam_jax.training.loop import Trained
+from sam_jax.training import losses
+from sam_jax.training.device_data import RunSteps, replicated
+from sam_jax.training.evaluation import Inputs
+from sam_jax.training.fit import Round, fit
 from sam_jax.training.step import epoch_order
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Params, PyTree, Scalar
 
 
 class EnsembleSettings(NamedTuple):
-    """How the models are collected; the defaults are those of the authors' code."""
+    """How the models are collected; the defaults come from the authors' code."""
 
     epochs: int = 20  # after the training that the ensemble starts from
     cycle_epochs: int = 4
@@ -63,8 +63,8 @@ def cyclic_learning_rate(
       \eta = \begin{cases} (1 - 2t)\, \eta_1 + 2t\, \eta_2 & t \le 1/2 \\
         (2 - 2t)\, \eta_2 + (2t - 1)\, \eta_1 & t > 1/2 \end{cases}
 
-    so that step i = c / 2 - 1, counted from zero, and every c steps after it, are taken with the
-    lowest rate exactly; a model is collected after each of them.
+    Step i = c / 2 - 1, counted from zero, and every c-th step after it have exactly the lowest
+    rate. A model is collected after each of these steps.
 
     Args:
       highest: eta_1, at the end of every cycle.
@@ -104,9 +104,9 @@ def collect_members(
 ) -> Members:
     """Train on with a cyclic learning rate, and collect a model at every minimum of it.
 
-    SGD with momentum, without nesterov, from a momentum of zero; the first model is collected
-    after half a cycle, the next ones a cycle apart. Half a cycle is one compiled call. Every member
-    is a checkpoint, and what was cut goes on from the last one: on CPU to the same bits.
+    SGD with momentum, without nesterov, from a momentum of zero. The first model is collected after
+    half a cycle, the next ones a cycle apart. Half a cycle is one compiled call. Every member is a
+    checkpoint, and a cut training goes on from the last one: on CPU to the same bits.
 
     Args:
       trained: where to start, for example a checkpoint at 80 % of a training; it is not a member.
@@ -115,7 +115,7 @@ def collect_members(
       settings: the learning rates, the length of a cycle and the rest; None for the defaults.
       prepare_images: (key, uint8 images) -> the model's inputs, with augmentation; the same
         function is compiled once. None only normalises. `settings.augmentation` names it.
-      label: what the progress calls the training.
+      label: the name of the training in the progress.
 
     Returns:
       The members in the order of collection, with the running statistics they were trained to.
@@ -153,87 +153,39 @@ def collect_members(
     count = (len(order) // half + 1) // 2  # what follows the last minimum is not needed
     workdir = pathlib.Path(workdir)
     claim_folder(workdir, settings._asdict(), start)
+
+    def calls(index: int) -> list[tuple[RunSteps, tuple[Any, ...]]]:
+        half_order = order[index * half : (index + 1) * half]
+        images = data.train_images, data.train_labels
+        return [(run_steps, (*images, half_order, stream(key, "augmentation"), {}))]
+
     with checkpoints.open_manager(workdir, keep=count) as manager:
-        state, done = checkpoints.restore_latest(manager, state, build.replicated())
+        state, done = checkpoints.restore_latest(manager, state, replicated())
         first = max(2 * done - 1, 0)  # of the half cycles; a minimum ends every other one
-        progress = Progress(
-            *(label, settings.epochs, steps_per_epoch * settings.batch_size),
-            first * half / steps_per_epoch,
+        images_per_epoch = steps_per_epoch * settings.batch_size
+        first_epoch = first * half / steps_per_epoch
+        progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
+
+        def collect(half_cycle: Round) -> None:
+            if half_cycle.number % 2:
+                checkpoints.save(manager, (half_cycle.number + 1) // 2, half_cycle.state)
+
+        state = fit(
+            state,
+            range(first, 2 * count - 1),
+            calls,
+            batch_size=settings.batch_size,
+            progress=progress,
+            hooks=(collect,),
         )
-        for index in range(first, 2 * count - 1):
-            chunk = order[index * half : (index + 1) * half]
-            state, metrics = run_steps(
-                state,
-                data.train_images,
-                data.train_labels,
-                chunk,
-                stream(key, "augmentation"),
-                {},
-            )
-            loss, accuracy = float(metrics.loss.mean()), float(metrics.accuracy.mean())
-            progress.advance(chunk.size, loss, accuracy)
-            if index % 2 == 0:
-                checkpoints.save(manager, index // 2 + 1, state)
         manager.wait_until_finished()
         states = [
-            checkpoints.restore(manager, state, member, build.replicated())
+            checkpoints.restore(manager, state, member, replicated())
             for member in range(1, count + 1)
         ]
     progress.finish(f"{count} members")
     members = [Members(state.params, state.batch_stats) for state in states]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-
-
-def make_ensemble_logits_fn(
-    model: nn.Module, inputs: Inputs
-) -> Callable[[Members, jax.Array], jax.Array]:
-    r"""Return `logits_fn(members, uint8 images)`: the logarithm of the mean of softmax outputs.
-
-    .. math::
-      z_c = \log \frac{1}{n} \sum_{i=1}^{n} \mathrm{softmax}(z^{(i)})_c
-
-    Its softmax is the mean itself, so that the cross-entropy and the accuracy of these logits are
-    those of the ensemble. The members run one after the other, on their running statistics.
-
-    Args:
-      model: a Flax linen module.
-      inputs: from uint8 images to what the model was trained on.
-
-    Returns:
-      A function to [images, classes] log-probabilities.
-    """
-    member_logits_fn = make_logits_fn(model, inputs)
-
-    def logits_fn(members: Members, images: jax.Array) -> jax.Array:
-        each = jax.lax.map(
-            lambda member: jax.nn.log_softmax(member_logits_fn(member[0], member[1], images)),
-            members,
-        )
-        return jax.nn.logsumexp(each, axis=0) - math.log(each.shape[0])
-
-    return logits_fn
-
-
-def evaluate_ensemble(
-    trained: Trained,
-    members: Members,
-    images: jax.Array,
-    labels: jax.Array,
-    batch_size: int = 1000,
-) -> Evaluation:
-    """Return the loss and the accuracy of the mean of the members' softmax outputs.
-
-    Args:
-      trained: a model of the architecture; its weights are not read.
-      members: from `collect_members`, or any models stacked along a new leading axis.
-      images: [m, H, W, C] uint8.
-      labels: [m] integers.
-      batch_size: images in one pass; it bounds the memory, not the result.
-    """
-    evaluate = _compiled_evaluation(
-        build.full_precision(trained.program.model), trained.program.inputs, batch_size
-    )
-    return evaluate(members, images, labels)
 
 
 def _half_cycle(settings: EnsembleSettings, steps_per_epoch: int) -> int:
@@ -262,9 +214,9 @@ def _compiled_training(
     optimiser = optax.sgd(learning_rate, momentum=settings.momentum)
 
     def make_functions(
-        batch_stats: PyTree, step: jax.Array, numbers: PyTree
+        batch_stats: PyTree, step: jax.Array, traced: PyTree
     ) -> losses.BatchFunctions:
-        del step, numbers
+        del step, traced
         return losses.make_functions(
             model, batch_stats, settings.label_smoothing, settings.weight_decay
         )
@@ -272,16 +224,3 @@ def _compiled_training(
     return optimiser, make_plain_run(
         make_functions, optimiser, settings.batch_size, inputs, prepare_images
     )
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled_evaluation(
-    model: nn.Module, inputs: Inputs, batch_size: int
-) -> Callable[[Members, jax.Array, jax.Array], Evaluation]:
-    logits_fn = make_ensemble_logits_fn(model, inputs)
-
-    @jax.default_matmul_precision("highest")
-    def evaluate(members: Members, images: jax.Array, labels: jax.Array) -> Evaluation:
-        return evaluate_set(functools.partial(logits_fn, members), images, labels, batch_size)
-
-    return jax.jit(evaluate)

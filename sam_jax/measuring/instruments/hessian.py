@@ -4,28 +4,27 @@ import functools
 from collections.abc import Callable, Iterator
 
 import jax
-import ml_collections
 
 from sam_jax import metrics
-from sam_jax.measuring.conditions import Network, model_and_set, network_of, set_batches
+from sam_jax.measuring.compiled import jit_on_set_batches
+from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
-from sam_jax.training.loop import Trained
-from sam_jax.typing import Key, Params, PyTree
+from sam_jax.typing import Batch, Key, LossFn, Params
 
 
-def hessian(
-    trained: Trained, settings: ml_collections.ConfigDict, preset: metrics.Preset
-) -> Iterator[tuple[Record, Callable[[], Record]]]:
+def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the Hessian and what measures with them.
 
-    The loss is that of the whole training set, without weight decay, over all parameters. A
+    The loss is the mean over the whole training set, without weight decay, over all parameters. A
     residual bounds the distance from its eigenvalue to one of the Hessian.
     """
+    trained, settings, preset, _ = subject
     c = settings.hessian
 
     def take() -> Record:
-        instrument = _jit_hessian(
+        instrument = _jit(
             network_of(trained), preset.asymmetry, settings.batch_size, c.steps, c.draws
         )
         key = stream(jax.random.key(settings.seed), "hessian")
@@ -45,15 +44,12 @@ def hessian(
 
 
 @functools.lru_cache(maxsize=16)
-def _jit_hessian(
+def _jit(
     network: Network, conditions: metrics.Conditions, batch_size: int, steps: int, draws: int
 ) -> Callable[..., tuple[metrics.HessianEigenvalues, metrics.HessianTrace]]:
-    def measure(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array, key: Key
+    def instrument(
+        loss_fn: LossFn, params: Params, batches: Batch, weights: jax.Array, key: Key
     ) -> tuple[metrics.HessianEigenvalues, metrics.HessianTrace]:
-        loss_fn, batches, weights = set_batches(
-            network, conditions, batch_stats, images, labels, batch_size
-        )
         ends = metrics.hessian_eigenvalues(
             loss_fn,
             params,
@@ -72,4 +68,18 @@ def _jit_hessian(
         )
         return ends, trace
 
-    return jax.jit(measure)
+    return jit_on_set_batches(network, conditions, batch_size, instrument)
+
+
+INSTRUMENT = Instrument(
+    name="hessian",
+    title="Hessian",
+    plan=plan,
+    settings={"steps": 20, "draws": 10},
+    smoke={"steps": 3, "draws": 2},
+    columns=(
+        Column("top_eigenvalue", "top λ", unit="nats"),
+        Column("bottom_eigenvalue", "bottom λ", unit="nats"),
+        Column("trace", "trace", unit="nats"),
+    ),
+)

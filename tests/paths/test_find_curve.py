@@ -1,5 +1,6 @@
 """Curves between networks: every step by NumPy, cut runs, and evaluation point by point."""
 
+import functools
 import json
 
 import jax
@@ -17,14 +18,18 @@ from training_problems import (
     tiny_config,
 )
 
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.metrics.paths import curves
-from sam_jax.paths import connectivity, curve_evaluation
-from sam_jax.paths.connectivity import CurveSettings
+from sam_jax.paths import evaluate_curve, find_curve
+from sam_jax.paths.find_curve import CurveSettings
 from sam_jax.runs import records
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, loop, losses
+from sam_jax.training import losses
+from sam_jax.training.program import full_precision
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.step import epoch_order
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import evaluate_sets, load_trained
 
 SETTINGS = CurveSettings(
     epochs=60, batch_size=32, learning_rate=0.1, weight_decay=1e-3, checkpoint_every_epochs=2
@@ -46,21 +51,21 @@ def models(tmp_path_factory):
             evaluation__test_every_epochs=0,
             evaluation__train_every_epochs=0,
         )
-        loop.train_and_evaluate(config, workdir)
-        trained.append(loop.load_trained(workdir)[1])
+        train_and_evaluate(config, workdir)
+        trained.append(load_trained(workdir)[1])
     return trained
 
 
 @pytest.fixture(scope="module")
 def chain(models, tmp_path_factory):
-    return connectivity.find_curve(*models, tmp_path_factory.mktemp("chain"), SETTINGS)
+    return find_curve.find_curve(*models, tmp_path_factory.mktemp("chain"), SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def evaluated(models, chain):
     line = curves.initial_controls(models[0].state.params, models[1].state.params)
     return {
-        name: curve_evaluation.evaluate_curve(models[0], controls, points=9)
+        name: evaluate_curve.evaluate_curve(models[0], controls, points=9)
         for name, controls in (("line", line), ("chain", chain))
     }
 
@@ -82,7 +87,7 @@ def learning_rates_by_epochs(base_lr, epochs, steps_per_epoch):
 
 @pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(10, 7), (200, 2), (3, 1)])
 def test_learning_rate_by_the_authors_loop_over_epochs(epochs, steps_per_epoch):
-    schedule = connectivity.curve_learning_rate(3.0, epochs, steps_per_epoch)
+    schedule = find_curve.curve_learning_rate(3.0, epochs, steps_per_epoch)
     rates = jax.vmap(schedule)(jnp.arange(epochs * steps_per_epoch))
     np.testing.assert_allclose(
         rates, learning_rates_by_epochs(3.0, epochs, steps_per_epoch), rtol=1e-5
@@ -103,7 +108,7 @@ def test_gradient_of_the_regularised_loss_by_the_formula(kind):
         def evaluate(controls, batch):
             start, end = (jax.tree.map(lambda x, k=k: x[k], controls) for k in (0, -1))
             functions = losses.make_functions(Linear(), {}, weight_decay=decay)
-            functions = connectivity.on_curve(functions, start, end, t, kind)
+            functions = find_curve.on_curve(functions, start, end, t, kind)
             inner = curves.bends_of(controls)
             others = functions.losses_fn(inner, batch), functions.logits_fn(inner, batch)
             return functions.grad_fn(inner, batch), others
@@ -163,7 +168,7 @@ def test_training_by_numpy_and_ends_that_do_not_move(tmp_path, kind, bends):
         kind, bends, epochs=5, batch_size=16, learning_rate=0.5, weight_decay=0.02, seed=9
     )
     given = [jax.tree.map(np.array, model.state.params) for model in models]
-    controls = connectivity.find_curve(*models, tmp_path, settings)
+    controls = find_curve.find_curve(*models, tmp_path, settings)
     assert curves.number_of_controls(controls) == bends + 2
     # The second model is the last point and no bend; both are as they were, bit for bit.
     for k, params in ((0, given[0]), (-1, given[1])):
@@ -179,9 +184,10 @@ def test_training_by_numpy_and_ends_that_do_not_move(tmp_path, kind, bends):
         assert np.abs(trained - few_positions[name]).max() > 1e-3
 
 
+@pytest.mark.e2e
 def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, models, monkeypatch):
     settings = SETTINGS._replace(epochs=5)
-    whole = connectivity.find_curve(*models, tmp_path / "whole", settings)
+    whole = find_curve.find_curve(*models, tmp_path / "whole", settings)
     write = records.MetricsLog.write
 
     def cut(log, record):
@@ -191,28 +197,28 @@ def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, mode
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(records.MetricsLog, "write", cut)
-        connectivity.find_curve(*models, tmp_path / "cut", settings)
+        find_curve.find_curve(*models, tmp_path / "cut", settings)
     assert [r["epoch"] for r in records.read(tmp_path / "cut" / "metrics.jsonl")] == [1, 2, 3]
-    resumed = connectivity.find_curve(*models, tmp_path / "cut", settings)
+    resumed = find_curve.find_curve(*models, tmp_path / "cut", settings)
     assert_same_bits(resumed, whole)
     written = [records.read(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
     assert written[0] == written[1] and [r["epoch"] for r in written[0]] == [1, 2, 3, 4, 5]
     # A curve that is done is read; other ends or other settings are refused.
-    assert_same_bits(connectivity.find_curve(*models, tmp_path / "cut", settings), whole)
+    assert_same_bits(find_curve.find_curve(*models, tmp_path / "cut", settings), whole)
     with pytest.raises(ValueError, match=r"another training; end_checksum .*start_checksum"):
-        connectivity.find_curve(*models[::-1], tmp_path / "cut", settings)
+        find_curve.find_curve(*models[::-1], tmp_path / "cut", settings)
     with pytest.raises(
         ValueError, match=r"; weight_decay \(was 0.001, is 0.5\).*delete the folder"
     ):
-        connectivity.find_curve(*models, tmp_path / "cut", settings._replace(weight_decay=0.5))
+        find_curve.find_curve(*models, tmp_path / "cut", settings._replace(weight_decay=0.5))
     prepare_images = models[0].program.prepare_images
     with pytest.raises(ValueError, match=r"; augmentation \(was '', is 'crop'\)"):
-        connectivity.find_curve(
-            *(*models, tmp_path / "cut", settings._replace(augmentation="crop"), prepare_images)
+        find_curve.find_curve(
+            *models, tmp_path / "cut", settings._replace(augmentation="crop"), prepare_images
         )
     # How often it is saved is no other curve.
     again = settings._replace(checkpoint_every_epochs=3)
-    assert_same_bits(connectivity.find_curve(*models, tmp_path / "cut", again), whole)
+    assert_same_bits(find_curve.find_curve(*models, tmp_path / "cut", again), whole)
 
 
 def test_ends_of_networks_do_not_move_and_bends_do(models, chain):
@@ -228,13 +234,17 @@ def test_evaluation_point_by_point(models, chain, evaluated):
     """Nine positions on eight devices: some are filled up, and none is lost."""
     trained, evaluation = models[0], evaluated["chain"]
     np.testing.assert_allclose(evaluation.positions, np.arange(9) / 8)
-    model, data = build.full_precision(trained.program.model), trained.data
+    model, data = full_precision(trained.program.model), trained.data
     stale = []
     for i in (0, 3, 8):
         params = curves.curve_point(chain, evaluation.positions[i], "chain")
         stats = recalibrated_batch_stats(
-            *(model, params, trained.state.batch_stats, data.train_images),
-            *(trained.program.inputs, 128),
+            model,
+            params,
+            trained.state.batch_stats,
+            data.train_images,
+            trained.program.inputs,
+            128,
         )
         sets = {
             "train": (data.train_images, data.train_labels),
@@ -257,7 +267,7 @@ def test_evaluation_point_by_point(models, chain, evaluated):
 def test_ends_are_as_accurate_as_the_models(models, evaluated):
     """Recalibration replaces the moving average of training by the exact mean."""
     for i, model in ((0, models[0]), (-1, models[1])):
-        own = loop.evaluate_sets(model.program, model.data, model.state, ("train", "test"))
+        own = evaluate_sets(model.program, model.data, model.state, ("train", "test"))
         for evaluation in evaluated.values():
             for name in ("train", "test"):
                 along = getattr(evaluation, name)
@@ -274,7 +284,7 @@ def test_ends_are_as_accurate_as_the_models(models, evaluated):
 
 @pytest.mark.devices
 def test_a_trained_chain_is_lower_than_the_line(evaluated):
-    line, chain = (curve_evaluation.curve_record(evaluated[name]) for name in ("line", "chain"))
+    line, chain = (evaluate_curve.curve_record(evaluated[name]) for name in ("line", "chain"))
     assert line["train_barrier"] > 0.3 > 0.2 > chain["train_barrier"]
     assert chain["train_loss_integral"] < line["train_loss_integral"] - 0.05
     assert chain["length"] > line["length"]
@@ -283,7 +293,7 @@ def test_a_trained_chain_is_lower_than_the_line(evaluated):
 
 def test_record_by_numpy(evaluated):
     evaluation = evaluated["line"]
-    record = curve_evaluation.curve_record(evaluation)
+    record = evaluate_curve.curve_record(evaluation)
     t, loss = evaluation.positions, np.asarray(evaluation.test.loss, np.float64)
     above = loss - (1 - t) * loss[0] - t * loss[-1]
     assert record["test_barrier"] == pytest.approx(above.max(), abs=1e-6)
@@ -304,39 +314,41 @@ def test_record_by_numpy(evaluated):
 def test_a_cut_evaluation_equals_an_uninterrupted_one(tmp_path, models, chain, evaluated):
     """Nine positions are two lines on eight devices."""
     path = tmp_path / "curve.jsonl"
-    arguments = (models[0], chain, "chain", 9)
-    found = [curve_evaluation.evaluate_curve(*arguments, path=path)]
+    evaluate = functools.partial(
+        evaluate_curve.evaluate_curve, models[0], chain, points=9, path=path
+    )
+    found = [evaluate()]
     whole = path.read_bytes()
     head, first, second = whole.splitlines(keepends=True)
     path.write_bytes(head + first + second[:20])
-    found.append(curve_evaluation.evaluate_curve(*arguments, path=path))
+    found.append(evaluate())
     assert path.read_bytes() == whole
     # What is there is not measured again.
     marked = {**json.loads(second), "test_loss": [12.5]}
     path.write_text((head + first).decode() + json.dumps(marked) + "\n")
-    found.append(curve_evaluation.evaluate_curve(*arguments, path=path))
+    found.append(evaluate())
     assert found[2].test.loss.tolist() == [*found[0].test.loss[:8], 12.5]
     assert_same_bits(found[2].train, found[0].train)
     for one in found[:2]:  # nor is it another evaluation with a file than without one
         assert_same_bits(one, evaluated["chain"])
     with pytest.raises(ValueError, match="another measurement; positions differ"):
-        curve_evaluation.evaluate_curve(models[0], chain, points=8, path=path)
+        evaluate_curve.evaluate_curve(models[0], chain, points=8, path=path)
     with pytest.raises(ValueError, match="another measurement; checksum, kind differ"):
         other = jax.tree.map(lambda x: 2 * x, chain)
-        curve_evaluation.evaluate_curve(models[0], other, "bezier", 9, path=path)
+        evaluate_curve.evaluate_curve(models[0], other, "bezier", points=9, path=path)
     with pytest.raises(ValueError, match="another measurement; batch_size differ"):
-        curve_evaluation.evaluate_curve(*arguments, recalibration_batch_size=16, path=path)
+        evaluate(batch_norm=BatchNormPolicy("recalibrated", 16))
 
 
 def test_one_compilation_serves_all_curves_of_an_architecture(tmp_path, models, chain, evaluated):
     del evaluated  # it compiled the evaluation, as `chain` did the training
     other = jax.tree.map(lambda x: x[::-1] * 0.9, chain)
     with count_compilations() as compiled:
-        trained = connectivity.find_curve(
+        trained = find_curve.find_curve(
             *models[::-1], tmp_path, SETTINGS._replace(seed=1, checkpoint_every_epochs=0)
         )
-        curve_evaluation.evaluate_curve(models[1], other, points=9)
-        curve_evaluation.evaluate_curve(models[1], trained, points=9)
+        evaluate_curve.evaluate_curve(models[1], other, points=9)
+        evaluate_curve.evaluate_curve(models[1], trained, points=9)
     assert not compiled
 
 
@@ -345,26 +357,26 @@ def test_errors(tmp_path, models):
     one, two = models
     other = two._replace(program=two.program._replace(model=Linear()))
     with pytest.raises(ValueError, match="must be of one architecture and trained on one set"):
-        connectivity.find_curve(one, other, tmp_path)
+        find_curve.find_curve(one, other, tmp_path)
     with pytest.raises(ValueError, match=r"batch_size a multiple of 8 .* batch_size = 12"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(batch_size=12))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(batch_size=12))
     with pytest.raises(ValueError, match="kind must be one of"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(kind="spline"))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(kind="spline"))
     with pytest.raises(ValueError, match="bends must be an integer of at least 1, got 0"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(bends=0))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(bends=0))
     with pytest.raises(ValueError, match="the same weights, at distance 0"):
-        connectivity.find_curve(one, one, tmp_path, SETTINGS)
+        find_curve.find_curve(one, one, tmp_path, SETTINGS)
     broken = jax.tree.map(lambda w: w.at[(0,) * w.ndim].set(jnp.nan), two.state.params)
     broken = two._replace(state=two.state._replace(params=broken))
     for ends, name in (((broken, one), "start"), ((one, broken), "end")):
         with pytest.raises(ValueError, match=f"{name} must be finite"):
-            connectivity.find_curve(*ends, tmp_path, SETTINGS)
+            find_curve.find_curve(*ends, tmp_path, SETTINGS)
     prepare_images = one.program.prepare_images
     with pytest.raises(ValueError, match="augmentation must name what prepare_images does"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS, prepare_images)
+        find_curve.find_curve(one, two, tmp_path, SETTINGS, prepare_images)
     with pytest.raises(ValueError, match="got 'crop', and of prepare_images none was given"):
-        connectivity.find_curve(one, two, tmp_path, SETTINGS._replace(augmentation="crop"))
+        find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(augmentation="crop"))
     with pytest.raises(ValueError, match="points must be at least 2"):
         line = curves.initial_controls(one.state.params, two.state.params)
-        curve_evaluation.evaluate_curve(one, line, points=1)
+        evaluate_curve.evaluate_curve(one, line, points=1)
     assert not list(tmp_path.iterdir())

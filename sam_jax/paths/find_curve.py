@@ -15,7 +15,6 @@ from sam_jax.metrics.checks import check_finite
 from sam_jax.metrics.paths import curves
 from sam_jax.paths.plain_run import (
     PrepareImages,
-    RunSteps,
     check_augmentation,
     check_steps_per_epoch,
     claim_folder,
@@ -25,15 +24,17 @@ from sam_jax.paths.plain_run import (
 from sam_jax.runs import checkpoints, records
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, losses
+from sam_jax.training import losses
+from sam_jax.training.device_data import RunSteps, replicated
 from sam_jax.training.evaluation import Inputs
-from sam_jax.training.loop import Trained
+from sam_jax.training.fit import Round, fit, saving, warn_not_finite
 from sam_jax.training.step import epoch_order
+from sam_jax.training.trained import Trained
 from sam_jax.typing import Batch, Params, PyTree, Scalar
 
 
 class CurveSettings(NamedTuple):
-    """How a curve is trained; the defaults are those of the authors' code."""
+    """How a curve is trained; the defaults come from the authors' code."""
 
     kind: str = "chain"  # or "bezier"
     bends: int = 1  # control points between the ends
@@ -139,15 +140,15 @@ def find_curve(
       settings: lambda, K and the rest; None for the defaults.
       prepare_images: (key, uint8 images) -> the model's inputs, with augmentation; the same
         function is compiled once. None only normalises. `settings.augmentation` names it.
-      label: what the progress calls the training.
+      label: the name of the training in the progress.
 
     Returns:
       The control points, leaves [K + 1, ...]; the first and the last row are the two models.
 
     Raises:
-      ValueError: the models do not fit each other, are the same or not finite, the batch does not
-        fit the devices or the set, `prepare_images` has no name, or the folder belongs to another
-        curve.
+      ValueError: the models do not fit each other, are the same or are not finite; the batch does
+        not fit the devices or the set; `prepare_images` has no name; or the folder belongs to
+        another curve.
 
     Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs,
       equation 2; timgaripov/dnn-mode-connectivity.
@@ -168,36 +169,40 @@ def find_curve(
         prepare_images,
     )
     key = jax.random.key(settings.seed)
-    numbers = jax.device_put(ends | {"key": stream(key, "curve")}, build.replicated())
+    traced = jax.device_put(ends | {"key": stream(key, "curve")}, replicated())
     state = initial_state(curves.bends_of(controls), start.state.batch_stats, optimiser)
     workdir = pathlib.Path(workdir)
     changing = settings._asdict()
     del changing["checkpoint_every_epochs"]  # it changes nothing of the curve
     claim_folder(workdir, changing, ends)
+    data = start.data
+
+    def calls(epoch: int) -> list[tuple[RunSteps, tuple[Any, ...]]]:
+        order = epoch_order(stream(key, "order"), epoch, examples, settings.batch_size)
+        images = data.train_images, data.train_labels
+        return [(run_steps, (*images, order, stream(key, "augmentation"), traced))]
+
     with checkpoints.open_manager(workdir, keep=1) as manager:
-        state, first_epoch = checkpoints.restore_latest(manager, state, build.replicated())
+        state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
         log = records.MetricsLog(workdir, first_epoch)
+
+        def record(epoch: Round) -> None:
+            means = {"batch_loss": epoch.loss, "batch_accuracy": epoch.accuracy}
+            log.write({"epoch": epoch.number, **means})
+
         images_per_epoch = steps_per_epoch * settings.batch_size
         progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
-        for epoch in range(first_epoch, settings.epochs):
-            state, metrics = run_steps(
-                state,
-                start.data.train_images,
-                start.data.train_labels,
-                epoch_order(stream(key, "order"), epoch, examples, settings.batch_size),
-                stream(key, "augmentation"),
-                numbers,
-            )
-            loss, accuracy = float(metrics.loss.mean()), float(metrics.accuracy.mean())
-            progress.advance(images_per_epoch, loss, accuracy)
-            # The record goes first: a run cut between the two repeats the epoch and the record.
-            log.write({"epoch": epoch + 1, "batch_loss": loss, "batch_accuracy": accuracy})
-            every = settings.checkpoint_every_epochs
-            if epoch + 1 == settings.epochs or (every and (epoch + 1) % every == 0):
-                checkpoints.save(manager, epoch + 1, state)
+        state = fit(
+            state,
+            range(first_epoch, settings.epochs),
+            calls,
+            batch_size=settings.batch_size,
+            progress=progress,
+            hooks=(warn_not_finite, record, saving(manager, settings.checkpoint_every_epochs)),
+        )
         log.close()
     progress.finish(f"trained for {settings.epochs} epochs")
-    return curves.join_controls(numbers["start"], state.params, numbers["end"])
+    return curves.join_controls(traced["start"], state.params, traced["end"])
 
 
 @functools.lru_cache(maxsize=8)
@@ -212,13 +217,13 @@ def _compiled_training(
     optimiser = optax.sgd(learning_rate, momentum=settings.momentum)
 
     def make_functions(
-        batch_stats: PyTree, step: jax.Array, numbers: dict[str, PyTree]
+        batch_stats: PyTree, step: jax.Array, traced: dict[str, PyTree]
     ) -> losses.BatchFunctions:
         functions = losses.make_functions(
             model, batch_stats, settings.label_smoothing, settings.weight_decay
         )
-        t = jax.random.uniform(jax.random.fold_in(numbers["key"], step))
-        return on_curve(functions, numbers["start"], numbers["end"], t, settings.kind)
+        t = jax.random.uniform(jax.random.fold_in(traced["key"], step))
+        return on_curve(functions, traced["start"], traced["end"], t, settings.kind)
 
     return optimiser, make_plain_run(
         make_functions, optimiser, settings.batch_size, inputs, prepare_images

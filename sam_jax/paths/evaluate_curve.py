@@ -9,17 +9,19 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, check_policy
 from sam_jax.measuring.measured_points import compile_over_points, header, measure_points
 from sam_jax.measuring.set_losses import make_set_losses
 from sam_jax.metrics.paths import curve_geometry, curve_losses, curves
 from sam_jax.runs.records import Record
-from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData, replicated
 from sam_jax.training.evaluation import Inputs
-from sam_jax.training.loop import Trained
+from sam_jax.training.program import full_precision
+from sam_jax.training.trained import Trained
 from sam_jax.typing import PyTree
 
 # Neither the running statistics of the ends nor their interpolation fit the points between.
-BATCH_NORM = "recalibrated"
+RECALIBRATED = BatchNormPolicy("recalibrated", 128)
 QUANTITIES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -31,40 +33,42 @@ class AlongCurve(NamedTuple):
 
 
 class CurveEvaluation(NamedTuple):
-    """A curve at n positions, batch norm statistics recalibrated at each of them."""
+    """A curve at n positions."""
 
     positions: np.ndarray  # t, [n]
     lengths: np.ndarray  # of the chords between neighbouring positions, float64 [n - 1]
     train: AlongCurve
     test: AlongCurve
+    batch_norm: BatchNormPolicy
 
 
 def evaluate_curve(
     trained: Trained,
     controls: PyTree,
     kind: str = "chain",
+    *,
     points: int = 61,
+    batch_norm: BatchNormPolicy = RECALIBRATED,
     batch_size: int = 1000,
-    recalibration_batch_size: int = 128,
     label: str = "curve",
     path: pathlib.Path | str | None = None,
 ) -> CurveEvaluation:
     """Evaluate a curve at evenly spaced positions, on the whole training and test sets.
 
-    At every position the running statistics of batch norm are computed anew on the training set,
-    since neither those of the ends nor their interpolation fit. Images are not augmented. The
-    positions run one after the other, one a device at a time. With a path they are written as they
-    come, and the same call goes on after those that a cut run left: on CPU to the same bits.
+    By default the running statistics of batch norm are computed again at every position: neither
+    the statistics of the ends nor their interpolation fit. Images are not augmented. The positions
+    run one after the other, one a device at a time. With a path they are written as they come, and
+    the same call goes on after those that a cut run left: on CPU to the same bits.
 
     Args:
       trained: a model of the architecture, and the data set; its weights are not read.
       controls: the control points, leaves [K + 1, ...], from `find_curve` or `initial_controls`.
       kind: "chain" or "bezier".
       points: n, the number of positions, both ends included; 61 in the authors' code.
+      batch_norm: where batch norm takes its statistics from.
       batch_size: images in one pass of the evaluation; it bounds the memory, not the result.
-      recalibration_batch_size: images that batch norm sees at once when it is recalibrated.
-      label: what the progress calls the curve.
-      path: a file of JSON lines: what is evaluated, then the values. None keeps nothing.
+      label: the name of the curve in the progress.
+      path: a file of JSON lines: a description of the curve, then the values. None keeps nothing.
 
     Returns:
       A CurveEvaluation.
@@ -76,26 +80,30 @@ def evaluate_curve(
     Source: eval_curve.py of timgaripov/dnn-mode-connectivity. PyTorch averages unbiased batch
       variances, Flax biased ones.
     """
+    check_policy(batch_norm)
     if points < 2:
         raise ValueError(f"points must be at least 2, the two ends; got {points}.")
     positions = np.linspace(0, 1, points)
     lengths = curve_geometry.chord_lengths(controls, positions, kind)
-    sizes = batch_size, recalibration_batch_size
     evaluate = _compiled_evaluation(
-        build.full_precision(trained.program.model), trained.program.inputs, kind, *sizes
+        full_precision(trained.program.model), trained.program.inputs, kind, batch_norm, batch_size
     )
     # Wherever the curve comes from, it lies where the data does: one compilation for all curves.
-    network = jax.device_put((controls, trained.state.batch_stats), build.replicated())
+    network = jax.device_put((controls, trained.state.batch_stats), replicated())
     # The running statistics that are given are not read.
-    about = header("curve", network[0], trained.data, BATCH_NORM, *sizes, {"kind": kind})
+    about = header("curve", network[0], trained.data, batch_norm, {"kind": kind})
     values = measure_points(
-        *(path, about | {"positions": positions.tolist()}, positions, jax.device_count()),
-        *(lambda chunk: evaluate(chunk, *network, trained.data), label),
+        path,
+        about | {"positions": positions.tolist()},
+        positions,
+        jax.device_count(),
+        lambda chunk: evaluate(chunk, *network, trained.data),
+        label,
     )
     train, test = (
         AlongCurve(values[f"{name}_loss"], values[f"{name}_accuracy"]) for name in ("train", "test")
     )
-    return CurveEvaluation(positions, lengths, train, test)
+    return CurveEvaluation(positions, lengths, train, test, batch_norm)
 
 
 def curve_record(evaluation: CurveEvaluation) -> Record:
@@ -111,7 +119,7 @@ def curve_record(evaluation: CurveEvaluation) -> Record:
     """
     record: Record = {
         "measure": "mode_connectivity",
-        "batch_norm": BATCH_NORM,
+        "batch_norm": evaluation.batch_norm.kind,
         "positions": evaluation.positions.tolist(),
         "length": float(evaluation.lengths.sum()),
     }
@@ -130,12 +138,12 @@ def curve_record(evaluation: CurveEvaluation) -> Record:
 
 @functools.lru_cache(maxsize=8)
 def _compiled_evaluation(
-    model: nn.Module, inputs: Inputs, kind: str, batch_size: int, recalibration_batch_size: int
+    model: nn.Module, inputs: Inputs, kind: str, batch_norm: BatchNormPolicy, batch_size: int
 ) -> Callable[..., dict[str, np.ndarray]]:
-    set_losses = make_set_losses(model, inputs, BATCH_NORM, batch_size, recalibration_batch_size)
+    set_losses = make_set_losses(model, inputs, batch_norm, batch_size)
 
     def evaluate(
-        positions: jax.Array, controls: PyTree, batch_stats: PyTree, data: build.DeviceData
+        positions: jax.Array, controls: PyTree, batch_stats: PyTree, data: DeviceData
     ) -> dict[str, jax.Array]:
         def at(t: jax.Array) -> dict[str, jax.Array]:
             train, test = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)

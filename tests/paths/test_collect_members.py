@@ -13,12 +13,13 @@ from training_problems import (
     tiny_config,
 )
 
-from sam_jax.paths import ensembling
-from sam_jax.paths.ensembling import EnsembleSettings, Members
+from sam_jax.paths import collect_members, evaluate_ensemble
+from sam_jax.paths.collect_members import EnsembleSettings, Members
 from sam_jax.runs import checkpoints
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, loop
+from sam_jax.training import build
 from sam_jax.training.step import epoch_order
+from sam_jax.training.trained import Trained
 
 SETTINGS = EnsembleSettings(
     epochs=5,
@@ -34,7 +35,7 @@ SETTINGS = EnsembleSettings(
 def test_cycle_by_the_paper():
     """The paper's alpha(i) with i from one; its t(i) = (mod(i - 1, c) + 1) / c."""
     high, low, c = 0.05, 0.0005, 6
-    schedule = ensembling.cyclic_learning_rate(high, low, c)
+    schedule = collect_members.cyclic_learning_rate(high, low, c)
     for i in range(1, 4 * c + 1):
         t = ((i - 1) % c + 1) / c
         wanted = (1 - 2 * t) * high + 2 * t * low if t <= 0.5 else (2 - 2 * t) * low
@@ -56,7 +57,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def members(linear, folder):
-    return ensembling.collect_members(linear, folder, SETTINGS)
+    return collect_members.collect_members(linear, folder, SETTINGS)
 
 
 def weights_after_every_step(trained, settings):
@@ -66,7 +67,7 @@ def weights_after_every_step(trained, settings):
     labels = np.asarray(data.train_labels)
     steps = len(labels) // settings.batch_size
     cycle = settings.cycle_epochs * steps
-    schedule = ensembling.cyclic_learning_rate(
+    schedule = collect_members.cyclic_learning_rate(
         settings.highest_learning_rate, settings.lowest_learning_rate, cycle
     )
     sgd = TorchSgd(0.0, settings.momentum, nesterov=False)
@@ -98,7 +99,7 @@ def test_members_are_collected_at_the_lowest_learning_rate(linear, members):
 
 def test_the_model_that_is_given_stays(linear, tmp_path):
     given = jax.tree.map(np.array, linear.state.params)
-    shorter = ensembling.collect_members(linear, tmp_path, SETTINGS._replace(epochs=2))
+    shorter = collect_members.collect_members(linear, tmp_path, SETTINGS._replace(epochs=2))
     assert_same_bits(jax.tree.map(np.asarray, linear.state.params), given)
     # Half a cycle and the half that follows it: one member.
     assert shorter.params["dense"]["bias"].shape[0] == 1
@@ -118,7 +119,7 @@ def networks():
             *(state.batch_stats for state in states),
         ),
     )
-    return loop.Trained(states[0], program, data, source, epoch=1), members
+    return Trained(states[0], program, data, source, epoch=1), members
 
 
 def probabilities(trained, members):
@@ -136,7 +137,9 @@ def test_the_ensemble_is_the_mean_of_softmax_outputs(networks):
     trained, members = networks
     images, labels = trained.data.test_images, np.asarray(trained.data.test_labels)
     each = probabilities(trained, members)
-    logits_fn = ensembling.make_ensemble_logits_fn(trained.program.model, trained.program.inputs)
+    logits_fn = evaluate_ensemble.make_ensemble_logits_fn(
+        trained.program.model, trained.program.inputs
+    )
     result = np.asarray(jax.jit(logits_fn)(members, images))
     np.testing.assert_allclose(np.exp(result), each.mean(axis=0), atol=1e-5)
     # The normalised geometric mean is the softmax of the mean of logits, another ensemble.
@@ -145,7 +148,7 @@ def test_the_ensemble_is_the_mean_of_softmax_outputs(networks):
     assert np.abs(geometric - each.mean(axis=0)).max() > 1e-2
     rows = np.arange(len(labels))
     for batch_size in (1000, 5):
-        evaluation = ensembling.evaluate_ensemble(
+        evaluation = evaluate_ensemble.evaluate_ensemble(
             trained, members, images, trained.data.test_labels, batch_size
         )
         mean = each.mean(axis=0)
@@ -159,7 +162,7 @@ def test_an_ensemble_of_one_is_the_model(networks):
     trained, members = networks
     one = jax.tree.map(lambda x: x[1:2], members)
     test_set = (trained.data.test_images, trained.data.test_labels)
-    result = ensembling.evaluate_ensemble(trained, one, *test_set)
+    result = evaluate_ensemble.evaluate_ensemble(trained, one, *test_set)
     single = trained.program.evaluate(*jax.tree.map(lambda x: x[0], one), *test_set)
     assert float(result.loss) == pytest.approx(float(single.loss), rel=1e-5)
     assert float(result.accuracy) == float(single.accuracy)
@@ -168,7 +171,7 @@ def test_an_ensemble_of_one_is_the_model(networks):
 def test_members_of_a_network_have_their_own_statistics(networks, tmp_path):
     trained, _ = networks
     settings = SETTINGS._replace(epochs=3, batch_size=32)
-    members = ensembling.collect_members(trained, tmp_path, settings)
+    members = collect_members.collect_members(trained, tmp_path, settings)
     for leaf in jax.tree.leaves(members):
         assert leaf.shape[0] == 2 and np.all(np.isfinite(leaf))
         assert np.abs(leaf[0] - leaf[1]).max() > 0
@@ -176,13 +179,14 @@ def test_members_of_a_network_have_their_own_statistics(networks, tmp_path):
         assert not leaf.is_deleted()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("saved", [0, 1, 2])
 def test_cut_members_equal_uninterrupted_ones(networks, tmp_path, monkeypatch, saved):
     """Three members of a network with batch norm and augmentation, cut after some of them."""
     trained, _ = networks
     settings = SETTINGS._replace(batch_size=32, augmentation="crop")
     arguments = (settings, trained.program.prepare_images)
-    whole = ensembling.collect_members(trained, tmp_path / "whole", *arguments)
+    whole = collect_members.collect_members(trained, tmp_path / "whole", *arguments)
     save = checkpoints.save
 
     def cut(manager, member, state):
@@ -192,14 +196,14 @@ def test_cut_members_equal_uninterrupted_ones(networks, tmp_path, monkeypatch, s
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoints, "save", cut)
-        ensembling.collect_members(trained, tmp_path / "cut", *arguments)
+        collect_members.collect_members(trained, tmp_path / "cut", *arguments)
     assert [checkpoints.exists(tmp_path / "cut", k) for k in (1, 2, 3)].count(True) == saved
     steps = []
-    advance = ensembling.Progress.advance
+    advance = collect_members.Progress.advance
     monkeypatch.setattr(
-        ensembling.Progress, "advance", lambda *a: (steps.append(a[1] // 32), advance(*a))
+        collect_members.Progress, "advance", lambda *a: (steps.append(a[1] // 32), advance(*a))
     )
-    resumed = ensembling.collect_members(trained, tmp_path / "cut", *arguments)
+    resumed = collect_members.collect_members(trained, tmp_path / "cut", *arguments)
     assert_same_bits(resumed, whole)
     assert sum(steps) == {0: 10, 1: 8, 2: 4}[saved]  # of two steps an epoch, four a cycle
 
@@ -210,18 +214,18 @@ def test_a_whole_ensemble_is_only_read_and_another_is_refused(linear, members, f
 
     other = linear_models()[1]
     with pytest.raises(ValueError, match=r"another training; params_checksum"):
-        ensembling.collect_members(other, folder, SETTINGS)
+        collect_members.collect_members(other, folder, SETTINGS)
     with pytest.raises(ValueError, match=r"; weight_decay \(was 0.02, is 0.0\).*delete the folder"):
-        ensembling.collect_members(linear, folder, SETTINGS._replace(weight_decay=0.0))
+        collect_members.collect_members(linear, folder, SETTINGS._replace(weight_decay=0.0))
     with pytest.raises(ValueError, match=r"; augmentation \(was '', is 'crop'\)"):
         named = SETTINGS._replace(augmentation="crop")
-        ensembling.collect_members(linear, folder, named, linear.program.prepare_images)
+        collect_members.collect_members(linear, folder, named, linear.program.prepare_images)
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.glob("checkpoints/**/*"))
-    optimiser, _ = ensembling._compiled_training(
-        *(linear.program.model, linear.program.inputs, SETTINGS._replace(seed=0), 8, None)
+    optimiser, _ = collect_members._compiled_training(
+        linear.program.model, linear.program.inputs, SETTINGS._replace(seed=0), 8, None
     )
-    monkeypatch.setattr(ensembling, "_compiled_training", lambda *_: (optimiser, no_step))
-    assert_same_bits(ensembling.collect_members(linear, folder, SETTINGS), members)
+    monkeypatch.setattr(collect_members, "_compiled_training", lambda *_: (optimiser, no_step))
+    assert_same_bits(collect_members.collect_members(linear, folder, SETTINGS), members)
     after = sorted((path, path.stat().st_mtime_ns) for path in folder.glob("checkpoints/**/*"))
     assert after == before and before
 
@@ -229,29 +233,31 @@ def test_a_whole_ensemble_is_only_read_and_another_is_refused(linear, members, f
 def test_a_second_ensemble_compiles_nothing(linear, members, tmp_path):
     del members  # the first one
     with count_compilations() as compiled:
-        ensembling.collect_members(linear_models()[1], tmp_path, SETTINGS._replace(seed=6))
+        collect_members.collect_members(linear_models()[1], tmp_path, SETTINGS._replace(seed=6))
     assert not compiled
 
 
 def test_errors(linear, tmp_path):
     for steps in (0, 3):
         with pytest.raises(ValueError, match="cycle_steps must be even and at least 2"):
-            ensembling.cyclic_learning_rate(0.1, 0.01, steps)
+            collect_members.cyclic_learning_rate(0.1, 0.01, steps)
     with pytest.raises(ValueError, match="0 <= lowest <= highest"):
-        ensembling.cyclic_learning_rate(0.01, 0.1, 4)
+        collect_members.cyclic_learning_rate(0.01, 0.1, 4)
     with pytest.raises(ValueError, match="cycles of 1 steps"):
-        ensembling.collect_members(
+        collect_members.collect_members(
             linear, tmp_path, SETTINGS._replace(batch_size=64, cycle_epochs=1)
         )
     with pytest.raises(ValueError, match="half of one must fit"):
-        ensembling.collect_members(linear, tmp_path, SETTINGS._replace(epochs=1, cycle_epochs=4))
+        collect_members.collect_members(
+            linear, tmp_path, SETTINGS._replace(epochs=1, cycle_epochs=4)
+        )
     with pytest.raises(ValueError, match="batch_size = 128"):
-        ensembling.collect_members(linear, tmp_path, SETTINGS._replace(batch_size=128))
+        collect_members.collect_members(linear, tmp_path, SETTINGS._replace(batch_size=128))
     with pytest.raises(ValueError, match="augmentation must name what prepare_images does"):
-        ensembling.collect_members(linear, tmp_path, SETTINGS, linear.program.prepare_images)
+        collect_members.collect_members(linear, tmp_path, SETTINGS, linear.program.prepare_images)
     for name, tree in (("params", linear.state.params), ("batch_stats", {"mean": jnp.ones(2)})):
         broken = {name: jax.tree.map(lambda x: x * jnp.nan, tree)}
         with pytest.raises(ValueError, match=f"{name} must be finite"):
             state = linear.state._replace(**broken)
-            ensembling.collect_members(linear._replace(state=state), tmp_path, SETTINGS)
+            collect_members.collect_members(linear._replace(state=state), tmp_path, SETTINGS)
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,1 @@
+"""The instruments of `sam_jax.evaluate`, one a file; `sam_jax.measuring.registry` names them."""

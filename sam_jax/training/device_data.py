@@ -1,0 +1,75 @@
+"""A data set on the devices, and the compiled calls that an epoch of it takes."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sam_jax import data
+from sam_jax.training.step import BATCHES, DEVICES, StepMetrics, TrainState
+
+RunSteps = Callable[..., tuple[TrainState, StepMetrics]]
+
+
+class DeviceData(NamedTuple):
+    """A data set on the devices, as uint8 images and int32 labels.
+
+    Of a set that is streamed these are `data.StreamedColumn`, which only look like arrays.
+    """
+
+    train_images: jax.Array
+    train_labels: jax.Array
+    test_images: jax.Array
+    test_labels: jax.Array
+
+
+def on_devices(train: Any, test: Any) -> DeviceData:
+    """Return two splits on all devices; those that are streamed stay where they are."""
+    arrays = (train.images, train.labels, test.images, test.labels)
+    if isinstance(train, data.StreamedSplit):
+        return DeviceData(*arrays)
+    return DeviceData(*jax.device_put(arrays, replicated()))
+
+
+def device_mesh() -> Mesh:
+    """Return all devices along the one axis of a training."""
+    return Mesh(np.array(jax.devices()), (DEVICES,))
+
+
+def replicated() -> NamedSharding:
+    """Return the sharding of the state and the data, which lie whole on every device.
+
+    Every call of `run_steps` gets a state with this sharding, so JAX compiles it once, also after a
+    resume.
+    """
+    return NamedSharding(device_mesh(), PartitionSpec())
+
+
+def epoch_calls(
+    run_steps: RunSteps,
+    run_streamed_steps: RunSteps,
+    data_set: DeviceData,
+    order: jax.Array,
+    steps_per_call: int,
+) -> Iterator[tuple[RunSteps, tuple[jax.Array, ...]]]:
+    """Yield the compiled calls of an epoch: the function, and its images, labels and order.
+
+    Args:
+      run_steps: compiled for a set that lies on the devices.
+      run_streamed_steps: compiled for one that is streamed.
+      data_set: the data set.
+      order: as from `order_after_previous`, [1 + steps, batch_size].
+      steps_per_call: steps of one call; zero for all.
+    """
+    images, labels = data_set.train_images, data_set.train_labels
+    if isinstance(images, data.StreamedColumn):
+        sharding = NamedSharding(device_mesh(), BATCHES)
+        blocks = data.training_blocks(images.split, order, steps_per_call, sharding)
+        yield from ((run_streamed_steps, block) for block in blocks)
+        return
+    steps_per_epoch = len(order) - 1
+    steps = steps_per_call or steps_per_epoch
+    for start in range(0, steps_per_epoch, steps):
+        yield run_steps, (images, labels, order[start : start + 1 + steps])

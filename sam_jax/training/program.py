@@ -1,0 +1,273 @@
+"""The compiled functions of a training, and all that they depend on."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from ml_collections import FrozenConfigDict
+
+from sam_jax import data, optim
+from sam_jax.runs.randomness import stream
+from sam_jax.training import losses, methods
+from sam_jax.training.device_data import RunSteps, device_mesh, replicated
+from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.optimiser import make_optimiser, make_schedule
+from sam_jax.training.recalibration import recalibrated_batch_stats
+from sam_jax.training.step import (
+    DEVICES,
+    StepInputs,
+    StepMetrics,
+    TrainState,
+    make_run_steps,
+    train_step,
+)
+from sam_jax.training.weight_decay import weight_decay_of
+from sam_jax.typing import Key, Params, PyTree, Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramSpec:
+    """All that a compiled program depends on: trainings with the same spec share their programs.
+
+    The seed, rho and eta are no part of it. Groups of the config are frozen, so that a spec can be
+    a key.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    image_shape: tuple[int, int, int]
+    classes: int
+    examples: int  # of the training set
+    augmentation: data.Augmentation
+    epochs: int
+    batch_size: int  # over all devices
+    method: FrozenConfigDict  # without rho and eta, and with the options of the chosen method alone
+    optimiser: FrozenConfigDict
+    weight_average: FrozenConfigDict
+    label_smoothing: float
+    matmul_precision: str  # of training
+    evaluation_batch_size: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The whole batches of an epoch."""
+        return self.examples // self.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+
+class Program(NamedTuple):
+    """The compiled functions of a spec, the same for every seed and every rho."""
+
+    model: nn.Module
+    inputs: Inputs
+    steps_per_epoch: int
+    init: Callable[[Key], TrainState]
+    run_steps: RunSteps
+    run_streamed_steps: RunSteps
+    evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
+    evaluated_state: Callable[[TrainState, jax.Array], TrainState]
+    prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation and normalisation
+
+
+@functools.lru_cache(maxsize=64)
+def compile_program(spec: ProgramSpec) -> Program:
+    """Return the compiled functions of a spec; the same spec gives the same functions.
+
+    Args:
+      spec: the settings that they depend on.
+
+    Raises:
+      ValueError: the batch is larger than the training set, or the augmentation does not fit.
+    """
+    model, inputs, augmentation = spec.model, spec.inputs, spec.augmentation
+    if not spec.steps_per_epoch:
+        raise ValueError(
+            f"batch_size = {spec.batch_size} is larger than the training set, {spec.examples}."
+        )
+    run = make_run(spec.optimiser, spec.epochs, spec.steps_per_epoch, spec.examples, spec.classes)
+    weight_decay = weight_decay_of(spec.optimiser).in_loss
+    method_of = functools.partial(
+        make_method, spec.method, spec.weight_average, spec.batch_size, run
+    )
+
+    def init(key: Key) -> TrainState:
+        variables = _jit_init(model, spec.image_shape)(stream(key, "parameters"))
+        # No state depends on rho or eta.
+        method, optimiser = method_of({"rho": 1.0, "eta": 1.0}, stream(key, "perturbation"))
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            method_state=method.init(variables["params"]),
+            optimiser_state=optimiser.init(variables["params"]),
+        )
+        return jax.device_put(state, replicated())
+
+    def step(
+        state: TrainState, inputs: StepInputs, traced: Mapping[str, Scalar]
+    ) -> tuple[TrainState, StepMetrics]:
+        # The key given here is not read: init has put the key of the run in the state.
+        method, optimiser = method_of(traced, jax.random.key(0))
+
+        def make_functions(batch_stats: PyTree) -> losses.BatchFunctions:
+            return losses.make_functions(model, batch_stats, spec.label_smoothing, weight_decay)
+
+        with jax.default_matmul_precision(spec.matmul_precision):
+            return train_step(
+                state, inputs, make_functions, method, optimiser, spec.method.statistics_from
+            )
+
+    def evaluated_state(state: TrainState, images: jax.Array) -> TrainState:
+        """Return the state with the weights that are evaluated: averaged ones if there are."""
+        if spec.weight_average.name == "none":
+            return state
+        params = optim.averaged_params(state.optimiser_state, state.params)
+        if not jax.tree.leaves(state.batch_stats):
+            return state._replace(params=params)
+        batch_stats = data.mean_over_blocks(
+            lambda images, _: recalibrated_batch_stats(
+                full_precision(model), params, state.batch_stats, images, inputs, spec.batch_size
+            ),
+            (images, None),
+            spec.batch_size,
+            replicated(),
+        )
+        return state._replace(params=params, batch_stats=batch_stats)
+
+    def prepare_images(key: Key, images: jax.Array) -> jax.Array:
+        if augmentation.names:
+            images = data.augment(key, images, **augmentation._asdict())
+        return inputs(images)
+
+    # An augmentation that does not fit the images is an error here, not within the compilation.
+    batch = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.uint8)
+    jax.eval_shape(prepare_images, jax.random.key(0), batch)
+
+    mesh = device_mesh()
+    return Program(
+        model=model,
+        inputs=inputs,
+        steps_per_epoch=spec.steps_per_epoch,
+        init=init,
+        run_steps=make_run_steps(step, prepare_images, mesh),
+        run_streamed_steps=make_run_steps(step, prepare_images, mesh, streamed=True),
+        evaluate=_jit_evaluate(full_precision(model), inputs, spec.evaluation_batch_size),
+        evaluated_state=evaluated_state,
+        prepare_images=prepare_images,
+    )
+
+
+def make_run(
+    optimiser: FrozenConfigDict, epochs: int, steps_per_epoch: int, examples: int, classes: int
+) -> methods.Run:
+    """Return the facts about a run that a method may need.
+
+    Args:
+      optimiser: the group `optimiser` of the config.
+      epochs: of the whole training.
+      steps_per_epoch: the whole batches of an epoch.
+      examples: size of the training set.
+      classes: number of classes.
+    """
+    c, total_steps = optimiser, epochs * steps_per_epoch
+    learning_rate = make_schedule(
+        c.learning_rate, round(c.warmup_epochs * steps_per_epoch), total_steps
+    )
+    weight_decay = weight_decay_of(c).in_update
+    return methods.Run(
+        learning_rate=learning_rate,
+        highest_learning_rate=c.learning_rate,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        optimiser=make_optimiser(learning_rate, c.momentum, c.nesterov, c.clip_norm, weight_decay),
+        examples=examples,
+        classes=classes,
+        axis_name=DEVICES,
+    )
+
+
+def make_method(
+    method: FrozenConfigDict,
+    weight_average: FrozenConfigDict,
+    batch_size: int,
+    run: methods.Run,
+    traced: Mapping[str, Scalar],
+    key: Key,
+) -> tuple[optim.SharpnessAwareTransformation, optax.GradientTransformation]:
+    """Return a method over sub-batches of m examples and over the devices, and its optimiser.
+
+    Args:
+      method: the group `method` of the config; rho and eta are not read.
+      weight_average: the group `weight_average` of the config.
+      batch_size: examples of a step, over all devices.
+      run: the run that the method is part of.
+      traced: "rho" and "eta", concrete or traced.
+      key: for the methods that draw at random.
+
+    Returns:
+      A transformation over the axis `DEVICES`, and the optimiser that takes its gradient, with
+      the average of its weights.
+    """
+    inner, optimiser = methods.make_method(method, traced, key, run)
+    per_device = batch_size // jax.device_count()
+    over_devices = optim.m_sam(inner, method.m or per_device, method.strategy, axis_name=DEVICES)
+    return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))
+
+
+def full_precision(model: nn.Module) -> nn.Module:
+    """Return the model computing in float32, to be measured however it was trained.
+
+    Its norms take the variance in two passes, which a large mean does not drown.
+    """
+    return model.clone(dtype=jnp.dtype("float32"), use_fast_variance=False)
+
+
+def _average_links(c: FrozenConfigDict, run: methods.Run) -> list[optax.GradientTransformation]:
+    if c.name == "ema":
+        return [optim.weight_ema(c.decay)]
+    if c.name == "swa":
+        every = max(1, round(c.every_epochs * run.steps_per_epoch))
+        return [optim.swa(round(c.start * run.total_steps), every)]
+    return []
+
+
+@functools.lru_cache(maxsize=8)
+def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key], PyTree]:
+    return jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)), train=False))
+
+
+@functools.lru_cache(maxsize=8)
+def _jit_evaluate(
+    model: nn.Module, inputs: Inputs, batch_size: int
+) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
+    logits_fn = make_logits_fn(model, inputs)
+
+    @jax.jit
+    @jax.default_matmul_precision("highest")
+    def evaluate(
+        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
+    ) -> Evaluation:
+        return evaluate_set(
+            functools.partial(logits_fn, params, batch_stats), images, labels, batch_size
+        )
+
+    def evaluate_blocks(
+        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
+    ) -> Evaluation:
+        return data.mean_over_blocks(
+            functools.partial(evaluate, params, batch_stats),
+            (images, labels),
+            batch_size,
+            replicated(),
+        )
+
+    return evaluate_blocks

@@ -1,0 +1,107 @@
+"""A trained model: loaded from the folder of its run, with its losses over the two sets."""
+
+import math
+import pathlib
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+
+from sam_jax.data import Source
+from sam_jax.runs import checkpoints, workdirs
+from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData, replicated
+from sam_jax.training.program import Program
+from sam_jax.training.step import TrainState
+from sam_jax.typing import Key
+
+
+class Trained(NamedTuple):
+    """A run at the end of an epoch."""
+
+    state: TrainState
+    program: Program
+    data: DeviceData
+    source: Source
+    epoch: int
+
+
+def load_trained(
+    workdir: pathlib.Path | str, epoch: int | None = None
+) -> tuple[ml_collections.ConfigDict, Trained]:
+    """Return the config and a checkpoint of a run.
+
+    Args:
+      workdir: the folder of a run.
+      epoch: the checkpoint to load; None for the last.
+
+    Returns:
+      The config of the run, and its state with the program and the data to measure it.
+
+    Raises:
+      FileNotFoundError: there is no config, no checkpoint, or not that one in it.
+    """
+    workdir = pathlib.Path(workdir)
+    config = workdirs.read_config(workdir)
+    source, data = build.load_data(config)
+    program = build.make_program(config, source, len(data.train_labels))
+    with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
+        saved = manager.all_steps()
+        if not saved:
+            raise FileNotFoundError(
+                f"{workdir} holds no checkpoint yet. Train it first: python -m sam_jax.train "
+                f"--config=... --workdir={workdir}"
+            )
+        epoch = max(saved) if epoch is None else epoch
+        if epoch not in saved:
+            raise FileNotFoundError(
+                f"{workdir} holds no checkpoint of epoch {epoch}; it has {sorted(saved)}. "
+                "checkpoint.keep says how many a run keeps."
+            )
+        state = restore_state(program, jax.random.key(config.seed), manager, epoch)
+    state = program.evaluated_state(state, data.train_images)
+    return config, Trained(state, program, data, source, epoch)
+
+
+def restore_state(
+    program: Program, key: Key, manager: ocp.CheckpointManager, epoch: int
+) -> TrainState:
+    """Return the state that a run saved at the end of an epoch.
+
+    Args:
+      program: of the run.
+      key: of the run's seed; only its shape is read.
+      manager: from `checkpoints.open_manager`.
+      epoch: one of `manager.all_steps()`.
+    """
+    template = jax.eval_shape(program.init, key)
+    return checkpoints.restore(manager, template, epoch, replicated())
+
+
+def evaluate_sets(
+    program: Program, data: DeviceData, state: TrainState, names: tuple[str, ...]
+) -> dict[str, float]:
+    """Return the losses and accuracies of the named sets, NaN for the sets that are not named.
+
+    Args:
+      program: the compiled functions of the model.
+      data: its data set.
+      state: the model.
+      names: of "train" and "test".
+
+    Returns:
+      train_loss, train_accuracy, test_loss and test_accuracy.
+    """
+    sets = {
+        "train": (data.train_images, data.train_labels),
+        "test": (data.test_images, data.test_labels),
+    }
+    record = {}
+    for name, examples in sets.items():
+        loss = accuracy = math.nan
+        if name in names:
+            result = program.evaluate(state.params, state.batch_stats, *examples)
+            loss, accuracy = float(result.loss), float(result.accuracy)
+        record |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+    return record
