@@ -45,6 +45,7 @@ TEST = [
     "pytest",
     "pytest-xdist",
     "ruff",
+    "statsmodels",
 ]
 
 setup(

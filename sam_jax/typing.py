@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import Num as Num
 
     Number: TypeAlias = float
+    WholeNumber: TypeAlias = int
 else:
     try:
         from jaxtyping import Bool, Float, Int, Num
@@ -35,6 +36,7 @@ else:
 
     # A NumPy number may stand where a number may.
     Number = float | np.generic | Num[np.ndarray, ""]
+    WholeNumber = int | np.integer | Int[np.ndarray, ""]
 
 PyTree: TypeAlias = Any  # nested containers with arrays as leaves
 Params: TypeAlias = PyTree  # trainable parameters
@@ -44,7 +46,7 @@ Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None  # booleans like pa
 AnyArray: TypeAlias = jax.Array | np.ndarray
 Key: TypeAlias = TypedKey[Array, ""]  # from jax.random.key
 Scalar: TypeAlias = Number | Num[Array, ""]
-Integer: TypeAlias = int | np.integer | Int[AnyArray, ""]
+Integer: TypeAlias = WholeNumber | Int[Array, ""]
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[jax.Array], Any]  # schedule: step -> scalar
 # grad_fn(params), with m-SAM grad_fn(params, batch): the gradient, with the structure of params.
 GradFn: TypeAlias = Callable[..., Gradients]
