@@ -162,6 +162,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # Length of the first steps as a share of rho; 0: 1, and of adaptive steps 2.
     config.instruments.worst_case_sharpness.step_size = 0.0
     config.instruments.worst_case_sharpness.restarts = 0  # more ascents, from random points
+    config.instruments.top_eigenvalues = ml_collections.ConfigDict()
+    config.instruments.top_eigenvalues.steps = 40  # of Lanczos
+    config.instruments.top_eigenvalues.count = 5  # the largest so many
     config.instruments.spectral_density = ml_collections.ConfigDict()
     config.instruments.spectral_density.steps = 40  # of Lanczos, a draw
     config.instruments.spectral_density.draws = 5
@@ -255,6 +258,8 @@ def smoke(config: ml_collections.ConfigDict) -> None:
     config.instruments.worst_case_sharpness.m = (32,)
     config.instruments.worst_case_sharpness.batches = 2
     config.instruments.worst_case_sharpness.steps = 3
+    config.instruments.top_eigenvalues.steps = 3
+    config.instruments.top_eigenvalues.count = 2
     config.instruments.spectral_density.steps = 3
     config.instruments.spectral_density.draws = 2
     config.instruments.spectral_density.num_points = 16

@@ -21,6 +21,7 @@ NAMES = (  # in the order in which they measure and tables show them
     "level_set_widths",
     "hessian",
     "worst_case_sharpness",
+    "top_eigenvalues",
     "spectral_density",
     "loss_line",
     "trajectory_plane",

@@ -122,6 +122,27 @@ def test_more_steps_and_restarts_find_no_less(models):
         assert (second["steps"], second["restarts"]) == (6, 1)
 
 
+def test_the_top_eigenvalues(models):
+    settings = make_settings()
+    settings.top_eigenvalues.update({"steps": 8, "count": 3})
+    (record,) = take_all(models[0], settings, ("sound",), ("top_eigenvalues",))
+    loss_fn = make_loss_fn(models[0], published=False)
+    whole = models[0].data.train_images, models[0].data.train_labels
+    direct = jax.jit(
+        lambda w: metrics.hessian_eigenvalues(
+            lambda w: loss_fn(w, whole),
+            w,
+            key=stream(KEY, "top eigenvalues"),
+            num_eigenvalues=3,
+            steps=8,
+        )
+    )(models[0].state.params)
+    np.testing.assert_allclose(record["eigenvalues"], direct.top, rtol=1e-3)
+    assert record["top_eigenvalue"] == record["eigenvalues"][0] > record["eigenvalues"][2] > 0
+    assert record["ratio"] == pytest.approx(record["top_eigenvalue"] / record["eigenvalues"][2])
+    assert columns_are_numbers(record) and differences(record) == []
+
+
 def test_the_spectral_density(models):
     settings = make_settings()
     settings.spectral_density.update({"steps": 8, "draws": 3, "num_points": 50})
@@ -158,5 +179,5 @@ def test_the_spectral_density(models):
 
 def test_they_are_measured_by_name_only(models):
     names = {m.about["measure"] for m in measurements(models[0], make_settings(), ("sound",))}
-    others = {"worst_case_sharpness", "spectral_density", "loss_line", "trajectory_plane"}
-    assert names == set(registry.NAMES) - others
+    others = {"worst_case_sharpness", "top_eigenvalues", "spectral_density", "loss_line"}
+    assert names == set(registry.NAMES) - others - {"trajectory_plane"}
