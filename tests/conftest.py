@@ -76,8 +76,9 @@ def pytest_configure(config):
 
 
 def pytest_collection(session):
-    """Check the public signatures in all tests where SAM_JAX_CHECK_SIGNATURES=1 asks for it."""
-    if os.environ.get("SAM_JAX_CHECK_SIGNATURES") == "1":
+    """Check the signatures of the instruments and methods at every call in the unit tier."""
+    checkers = all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping"))
+    if session.config.option.markexpr == "unit" and checkers:
         import checked_signatures
 
         checked_signatures.install()
