@@ -70,6 +70,7 @@ def read_records(
     arms: Sequence[Arm],
     seeds: Collection[int],
     identity: Callable[[Record], Hashable] = registry.identity,
+    files: Sequence[str] = ("records.jsonl",),
 ) -> tuple[Record, ...]:
     """Return the records in `workdir/models/NAME/seed_S/records.jsonl` of these arms and seeds.
 
@@ -78,6 +79,7 @@ def read_records(
       arms: the arms to read; missing ones are left out.
       seeds: the seeds to read.
       identity: what tells two records of a run apart. Of two with the same the later holds.
+      files: the names of the files to read in the folder of a run.
 
     Raises:
       ValueError: there is no record at all.
@@ -85,7 +87,8 @@ def read_records(
     found = {}
     for arm in arms:
         for seed in seeds:
-            for record in read(seed_folder(workdir, arm, seed) / "records.jsonl"):
+            folder = seed_folder(workdir, arm, seed)
+            for record in (record for name in files for record in read(folder / name)):
                 key = (arm.name, seed, identity(record))
                 found[key] = record | {"arm": arm.name, "seed": seed}
     if not found:

@@ -5,6 +5,8 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
+import ml_collections
+
 from experiments.study.arms import Arm, Plan, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
@@ -43,7 +45,7 @@ def run(
         wait(arm)
         folder = seed_folder(workdir, arm, seed)
         label = f"[{number}/{len(pairs)}] {arm.label} seed {seed}"
-        training = study.training_config(plan.config, arm, seed)
+        training = training_config(study, plan, workdir, arm, seed)
         outcome = train_and_evaluate(training, folder, label, accept_config_changes)
         load = functools.cache(functools.partial(load_trained, folder))  # once, where it is needed
         trained = Run(arm, seed, folder, training, outcome, load, label)
@@ -52,11 +54,30 @@ def run(
     study.measure_across(plan, workdir, runs)
 
 
+def training_config(
+    study: Study, plan: Plan, workdir: pathlib.Path, arm: Arm, seed: int
+) -> ml_collections.ConfigDict:
+    """Return the config that an arm is trained with in a folder.
+
+    Args:
+      study: the study.
+      plan: of the study's config.
+      workdir: the folder of the study.
+      arm: the arm.
+      seed: its seed.
+    """
+    training = study.training_config(plan.config, arm, seed)
+    start = study.starts_from(plan, arm)
+    if start is not None:
+        training.fine_tune.workdir = str(seed_folder(workdir, start, seed))
+    return training
+
+
 def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
     """Return the runs that were trained with another config, as accepted changes leave them."""
     found = []
     for seed, arm in itertools.product(plan.seeds, plan.arms):
-        wanted = workdirs.plain(study.training_config(plan.config, arm, seed))
+        wanted = workdirs.plain(training_config(study, plan, workdir, arm, seed))
         trained = workdirs.plain(workdirs.read_config(seed_folder(workdir, arm, seed)))
         del wanted["instruments"], trained["instruments"]  # they change no training
         if wanted != trained:

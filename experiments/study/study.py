@@ -32,6 +32,11 @@ def nothing_more(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> None
     """Measure nothing across runs."""
 
 
+def from_scratch(plan: Plan, arm: Arm) -> Arm | None:
+    """Start every training from its own random weights."""
+    return None
+
+
 def all_settings(plan: Plan, settings: Settings) -> Settings:
     """Show every setting."""
     return settings
@@ -51,6 +56,8 @@ class Study:
       report: (results, folder, settings) -> the path of the page; it writes the whole report.
       summary: results -> a table that the command prints.
       read: (workdir, plan) -> results of the runs.
+      starts_from: (plan, arm) -> an earlier arm, whose trained weights of the same seed it starts
+        from, or None.
       settings: (plan, the config as a dict) -> the settings that the report shows.
       compile_ahead: a thread compiles the arms that are not trained while others train.
     """
@@ -63,5 +70,6 @@ class Study:
     summary: Callable[[Any], str]
     read: Callable[[pathlib.Path, Any], Any] = read_results
     measure_across: Callable[[Any, pathlib.Path, Sequence[Run]], None] = nothing_more
+    starts_from: Callable[[Any, Any], Arm | None] = from_scratch
     settings: Callable[[Any, Settings], Settings] = all_settings
     compile_ahead: bool = False

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from experiments.study.changes import near_fields, set_field
+
 
 class Method(NamedTuple):
     """One row of the comparison."""
@@ -102,14 +104,11 @@ def training_config(
 
 
 def _set_field(training: ml_collections.ConfigDict, label: str, name: str, value: Any) -> None:
-    *sections, field = name.split(".")
-    for target in (training.method, training):
-        for section in sections:
-            target = target.get(section, {})
-        if field in target:
-            target[field] = value
-            return
-    raise ValueError(f"{label}: there is no field training.method.{name}, and no training.{name}.")
+    if not set_field(training.method, name, value) and not set_field(training, name, value):
+        raise ValueError(
+            f"{label}: there is no field training.method.{name}, and no training.{name}"
+            f"{near_fields(training, name)}."
+        )
 
 
 def _pairs(overrides: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -1,0 +1,1 @@
+"""The studies of "Towards Understanding Sharpness-Aware Minimization" that train deep nets."""

@@ -1,0 +1,27 @@
+"""Run the study: python -m experiments.sam_paper --config=CONFIG --workdir=DIR.
+
+Trains SGD and SAM in the settings of the first SAM paper and writes the report to
+DIR/report/index.html. The same command goes on where a cut run stopped.
+"""
+
+from experiments.sam_paper.measure import measure
+from experiments.sam_paper.report import report
+from experiments.sam_paper.results import read_results
+from experiments.sam_paper.settings import plan, training_config
+from experiments.sam_paper.tables import errors_text
+from experiments.study.command import main
+from experiments.study.study import Study
+
+STUDY = Study(
+    config="configs/sam_paper/digits.py",
+    plan=plan,
+    training_config=training_config,
+    measure=measure,
+    read=read_results,
+    report=report,
+    summary=errors_text,
+    compile_ahead=True,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,31 @@
+"""Run the study: python -m experiments.understanding.m_sharpness --config=CONFIG --workdir=DIR.
+
+Trains ERM, random perturbations and SAM for several m and radii, measures their sharpness and
+writes the report to DIR/report/index.html. The same command goes on where a cut run stopped.
+"""
+
+from experiments.study.command import main
+from experiments.study.outcomes import measure_outcome, read_measured
+from experiments.study.study import Run, Study
+from experiments.understanding.m_sharpness.arms import Plan, plan, training_config
+from experiments.understanding.m_sharpness.report import errors_table, report
+
+
+def measure(plan: Plan, run: Run) -> None:
+    """Write the outcome of a training and its sharpness at every m."""
+    measure_outcome(run, ["adversarial_sharpness"])
+
+
+STUDY = Study(
+    config="configs/understanding/m_sharpness.py",
+    plan=plan,
+    training_config=training_config,
+    measure=measure,
+    read=read_measured,
+    report=report,
+    summary=lambda results: errors_table(results).grid().text(),
+    compile_ahead=True,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
