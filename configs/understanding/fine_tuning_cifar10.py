@@ -1,0 +1,25 @@
+"""The study fine_tuning on CIFAR-10 with the paper's ResNet-18 with group norm.
+
+  python -m sam_jax.data.prepare cifar10
+  python -m experiments.understanding.fine_tuning \
+      --config=configs/understanding/fine_tuning_cifar10.py --workdir=runs/fine_tuning_cifar10
+
+Hardware: one GPU or TPU. No time was measured here. Published numbers: in the report, beside these
+runs.
+"""
+
+import ml_collections
+
+from configs.understanding import fine_tuning, resnet18
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is empty or "smoke"."""
+    config = fine_tuning.get_config(variant)
+    config.training = resnet18.get_config(variant)
+    config.training.evaluation.test_every_epochs = 0
+    if not variant:
+        config.tuning.epochs = 100
+        config.tuning.learning_rate = 0.1  # piecewise again
+        config.line.points = 61  # a step of 0.05, as in the paper's notebook
+    return config

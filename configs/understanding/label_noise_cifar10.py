@@ -1,0 +1,24 @@
+"""The study label_noise on CIFAR-10 with the paper's ResNet-18 with group norm.
+
+  python -m sam_jax.data.prepare cifar10
+  python -m experiments.understanding.label_noise \
+      --config=configs/understanding/label_noise_cifar10.py --workdir=runs/label_noise_cifar10
+
+Hardware: one GPU or TPU. No time was measured here. Published numbers: in the report, beside these
+runs.
+"""
+
+import ml_collections
+
+from configs.understanding import label_noise, resnet18
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is empty or "smoke"."""
+    config = label_noise.get_config(variant)
+    config.training = resnet18.get_config(variant)
+    config.training.evaluation.test_every_epochs = 1
+    config.training.evaluation.train_every_epochs = 1
+    if not variant:
+        config.rhos = (0.1, 0.2)
+    return config
