@@ -108,6 +108,7 @@ def training_config(
     training.epochs = config.training.epochs * arm.times_epochs
     training.data.augmentation = dict(config.augmentations)[arm.augmentation]
     training.data.label_noise = arm.label_noise
+    training.data.label_noise_seed = seed
     training.method.name = "none" if not arm.rho else "sam" if arm.steps == 1 else "multi_step_sam"
     training.method.rho = arm.rho or training.method.rho
     training.method.multi_step_sam.steps = max(arm.steps, 2)
