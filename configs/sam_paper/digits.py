@@ -19,7 +19,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.augmentations = (("basic", ("crop_zero",)), ("cutout", ("crop_zero", "cutout")))
     config.lengths = (1, 3)  # times training.epochs; the paper's are 200 and 1800
     config.label_noise = ((0.2, 0.1), (0.4, 0.1), (0.6, 0.1), (0.8, 0.1))  # (wrong share, rho)
-    config.m = (2, 8, 32)  # every m with every rho of the next line
+    # Every m with every rho of the next line. Batch norm sees m examples at once: 2 are too few.
+    config.m = (8, 16, 32)
     config.rhos = (0.05, 0.1, 0.2)
     config.steps = (1, 2, 3, 5)  # of the inner maximisation
     config.checkpoints = 3  # evenly spaced: where the Hessians are measured

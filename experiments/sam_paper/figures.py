@@ -14,7 +14,8 @@ M_CAPTION = (
 )
 SPECTRA_CAPTION = (
     "Density of the eigenvalues of the Hessian of the training loss at the kept checkpoints, mean "
-    "over the seeds: SGD above, SAM below. The ordinate is logarithmic."
+    "over the seeds: SGD above, SAM below. The ordinate is logarithmic and ends at a millionth of "
+    "the highest density."
 )
 LEAST_DENSITY = 1e-6  # of the highest: below it the curve shows only how the quadrature broadens
 

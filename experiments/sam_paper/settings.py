@@ -115,6 +115,6 @@ def training_config(
     # The same on any number of devices.
     training.method.m = arm.m or training.method.m or training.batch_size
     # The checkpoints whose Hessians are compared.
-    training.checkpoint.every_epochs = max(1, training.epochs // config.checkpoints)
-    training.checkpoint.keep = config.checkpoints + 1
+    training.checkpoint.every_epochs = -(-training.epochs // config.checkpoints)
+    training.checkpoint.keep = config.checkpoints
     return training
