@@ -3,7 +3,9 @@
 Every model is called alike: `module.apply(variables, images, train=False)` maps float images
 [n, H, W, C] to logits [n, num_classes]. Its variables are "params" and "batch_stats"; with
 `train=True` pass `mutable=["batch_stats"]` and receive the updated running statistics too. A model
-without batch norm has no "batch_stats" and receives none.
+without batch norm has no "batch_stats" and receives none. A model that drops or mixes at random
+does so with `train=True` alone, and needs `rngs={"model": key}` then; one that mixes differently
+backwards than forwards takes `true_gradient=True` too, which has it mix alike.
 
 To add one, write its file here, import its class and give it a line in `MODELS`. It takes
 `num_classes`, `dtype` and `use_fast_variance` as `SmallConvNet` does. A config may set its other
@@ -19,16 +21,28 @@ from typing import Any
 
 import flax.linen as nn
 
+from sam_jax.models.efficientnet import EfficientNet as EfficientNet
+from sam_jax.models.imagenet_resnet import ImageNetResNet as ImageNetResNet
 from sam_jax.models.mobilenet_v2 import MobileNetV2 as MobileNetV2
+from sam_jax.models.preact_resnet import PreActResNet as PreActResNet
+from sam_jax.models.pyramid_net import PyramidNet as PyramidNet
 from sam_jax.models.resnet import ResNet as ResNet
 from sam_jax.models.small_conv_net import SmallConvNet as SmallConvNet
+from sam_jax.models.vision_transformer import VisionTransformer as VisionTransformer
 from sam_jax.models.wide_resnet import WideResNet as WideResNet
+from sam_jax.models.wide_resnet_shake_shake import WideResNetShakeShake as WideResNetShakeShake
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "efficientnet": EfficientNet,
+    "imagenet_resnet": ImageNetResNet,
     "mobilenet_v2": MobileNetV2,
+    "preact_resnet": PreActResNet,
+    "pyramid_net": PyramidNet,
     "resnet": ResNet,
     "small_conv_net": SmallConvNet,
+    "vision_transformer": VisionTransformer,
     "wide_resnet": WideResNet,
+    "wide_resnet_shake_shake": WideResNetShakeShake,
 }
 
 

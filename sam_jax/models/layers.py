@@ -1,4 +1,4 @@
-"""Layers that the architectures share: convolutions fit for CPUs, batch norm, the classifier."""
+"""Layers that the architectures share: convolutions fit for CPUs, and the classifier."""
 
 from typing import Any
 
@@ -10,9 +10,6 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from sam_jax.typing import Key
-
-MOMENTUM = 0.9  # running <- MOMENTUM * running + (1 - MOMENTUM) * batch
-EPSILON = 1e-5  # added to the variance
 
 IMPLEMENTATIONS = ("shifted", "native")
 
@@ -31,33 +28,6 @@ def uniform(bound: float) -> Initializer:
         return jax.random.uniform(key, shape, dtype or jnp.float32, -bound, bound)
 
     return initialise
-
-
-def batch_norm(
-    train: bool, dtype: DTypeLike, *, use_fast_variance: bool = True, name: str | None = None
-) -> nn.BatchNorm:
-    """Return the batch normalisation of every model of this room.
-
-    Statistics are taken in float32 or wider whatever `dtype` is. The running variance follows the
-    biased batch variance, as Flax does it; PyTorch's follows the unbiased one, which is larger by
-    n / (n - 1) with n = examples * height * width.
-
-    Args:
-      train: normalise with the statistics of the batch, and update the running ones.
-      dtype: the type of the output.
-      use_fast_variance: take the variance as mean(x^2) - mean(x)^2, in one pass over x. In float32
-        it is off by about (mean / std)^2 * 6e-8 of itself: a tenth at mean / std = 1000, and at
-        4000 it is lost. False takes mean((x - mean(x))^2), which no mean drowns.
-      name: the name of the module.
-    """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=MOMENTUM,
-        epsilon=EPSILON,
-        dtype=dtype,
-        use_fast_variance=use_fast_variance,
-        name=name,
-    )
 
 
 def choose_implementation(implementation: str | None) -> str:

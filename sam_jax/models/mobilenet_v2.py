@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, batch_norm, uniform
+from sam_jax.models.layers import Classifier, Conv, uniform
+from sam_jax.models.norms import batch_norm
 
 # A stage: expansion, output channels, blocks, stride of its first block (the others have 1).
 # Table 2 of the paper but for the second stage, whose stride is 1 instead of 2 for 32x32 images.
@@ -85,7 +86,7 @@ class MobileNetV2(nn.Module):
       width: multiplier of all channels, the head's included.
       stages: (expansion, channels, blocks, stride) of each stage.
       dtype: the type of the computation; parameters are kept in float32.
-      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
+      use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
 
     >>> import jax, jax.numpy as jnp
     >>> model = MobileNetV2(num_classes=10)

@@ -1,14 +1,15 @@
 """Residual networks for small images (He et al., 2015, arXiv:1512.03385)."""
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import EPSILON, Classifier, Conv, batch_norm, uniform
+from sam_jax.models.layers import Classifier, Conv, fan_in_uniform, fan_out_normal, uniform
+from sam_jax.models.norms import check_norm, choose_norm
 
 
 class BasicBlock(nn.Module):
@@ -20,25 +21,38 @@ class BasicBlock(nn.Module):
       features: output channels.
       norm: called with `name=`, returns a normalisation layer.
       stride: stride of the first convolution.
+      kernel_init: initialiser of the convolutions.
       dtype: the type of the computation.
     """
 
     features: int
     norm: Callable[..., nn.Module]
     stride: int = 1
+    kernel_init: Initializer = fan_in_uniform
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map images [n, H, W, C] to [n, ceil(H / stride), ceil(W / stride), features]."""
-        y = Conv(self.features, stride=self.stride, dtype=self.dtype, name="conv1")(x)
+        y = self.convolution("conv1", self.stride)(x)
         y = nn.relu(self.norm(name="norm1")(y))
-        y = Conv(self.features, dtype=self.dtype, name="conv2")(y)
+        y = self.convolution("conv2", 1)(y)
         y = self.norm(name="norm2")(y)
         if self.stride == 1 and x.shape[-1] == self.features:
             return nn.relu(x + y)
-        x = Conv(self.features, 1, self.stride, dtype=self.dtype, name="shortcut")(x)
+        x = self.convolution("shortcut", self.stride, size=1)(x)
         return nn.relu(self.norm(name="shortcut_norm")(x) + y)
+
+    def convolution(self, name: str, stride: int, size: int = 3) -> Conv:
+        """Return a convolution to `features` channels."""
+        return Conv(
+            self.features,
+            size=size,
+            stride=stride,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            name=name,
+        )
 
 
 class ResNet(nn.Module):
@@ -54,11 +68,11 @@ class ResNet(nn.Module):
       num_classes: the number of logits.
       width: channels of the stem and of the first stage; every further stage doubles them.
       blocks: the basic blocks of each stage; (3, 4, 6, 3) is ResNet-34.
-      norm: "batch", or "group": group norm (Wu and He, 2018, arXiv:1803.08494) treats every example
-        by itself and keeps no running statistics. Every layer has `width` / 2 groups, the paper's
-        32 at the default width.
+      norm: "batch" or "group", with `width` / 2 groups in every layer; see `norms.choose_norm`.
+      he_initialisation: draw convolution kernels from N(0, 2 / fan_out) and set the dense bias to
+        zero, as the code of understanding-sam does for its ResNet-34.
       dtype: the type of the computation; parameters are kept in float32.
-      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
+      use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
 
     Raises:
       ValueError: if the norm is unknown, or group norm is asked for with an odd width.
@@ -75,15 +89,13 @@ class ResNet(nn.Module):
     width: int = 64
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     norm: str = "batch"
+    he_initialisation: bool = False
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
 
     def __post_init__(self) -> None:
         """Validate the norm."""
-        if self.norm not in ("batch", "group"):
-            raise ValueError(f'norm must be "batch" or "group", got {self.norm!r}.')
-        if self.norm == "group" and self.width % 2:
-            raise ValueError(f"group norm needs an even width, got {self.width}.")
+        check_norm(self.norm, self.width)
         super().__post_init__()
 
     @nn.compact
@@ -98,14 +110,9 @@ class ResNet(nn.Module):
         Returns:
           Logits [n, num_classes], float32 or wider.
         """
-        if self.norm == "batch":
-            norm = functools.partial(batch_norm, train, self.dtype)
-        else:
-            norm = functools.partial(
-                nn.GroupNorm, self.width // 2, epsilon=EPSILON, dtype=self.dtype
-            )
-        norm = functools.partial(norm, use_fast_variance=self.use_fast_variance)
-        x = Conv(self.width, dtype=self.dtype, name="stem")(images)
+        norm = choose_norm(self.norm, self.width, train, self.dtype, self.use_fast_variance)
+        kernel_init = fan_out_normal if self.he_initialisation else fan_in_uniform
+        x = Conv(self.width, dtype=self.dtype, kernel_init=kernel_init, name="stem")(images)
         x = nn.relu(norm(name="stem_norm")(x))
         for i, blocks in enumerate(self.blocks):
             for j in range(blocks):
@@ -113,12 +120,14 @@ class ResNet(nn.Module):
                     self.width * 2**i,
                     norm,
                     stride=2 if i > 0 and j == 0 else 1,
+                    kernel_init=kernel_init,
                     dtype=self.dtype,
                     name=f"stage{i}_block{j}",
                 )(x)
+        zeros = jax.nn.initializers.zeros
         return Classifier(
             self.num_classes,
-            bias_init=uniform(x.shape[-1] ** -0.5),
+            bias_init=zeros if self.he_initialisation else uniform(x.shape[-1] ** -0.5),
             dtype=self.dtype,
             name="classifier",
         )(x)

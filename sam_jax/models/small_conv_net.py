@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, batch_norm, uniform
+from sam_jax.models.layers import Classifier, Conv, uniform
+from sam_jax.models.norms import batch_norm
 
 
 class SmallConvNet(nn.Module):
@@ -21,7 +22,7 @@ class SmallConvNet(nn.Module):
       features: output channels of the convolutions.
       strides: their strides.
       dtype: the type of the computation; parameters are kept in float32.
-      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
+      use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
 
     Raises:
       ValueError: if `features` and `strides` differ in length, or are empty.

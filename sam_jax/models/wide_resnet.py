@@ -1,81 +1,19 @@
 """Wide ResNets (Zagoruyko and Komodakis, 2016, arXiv:1605.07146)."""
 
 import functools
-from collections.abc import Callable
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, batch_norm, fan_out_normal, uniform
+from sam_jax.models.layers import Classifier, Conv, fan_out_normal, uniform
+from sam_jax.models.norms import batch_norm
+from sam_jax.models.preactivation import PreActivationBlock, padded_shortcut
 
 STEM_CHANNELS = 16
 GROUPS = ((16, 1), (32, 2), (64, 2))  # channels before widening, stride of the first block
-
-
-def padded_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
-    """Return `x` average-pooled by `stride`, with zero channels appended up to `features`.
-
-    Args:
-      x: images [n, H, W, C], C at most `features`.
-      features: output channels.
-      stride: side of the pooling windows; a window over the border averages the pixels inside.
-
-    Returns:
-      Images [n, ceil(H / stride), ceil(W / stride), features].
-    """
-    if stride > 1:
-        window = (stride, stride)
-        x = nn.avg_pool(x, window, window, padding="SAME", count_include_pad=False)
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
-
-
-class WideBlock(nn.Module):
-    """Batch norm, ReLU, 3x3 convolution, twice; added to the shortcut.
-
-    Attributes:
-      features: output channels.
-      norm: called with `name=`, returns a normalisation layer.
-      stride: stride of the first convolution.
-      shortcut: "convolution" or "padding", as in `WideResNet`.
-      normalise_shortcut: start a padded shortcut after the first batch norm and ReLU, not before.
-      dtype: the type of the computation.
-    """
-
-    features: int
-    norm: Callable[..., nn.Module]
-    stride: int = 1
-    shortcut: str = "convolution"
-    normalise_shortcut: bool = False
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map images [n, H, W, C] to [n, ceil(H / stride), ceil(W / stride), features]."""
-        y = nn.relu(self.norm(name="norm1")(x))
-        if self.shortcut == "padding":
-            start = y if self.normalise_shortcut else x
-            residual = padded_shortcut(start, self.features, self.stride)
-        elif x.shape[-1] == self.features and self.stride == 1:
-            residual = x
-        else:
-            residual = self.convolution("shortcut", self.stride, size=1)(y)
-        y = self.convolution("conv1", self.stride)(y)
-        y = nn.relu(self.norm(name="norm2")(y))
-        y = self.convolution("conv2", 1)(y)
-        return y + residual
-
-    def convolution(self, name: str, stride: int, size: int = 3) -> Conv:
-        """Return a convolution to `features` channels."""
-        return Conv(
-            self.features,
-            size=size,
-            stride=stride,
-            dtype=self.dtype,
-            kernel_init=fan_out_normal,
-            name=name,
-        )
 
 
 class WideResNet(nn.Module):
@@ -95,8 +33,11 @@ class WideResNet(nn.Module):
         the normalised input. "padding", as in AutoAugment and the first SAM release: average
         pooling and zero channels, 258,560 parameters fewer in 28-10. The shortcut of the very first
         block then starts after its batch norm and ReLU.
+      additional_skips: each group's input, pooled and padded as above, is also added to its output,
+        and the images to the last group's. AutoAugment's model has padding and these skips; the
+        first SAM release has padding and, by default, no such skips.
       dtype: the type of the computation; parameters are kept in float32.
-      use_fast_variance: how the norms take their variance, see `layers.batch_norm`.
+      use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
 
     Raises:
       ValueError: if depth is not 6 b + 4 for some b >= 1, or the shortcut is unknown.
@@ -113,6 +54,7 @@ class WideResNet(nn.Module):
     depth: int = 28
     width: int = 10
     shortcut: str = "convolution"
+    additional_skips: bool = False
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
 
@@ -142,8 +84,9 @@ class WideResNet(nn.Module):
         )
         x = Conv(STEM_CHANNELS, dtype=self.dtype, kernel_init=fan_out_normal, name="stem")(images)
         for i, (channels, first_stride) in enumerate(GROUPS):
+            group_input = x
             for j in range((self.depth - 4) // 6):
-                x = WideBlock(
+                x = PreActivationBlock(
                     self.width * channels,
                     norm,
                     stride=first_stride if j == 0 else 1,
@@ -152,6 +95,11 @@ class WideResNet(nn.Module):
                     dtype=self.dtype,
                     name=f"group{i}_block{j}",
                 )(x)
+            if self.additional_skips:
+                x += padded_shortcut(group_input, x.shape[-1], first_stride)
+        if self.additional_skips:
+            total_stride = math.prod(stride for _, stride in GROUPS)
+            x += padded_shortcut(images.astype(x.dtype), x.shape[-1], total_stride)
         x = nn.relu(norm(name="head_norm")(x))
         return Classifier(
             self.num_classes,

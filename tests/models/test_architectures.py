@@ -9,8 +9,8 @@ from flax.traverse_util import flatten_dict
 from jax import lax
 
 from sam_jax import models
-from sam_jax.models import mobilenet_v2, resnet, wide_resnet
-from sam_jax.models.layers import batch_norm
+from sam_jax.models import mobilenet_v2, preactivation, resnet
+from sam_jax.models.norms import batch_norm
 
 IMAGES = [(32, 32, 3), (28, 28, 1), (8, 8, 1)]
 NARROW = {
@@ -335,7 +335,9 @@ def test_resnet_has_half_as_many_groups_as_stem_channels():
 
 def test_wide_resnet_shortcut_convolves_the_normalised_input():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    block = wide_resnet.WideBlock(5, functools.partial(batch_norm, False, jnp.float32), stride=2)
+    block = preactivation.PreActivationBlock(
+        5, functools.partial(batch_norm, False, jnp.float32), stride=2
+    )
     variables = block.init(jax.random.key(1), x)
     # Without the two 3x3 convolutions the block is its shortcut: fresh running statistics make
     # the norm a division by sqrt(1 + 1e-5), and a strided 1x1 convolution takes every other pixel.
@@ -354,12 +356,12 @@ def test_wide_resnet_rejects_an_unknown_shortcut():
 
 def test_wide_resnet_shortcut_pools_and_pads():
     x = images_of((2, 5, 4, 3))
-    y = np.asarray(wide_resnet.padded_shortcut(x, 7, 2))
+    y = np.asarray(preactivation.padded_shortcut(x, 7, 2))
     assert y.shape == (2, 3, 2, 7)
     np.testing.assert_allclose(y[:, 0, 1, :3], x[:, :2, 2:].mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(y[:, 2, 0, :3], x[:, 4:, :2].mean((1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(y[..., 3:], 0)
-    np.testing.assert_array_equal(wide_resnet.padded_shortcut(x, 3, 1), x)
+    np.testing.assert_array_equal(preactivation.padded_shortcut(x, 3, 1), x)
 
 
 def test_invalid_attributes():

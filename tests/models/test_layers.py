@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam_jax.models import layers
+from sam_jax.models import layers, norms
 
 
 @pytest.mark.parametrize("use_fast_variance", [False, True])
 def test_batch_norm_with_a_large_mean_against_float64(use_fast_variance):
     random = np.random.default_rng(0)
     x = (1000 + random.normal(size=(64, 8, 8, 3))).astype(np.float32)  # mean / std = 1000
-    norm = layers.batch_norm(True, jnp.float32, use_fast_variance=use_fast_variance)
+    norm = norms.batch_norm(True, jnp.float32, use_fast_variance=use_fast_variance)
     apply = jax.jit(lambda x: norm.init_with_output(jax.random.key(0), x))
     normalised, variables = apply(x)
     exact = x.astype(np.float64)
     mean, variance = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
-    expected = (exact - mean) / np.sqrt(variance + layers.EPSILON)
+    expected = (exact - mean) / np.sqrt(variance + norms.EPSILON)
     assert variables["params"]["scale"].tolist() == [1, 1, 1]
     error = np.abs(normalised - expected).max()
     # The mean alone is rounded to 1000 * 2^-24 = 6e-5 standard deviations.
@@ -148,7 +148,7 @@ def test_initialisers_have_the_stated_law():
 
 def test_batch_norm_updates_running_statistics_with_momentum():
     x = np.asarray(3 + 2 * jax.random.normal(jax.random.key(0), (5, 4, 4, 3)))
-    norm = layers.batch_norm(True, jnp.float32)
+    norm = norms.batch_norm(True, jnp.float32)
     variables = norm.init(jax.random.key(1), x)
     y, new = norm.apply(variables, x, mutable=["batch_stats"])
     mean, variance = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2))
@@ -156,5 +156,5 @@ def test_batch_norm_updates_running_statistics_with_momentum():
     np.testing.assert_allclose(new["batch_stats"]["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(new["batch_stats"]["var"], 0.9 + 0.1 * variance, rtol=1e-5)
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 1e-5), atol=2e-5)
-    frozen = layers.batch_norm(False, jnp.float32).apply(variables, x)
+    frozen = norms.batch_norm(False, jnp.float32).apply(variables, x)
     np.testing.assert_allclose(frozen, x / np.sqrt(1 + 1e-5), rtol=1e-6)
