@@ -9,7 +9,7 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
-from sam_jax.training import methods
+from sam_jax.training import example_losses, methods
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import (
@@ -30,6 +30,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     _check_choice("data.streaming", config.data.streaming, data.STREAMING)
     _check_choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
+    _check_choice("loss.name", config.loss.name, tuple(example_losses.LOSSES))
+    example_losses.make_loss(_loss_of(config))
+    if not config.data.mixup >= 0:
+        raise ValueError(
+            f"data.mixup must be 0, for no mixup, or the positive alpha of its beta distribution, "
+            f"got {config.data.mixup}."
+        )
     _check_positive("epochs", config.epochs)
     _check_positive("batch_size", config.batch_size)
     _check_positive("evaluation.batch_size", config.evaluation.batch_size)
@@ -110,7 +117,8 @@ def program_spec(
         method=_method_of(config),
         optimiser=FrozenConfigDict(config.optimiser),
         weight_average=FrozenConfigDict(config.weight_average),
-        label_smoothing=config.loss.label_smoothing,
+        loss=_loss_of(config),
+        mixup=config.data.mixup,
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
     )
@@ -127,6 +135,12 @@ def _method_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
     c = config.method
     names = ("name", "norm_order", "m", "strategy", "statistics_from", c.name)
     return FrozenConfigDict({name: c[name] for name in names if name in c})
+
+
+def _loss_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
+    """Return the chosen loss with its own options, without those of other losses."""
+    c = config.loss
+    return FrozenConfigDict({x: c[x] for x in ("name", "label_smoothing", c.name) if x in c})
 
 
 def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:

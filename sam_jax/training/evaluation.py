@@ -45,7 +45,7 @@ def make_logits_fn(
       inputs: converts uint8 images to the inputs that the model was trained on.
       batch_norm: "running" normalises with the running statistics, so that the loss is a function
         of each example alone. "batch" normalises with the statistics of the given batch, as in
-        training.
+        training; a model with randomness then draws as in training, from a fixed key.
 
     Returns:
       A function to [n, classes] logits; the running statistics are never changed.
@@ -58,7 +58,13 @@ def make_logits_fn(
         if batch_norm == "running":
             logits: Any = model.apply(variables, inputs(images), train=False)
             return logits
-        logits, _ = model.apply(variables, inputs(images), train=True, mutable=["batch_stats"])
+        logits, _ = model.apply(
+            variables,
+            inputs(images),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"model": jax.random.key(0)},
+        )
         return logits
 
     return logits_fn

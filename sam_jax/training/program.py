@@ -13,9 +13,10 @@ from ml_collections import FrozenConfigDict
 
 from sam_jax import data, optim
 from sam_jax.runs.randomness import stream
-from sam_jax.training import losses, methods
+from sam_jax.training import example_losses, losses, methods
 from sam_jax.training.device_data import RunSteps, device_mesh, replicated
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.mixup import make_mix
 from sam_jax.training.optimiser import make_optimiser, make_schedule
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.step import (
@@ -49,7 +50,8 @@ class ProgramSpec:
     method: FrozenConfigDict  # without rho and eta, and with the options of the chosen method alone
     optimiser: FrozenConfigDict
     weight_average: FrozenConfigDict
-    label_smoothing: float
+    loss: FrozenConfigDict  # with the options of the chosen loss alone
+    mixup: float  # alpha; 0 for none
     matmul_precision: str  # of training
     evaluation_batch_size: int
 
@@ -75,7 +77,7 @@ class Program(NamedTuple):
     run_streamed_steps: RunSteps
     evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
     evaluated_state: Callable[[TrainState, jax.Array], TrainState]
-    prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation and normalisation
+    prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation, without mixup
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,7 +88,8 @@ def compile_program(spec: ProgramSpec) -> Program:
       spec: the settings that they depend on.
 
     Raises:
-      ValueError: the batch is larger than the training set, or the augmentation does not fit.
+      ValueError: the batch is larger than the training set, or the augmentation or the loss does
+        not fit.
     """
     model, inputs, augmentation = spec.model, spec.inputs, spec.augmentation
     if not spec.steps_per_epoch:
@@ -94,6 +97,7 @@ def compile_program(spec: ProgramSpec) -> Program:
             f"batch_size = {spec.batch_size} is larger than the training set, {spec.examples}."
         )
     run = make_run(spec.optimiser, spec.epochs, spec.steps_per_epoch, spec.examples, spec.classes)
+    loss = example_losses.make_loss(spec.loss, spec.classes)
     weight_decay = weight_decay_of(spec.optimiser).in_loss
     method_of = functools.partial(
         make_method, spec.method, spec.weight_average, spec.batch_size, run
@@ -119,7 +123,7 @@ def compile_program(spec: ProgramSpec) -> Program:
         method, optimiser = method_of(traced, jax.random.key(0))
 
         def make_functions(batch_stats: PyTree) -> losses.BatchFunctions:
-            return losses.make_functions(model, batch_stats, spec.label_smoothing, weight_decay)
+            return losses.make_functions(model, batch_stats, loss, weight_decay)
 
         with jax.default_matmul_precision(spec.matmul_precision):
             return train_step(
@@ -143,10 +147,21 @@ def compile_program(spec: ProgramSpec) -> Program:
         )
         return state._replace(params=params, batch_stats=batch_stats)
 
-    def prepare_images(key: Key, images: jax.Array) -> jax.Array:
-        if augmentation.names:
-            images = data.augment(key, images, **augmentation._asdict())
-        return inputs(images)
+    def prepared_by(augmentation: data.Augmentation) -> Callable[[Key, jax.Array], jax.Array]:
+        def prepare_images(key: Key, images: jax.Array) -> jax.Array:
+            if augmentation.names:
+                images = data.augment(key, images, **augmentation._asdict())
+            return inputs(images)
+
+        return prepare_images
+
+    prepare_images = prepare_unmixed = prepared_by(augmentation)
+    mix = None
+    if spec.mixup:  # cutout follows it
+        names = tuple(name for name in augmentation.names if name != "cutout")
+        cutout_size = augmentation.cutout_size if names != augmentation.names else 0
+        prepare_unmixed = prepared_by(augmentation._replace(names=names))
+        mix = make_mix(spec.mixup, spec.classes, cutout_size, DEVICES)
 
     # An augmentation that does not fit the images is an error here, not within the compilation.
     batch = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.uint8)
@@ -158,8 +173,8 @@ def compile_program(spec: ProgramSpec) -> Program:
         inputs=inputs,
         steps_per_epoch=spec.steps_per_epoch,
         init=init,
-        run_steps=make_run_steps(step, prepare_images, mesh),
-        run_streamed_steps=make_run_steps(step, prepare_images, mesh, streamed=True),
+        run_steps=make_run_steps(step, prepare_unmixed, mesh, mix=mix),
+        run_streamed_steps=make_run_steps(step, prepare_unmixed, mesh, streamed=True, mix=mix),
         evaluate=_jit_evaluate(full_precision(model), inputs, spec.evaluation_batch_size),
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
