@@ -31,6 +31,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.name = "digits"
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
+    # The share of training labels that are replaced, in [0, 1]; test labels stay. symmetric: by any
+    # other label; asymmetric: in CIFAR-10 by the usual confusions, elsewhere by the next label. The
+    # records then tell clean and noisy examples apart.
+    config.data.label_noise = 0.0
+    config.data.label_noise_kind = "symmetric"
+    config.data.label_noise_seed = 0  # its own: the same noise for all seeds of a study
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
     # "never": the set lies whole on every device. "always": batches are read from disk when they
     # are needed, in the same order. "auto" reads so where the set takes more than a quarter

@@ -29,6 +29,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_choice("method.name", method.name, tuple(methods.METHODS))
     _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     _check_choice("data.streaming", config.data.streaming, data.STREAMING)
+    data.check_label_noise(config.data.label_noise, config.data.label_noise_kind)
     _check_choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
     _check_choice("loss.name", config.loss.name, tuple(example_losses.LOSSES))
     example_losses.make_loss(_loss_of(config))
@@ -62,12 +63,24 @@ def check(config: ml_collections.ConfigDict) -> None:
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
     """Return the data set of a config, on the devices unless streamed; loaded once a process."""
     c = config.data
-    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples, c.streaming)
+    return _load_data(
+        c.name,
+        c.data_dir,
+        c.synthetic_examples,
+        c.train_examples,
+        c.streaming,
+        (c.label_noise, c.label_noise_kind, c.label_noise_seed) if c.label_noise else None,
+    )
 
 
 @functools.lru_cache(maxsize=2)
 def _load_data(
-    name: str, data_dir: str, synthetic_examples: int, train_examples: int, streaming: str
+    name: str,
+    data_dir: str,
+    synthetic_examples: int,
+    train_examples: int,
+    streaming: str,
+    label_noise: tuple[float, str, int] | None,
 ) -> tuple[data.Source, DeviceData]:
     source, train, test = data.load(
         name,
@@ -76,7 +89,11 @@ def _load_data(
         train_examples=train_examples,
         streaming=streaming,
     )
-    return source, on_devices(train, test)
+    if label_noise is None:
+        return source, on_devices(train, test)
+    noise = data.label_noise(source, len(train.labels), *label_noise)
+    noisy, pairs = data.with_label_noise(train, noise)
+    return source, on_devices(noisy, test, pairs)
 
 
 def traced_hyperparameters(config: ml_collections.ConfigDict) -> dict[str, float]:

@@ -44,7 +44,7 @@ def offset_cross_entropies(offset: float) -> ClassLosses:
 
     Example:
       >>> print(offset_cross_entropies(1.0)(jnp.array([[0.0, 1.0]])))
-      [[2.1269279 0.6931472]]
+      [[2.126928  0.6931472]]
 
     Source: tml-epfl/understanding-sam, `--loss=ce_offset`, which overflows where the exponent does;
     here it does not. It takes two classes only, as that code does.

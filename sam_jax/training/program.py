@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,15 @@ from sam_jax import data, optim
 from sam_jax.runs.randomness import stream
 from sam_jax.training import example_losses, losses, methods
 from sam_jax.training.device_data import RunSteps, device_mesh, replicated
-from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.evaluation import (
+    Evaluation,
+    Inputs,
+    NoisyEvaluation,
+    evaluate_set,
+    make_logits_fn,
+    noisy_evaluation,
+    noisy_means,
+)
 from sam_jax.training.mixup import make_mix
 from sam_jax.training.optimiser import make_optimiser, make_schedule
 from sam_jax.training.recalibration import recalibrated_batch_stats
@@ -76,6 +84,8 @@ class Program(NamedTuple):
     run_steps: RunSteps
     run_streamed_steps: RunSteps
     evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
+    # The same with pairs of given and true labels.
+    evaluate_noisy: Callable[[Params, PyTree, jax.Array, jax.Array], NoisyEvaluation]
     evaluated_state: Callable[[TrainState, jax.Array], TrainState]
     prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation, without mixup
 
@@ -176,6 +186,9 @@ def compile_program(spec: ProgramSpec) -> Program:
         run_steps=make_run_steps(step, prepare_unmixed, mesh, mix=mix),
         run_streamed_steps=make_run_steps(step, prepare_unmixed, mesh, streamed=True, mix=mix),
         evaluate=_jit_evaluate(full_precision(model), inputs, spec.evaluation_batch_size),
+        evaluate_noisy=_jit_evaluate_noisy(
+            full_precision(model), inputs, spec.evaluation_batch_size
+        ),
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
     )
@@ -264,20 +277,31 @@ def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key],
 def _jit_evaluate(
     model: nn.Module, inputs: Inputs, batch_size: int
 ) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
+    return _jit_over_blocks(evaluate_set, model, inputs, batch_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _jit_evaluate_noisy(
+    model: nn.Module, inputs: Inputs, batch_size: int
+) -> Callable[[Params, PyTree, jax.Array, jax.Array], NoisyEvaluation]:
+    means = _jit_over_blocks(noisy_means, model, inputs, batch_size)
+    return lambda *arguments: noisy_evaluation(means(*arguments))
+
+
+def _jit_over_blocks(
+    means: Callable[..., Any], model: nn.Module, inputs: Inputs, batch_size: int
+) -> Callable[[Params, PyTree, jax.Array, jax.Array], Any]:
+    """Compile means over a set, of a streamed one over its blocks."""
     logits_fn = make_logits_fn(model, inputs)
 
     @jax.jit
     @jax.default_matmul_precision("highest")
-    def evaluate(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Evaluation:
-        return evaluate_set(
-            functools.partial(logits_fn, params, batch_stats), images, labels, batch_size
-        )
+    def evaluate(params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array) -> Any:
+        return means(functools.partial(logits_fn, params, batch_stats), images, labels, batch_size)
 
     def evaluate_blocks(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Evaluation:
+    ) -> Any:
         return data.mean_over_blocks(
             functools.partial(evaluate, params, batch_stats),
             (images, labels),
