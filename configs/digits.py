@@ -31,6 +31,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.name = "digits"
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
+    # The share of training labels that are replaced, in [0, 1]; test labels stay. symmetric: by any
+    # other label; asymmetric: in CIFAR-10 by the usual confusions, elsewhere by the next label. The
+    # records then tell clean and noisy examples apart.
+    config.data.label_noise = 0.0
+    config.data.label_noise_kind = "symmetric"
+    config.data.label_noise_seed = 0  # its own: the same noise for all seeds of a study
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
     # "never": the set lies whole on every device. "always": batches are read from disk when they
     # are needed, in the same order. "auto" reads so where the set takes more than a quarter
@@ -44,6 +50,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.augmentation = config_dict.placeholder(tuple)
     config.data.pad = config_dict.placeholder(int)  # pixels on each side before the random crop
     config.data.cutout_size = config_dict.placeholder(int)  # side of the square, in pixels
+    # alpha of mixup, which follows the augmentation, and which cutout follows; 0: no mixup. Labels
+    # are then shares of two classes. google-research/sam has 1.
+    config.data.mixup = 0.0
 
     config.model = ml_collections.ConfigDict()
     config.model.name = "small_conv_net"  # small_conv_net, mobilenet_v2, resnet, wide_resnet
@@ -93,7 +102,17 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.weight_average.every_epochs = 1.0  # swa: from one member of the average to the next
 
     config.loss = ml_collections.ConfigDict()
+    # Of training; evaluation always has the cross-entropy: cross_entropy, offset_cross_entropy (for
+    # two classes), generalised_cross_entropy, smallest_cross_entropy. All have label smoothing.
+    config.loss.name = "cross_entropy"
     config.loss.label_smoothing = 0.0
+    # Only the fields of the chosen loss are read.
+    config.loss.offset_cross_entropy = ml_collections.ConfigDict()
+    config.loss.offset_cross_entropy.offset = 1.0  # of the margin between the two logits
+    config.loss.generalised_cross_entropy = ml_collections.ConfigDict()
+    config.loss.generalised_cross_entropy.q = 0.7  # 1 - p at 1, towards 0 the cross-entropy
+    config.loss.smallest_cross_entropy = ml_collections.ConfigDict()
+    config.loss.smallest_cross_entropy.removed = 0.2  # the share with the largest losses
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.batch_size = 480  # bounds the memory, not the result

@@ -21,6 +21,7 @@ STREAMING = ("auto", "never", "always")
 DEVICE_SHARE = 4  # "auto" keeps a set on the device up to a quarter of its memory
 UNKNOWN_DEVICE_LIMIT = 2**32  # bytes, for devices that do not tell their memory, as CPUs
 THREADS = 4  # that read batches
+Relabel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 BLOCK_BYTES = 2**28  # of images that are read, and put on the devices, at a time
 
 
@@ -52,6 +53,7 @@ class StreamedSplit:
         examples: Examples,
         image_shape: tuple[int, int, int],
         rows: np.ndarray,
+        relabel: Relabel | None = None,
     ) -> None:
         """Wrap examples; nothing is read yet.
 
@@ -59,8 +61,10 @@ class StreamedSplit:
           examples: the data source, read by several threads at once.
           image_shape: height, width and channels.
           rows: the places of those that make up the split.
+          relabel: (places in the split, their labels) -> the labels to give in their stead.
         """
         self._examples, self._rows, self.image_shape = examples, rows, image_shape
+        self._relabel = relabel
 
     @property
     def images(self) -> "StreamedColumn":
@@ -77,7 +81,14 @@ class StreamedSplit:
 
     def read(self, rows: np.ndarray) -> Split:
         """Return the examples at some places, in their order."""
-        return self._examples.read(self._rows[rows], self.image_shape)
+        found = self._examples.read(self._rows[rows], self.image_shape)
+        if self._relabel is None:
+            return found
+        return found._replace(labels=self._relabel(rows, found.labels))
+
+    def relabelled(self, relabel: Relabel) -> "StreamedSplit":
+        """Return the same examples with other labels."""
+        return StreamedSplit(self._examples, self.image_shape, self._rows, relabel)
 
     def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[Split]:
         """Yield examples in the order given, batch after batch; threads read a block ahead.

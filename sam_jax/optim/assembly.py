@@ -72,7 +72,10 @@ def sharpness_aware(
       memory: the past gradients that the parts keep, in words; see SharpnessAwareTransformation.
 
     Returns:
-      A transformation whose state is the perturbation's, or a ScheduledState.
+      A transformation whose state is the perturbation's, or a ScheduledState. Where it is given
+      `ascent_grad_fn`, the perturbation gets its gradient, at w and wherever else it asks for one.
+      The combination and the schedule read the gradient of grad_fn, which takes a pass of its own.
+      Without them the clean auxiliary outputs are those of `ascent_grad_fn` at w.
 
     Example:
       >>> import jax.numpy as jnp, optax, sam_jax
@@ -84,26 +87,42 @@ def sharpness_aware(
       >>> print(gradient)  # the mean of 4 and 4 * 1.4**3
       [7.488]
     """
+    ascends = needs_clean_gradient
+    reads_clean_gradient = combination is not None or schedule is not None
     needs_clean_gradient = needs_clean_gradient or schedule is not None
     ascent = optax.with_extra_args_support(perturbation)
 
     def make_clean_pass(
-        grad_fn: AuxiliaryGradFn, params: Params, clean: tuple[Gradients, Any] | None
+        grad_fn: AuxiliaryGradFn,
+        ascent_grad_fn: AuxiliaryGradFn | None,
+        params: Params,
+        clean: tuple[Gradients, Any] | None,
     ) -> tuple[Gradients, Any]:
-        if clean is None:
-            clean = grad_fn(params) if needs_clean_gradient else (None, None)
-        return clean
+        if clean is not None:
+            return clean
+        is_read = needs_clean_gradient if ascent_grad_fn is None else reads_clean_gradient
+        return grad_fn(params) if is_read else (None, None)
 
     def make_perturbed_pass(
         grad_fn: AuxiliaryGradFn,
+        ascent_grad_fn: AuxiliaryGradFn | None,
         params: Params,
         state: PyTree,
         clean: tuple[Gradients, Any],
         extra_args: dict[str, Any],
     ) -> tuple[SharpnessAwareGradient, PyTree]:
         clean_gradient, clean_aux = clean
+        ascent_gradient = clean_gradient
+        if ascent_grad_fn is not None and ascends:
+            ascent_gradient, ascent_aux = ascent_grad_fn(params)
+            if clean_gradient is None:  # the one pass at w
+                clean_aux = ascent_aux
         epsilon, state = ascent.update(
-            clean_gradient, state, params, grad_fn=_without_aux(grad_fn), **extra_args
+            ascent_gradient,
+            state,
+            params,
+            grad_fn=_without_aux(ascent_grad_fn or grad_fn),
+            **extra_args,
         )
         gradient, perturbed_aux = grad_fn(pytree.add(params, epsilon))
         if combination is not None:
@@ -116,10 +135,11 @@ def sharpness_aware(
         state: PyTree,
         *,
         clean: tuple[Gradients, Any] | None = None,
+        ascent_grad_fn: AuxiliaryGradFn | None = None,
         **extra_args: Any,
     ) -> tuple[SharpnessAwareGradient, PyTree]:
-        clean = make_clean_pass(grad_fn, params, clean)
-        return make_perturbed_pass(grad_fn, params, state, clean, extra_args)
+        clean = make_clean_pass(grad_fn, ascent_grad_fn, params, clean)
+        return make_perturbed_pass(grad_fn, ascent_grad_fn, params, state, clean, extra_args)
 
     if schedule is None:
         return SharpnessAwareTransformation(ascent.init, gradient, memory)
@@ -130,16 +150,17 @@ def sharpness_aware(
         state: ScheduledState,
         *,
         clean: tuple[Gradients, Any] | None = None,
+        ascent_grad_fn: AuxiliaryGradFn | None = None,
         **extra_args: Any,
     ) -> tuple[SharpnessAwareGradient, ScheduledState]:
-        clean = make_clean_pass(grad_fn, params, clean)
+        clean = make_clean_pass(grad_fn, ascent_grad_fn, params, clean)
         clean_gradient, clean_aux = clean
         makes_pass, schedule_state = schedule.decide(state.schedule, clean_gradient)
         count = incremented(state.count)
 
         def with_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
             result, new = make_perturbed_pass(
-                grad_fn, params, state.perturbation, clean, extra_args
+                grad_fn, ascent_grad_fn, params, state.perturbation, clean, extra_args
             )
             # The other branch returns the clean gradient, whose dtypes may come from a caller that
             # accumulates or unscales; the branches have to agree.

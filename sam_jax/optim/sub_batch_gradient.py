@@ -10,6 +10,7 @@ from sam_jax import pytree
 from sam_jax.optim import combining, devices, sub_batch_runs
 from sam_jax.optim.sub_batch_runs import One, RulesOf, Strategy
 from sam_jax.optim.transformation import (
+    GRADIENT_FUNCTIONS,
     PARAMETER_FUNCTIONS,
     SharpnessAwareGradient,
     SharpnessAwareTransformation,
@@ -133,8 +134,17 @@ def _work(
         )
     weights = _sub_batch_weights(split.weights, examples, count, group)
     weight = None if weights is None else weights[0]
+
+    def averaged(grad_fn: Callable[..., tuple[PyTree, Any]]) -> Callable[..., tuple[PyTree, Any]]:
+        return devices.averaged_over_groups(grad_fn, group, axis_name, weight)
+
+    functions = {
+        name: averaged(common.extra_args[name])
+        for name in GRADIENT_FUNCTIONS
+        if common.extra_args.get(name) is not None
+    }
     common = common._replace(
-        grad_fn=devices.averaged_over_groups(common.grad_fn, group, axis_name, weight)
+        grad_fn=averaged(common.grad_fn), extra_args=common.extra_args | functions
     )
     is_one = axis_name is not None and group == device_count
     params = common.params if is_one else devices.vary_over(common.params, axis_name)
@@ -183,8 +193,8 @@ def _function_of_parts(
 
         functions = {
             name: of_sub_batch(common.extra_args[name])
-            for name in PARAMETER_FUNCTIONS
-            if name in common.extra_args
+            for name in (*PARAMETER_FUNCTIONS, *GRADIENT_FUNCTIONS)
+            if common.extra_args.get(name) is not None
         }
         result, new_state = inner.gradient(
             of_sub_batch(common.grad_fn),

@@ -46,10 +46,10 @@ def m_sam(
     0 does not count, even where grad_fn gives NaN for it.
 
     **Randomness.** Without more, all sub-batches draw one dropout mask. Give update `rngs`, a typed
-    key or a pytree of them: grad_fn (and `losses_fn`, `logits_fn` where they are given) gets
-    `rngs=`, the same with the sub-batch's index folded in every key; both passes get the same. A
-    pytree that all of them shall get as it is goes to update as `shared`, and reaches them as
-    `shared=`.
+    key or a pytree of them: grad_fn (and `losses_fn`, `logits_fn`, `ascent_grad_fn` where they are
+    given) gets `rngs=`, the same with the sub-batch's index folded in every key; both passes get
+    the same. A pytree that all of them shall get as it is goes to update as `shared`, and reaches
+    them as `shared=`.
 
     **Auxiliary outputs** of the pure function `gradient` are combined by kind; `combine` asks for
     another way:

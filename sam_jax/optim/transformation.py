@@ -17,6 +17,9 @@ AuxiliaryGradFn = Callable[..., tuple[Gradients, Any]]
 # Extra arguments that are functions of the parameters (and of the batch, with m-SAM), as grad_fn
 # is; methods that need more than gradients ask for them.
 PARAMETER_FUNCTIONS = ("losses_fn", "logits_fn")
+# The same for those that return gradients as grad_fn does: where it is given, `ascent_grad_fn`
+# returns the gradient that makes epsilon, and grad_fn all that is descended along.
+GRADIENT_FUNCTIONS = ("ascent_grad_fn",)
 
 
 class SharpnessAwareGradient(NamedTuple):
@@ -42,6 +45,11 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
     training step can have the loss, the accuracy or the batch statistics of either pass; `clean`
     is the `(gradients, auxiliary)` of the pass at `params` where the caller has made it already.
     `update` is that function with optax's calling convention.
+
+    The optional keyword `ascent_grad_fn` returns what grad_fn returns, but with the gradient that
+    makes epsilon. It is for losses whose descent has another gradient than their own, such as
+    Shake-Shake's. It makes epsilon and nothing else: combinations, schedules and steps without a
+    perturbation read grad_fn. Methods without an ascent at this step's parameters ignore it.
 
     A method sees the parameters alone, arrays of floating-point or complex numbers. All other
     leaves, such as integers and keys, are None to it: they reach grad_fn as they are, and their
@@ -125,9 +133,12 @@ def _on_parameters(
     ) -> tuple[SharpnessAwareGradient, PyTree]:
         parameters, others = pytree.partition(params)
 
-        def inner_grad_fn(parameters: Params, *batch: Any, **keywords: Any) -> tuple:
-            gradients, aux = grad_fn(pytree.merge(parameters, others), *batch, **keywords)
-            return checks.gradients_of_parameters(gradients, params), aux
+        def of_parameters(grad_fn: AuxiliaryGradFn) -> AuxiliaryGradFn:
+            def inner_grad_fn(parameters: Params, *batch: Any, **keywords: Any) -> tuple:
+                gradients, aux = grad_fn(pytree.merge(parameters, others), *batch, **keywords)
+                return checks.gradients_of_parameters(gradients, params), aux
+
+            return inner_grad_fn
 
         inner_clean = clean
         if clean is not None:
@@ -137,8 +148,13 @@ def _on_parameters(
             for name in PARAMETER_FUNCTIONS
             if extra_args.get(name) is not None
         }
+        functions |= {
+            name: of_parameters(extra_args[name])
+            for name in GRADIENT_FUNCTIONS
+            if extra_args.get(name) is not None
+        }
         result, state = gradient(
-            inner_grad_fn, parameters, state, clean=inner_clean, **(extra_args | functions)
+            of_parameters(grad_fn), parameters, state, clean=inner_clean, **(extra_args | functions)
         )
         rest = _float0(others) if clean is None else _rest_of(clean[0], params)
         return result._replace(gradient=pytree.merge(result.gradient, rest)), state
@@ -187,10 +203,19 @@ class _Update:
         checks.check_update_arguments(updates, params, grad_fn)
         assert grad_fn is not None  # as checked
 
-        def grad_fn_without_aux(*arguments: Any, **keywords: Any) -> tuple[Gradients, None]:
-            return grad_fn(*arguments, **keywords), None
-
+        functions = {
+            name: _with_no_aux(extra_args[name])
+            for name in GRADIENT_FUNCTIONS
+            if extra_args.get(name) is not None
+        }
         result, state = self.gradient(
-            grad_fn_without_aux, params, state, clean=(updates, None), **extra_args
+            _with_no_aux(grad_fn), params, state, clean=(updates, None), **(extra_args | functions)
         )
         return result.gradient, state
+
+
+def _with_no_aux(grad_fn: Callable[..., Gradients]) -> AuxiliaryGradFn:
+    def grad_fn_with_no_aux(*arguments: Any, **keywords: Any) -> tuple[Gradients, None]:
+        return grad_fn(*arguments, **keywords), None
+
+    return grad_fn_with_no_aux

@@ -25,6 +25,7 @@ from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
 from sam_jax.training.device_data import RunSteps, replicated
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.example_losses import Loss
 from sam_jax.training.fit import Round, fit
 from sam_jax.training.step import epoch_order
 from sam_jax.training.trained import Trained
@@ -157,7 +158,7 @@ def collect_members(
     def calls(index: int) -> list[tuple[RunSteps, tuple[Any, ...]]]:
         half_order = order[index * half : (index + 1) * half]
         images = data.train_images, data.train_labels
-        return [(run_steps, (*images, half_order, stream(key, "augmentation"), {}))]
+        return [(run_steps, (*images, half_order, key, {}))]
 
     with checkpoints.open_manager(workdir, keep=count) as manager:
         state, done = checkpoints.restore_latest(manager, state, replicated())
@@ -218,7 +219,10 @@ def _compiled_training(
     ) -> losses.BatchFunctions:
         del step, traced
         return losses.make_functions(
-            model, batch_stats, settings.label_smoothing, settings.weight_decay
+            model,
+            batch_stats,
+            Loss(label_smoothing=settings.label_smoothing),
+            settings.weight_decay,
         )
 
     return optimiser, make_plain_run(

@@ -27,6 +27,7 @@ from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
 from sam_jax.training.device_data import RunSteps, replicated
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.example_losses import Loss
 from sam_jax.training.fit import Round, fit, saving, warn_not_finite
 from sam_jax.training.step import epoch_order
 from sam_jax.training.trained import Trained
@@ -110,8 +111,8 @@ def on_curve(
 
     return losses.BatchFunctions(
         grad_fn,
-        lambda bends, batch: functions.losses_fn(at(bends), batch),
-        lambda bends, batch: functions.logits_fn(at(bends), batch),
+        lambda bends, batch, **keywords: functions.losses_fn(at(bends), batch, **keywords),
+        lambda bends, batch, **keywords: functions.logits_fn(at(bends), batch, **keywords),
     )
 
 
@@ -180,7 +181,7 @@ def find_curve(
     def calls(epoch: int) -> list[tuple[RunSteps, tuple[Any, ...]]]:
         order = epoch_order(stream(key, "order"), epoch, examples, settings.batch_size)
         images = data.train_images, data.train_labels
-        return [(run_steps, (*images, order, stream(key, "augmentation"), traced))]
+        return [(run_steps, (*images, order, key, traced))]
 
     with checkpoints.open_manager(workdir, keep=1) as manager:
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
@@ -220,7 +221,10 @@ def _compiled_training(
         batch_stats: PyTree, step: jax.Array, traced: dict[str, PyTree]
     ) -> losses.BatchFunctions:
         functions = losses.make_functions(
-            model, batch_stats, settings.label_smoothing, settings.weight_decay
+            model,
+            batch_stats,
+            Loss(label_smoothing=settings.label_smoothing),
+            settings.weight_decay,
         )
         t = jax.random.uniform(jax.random.fold_in(traced["key"], step))
         return on_curve(functions, traced["start"], traced["end"], t, settings.kind)

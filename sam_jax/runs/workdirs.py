@@ -19,6 +19,21 @@ REFUSAL = (
 
 
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
+# Fields that training configs got later, with the values that do what was done before them.
+_LATER = {
+    "data": {
+        "mixup": 0.0,
+        "label_noise": 0.0,
+        "label_noise_kind": "symmetric",
+        "label_noise_seed": 0,
+    },
+    "loss": {
+        "name": "cross_entropy",
+        "offset_cross_entropy": {"offset": 1.0},
+        "generalised_cross_entropy": {"q": 0.7},
+        "smallest_cross_entropy": {"removed": 0.2},
+    },
+}
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 
 
@@ -85,7 +100,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     """Return a config.json, one of before in the words of today's configs.
 
     Before sets were streamed, the base config named the augmentation that is now the set's own.
-    Before configs said so, planes and curves were recalibrated on 128 images at a time.
+    Before configs said so, planes and curves were recalibrated on 128 images at a time. A field
+    that came later has the value that changes nothing.
     """
     config = json.loads(path.read_text())
     for group in ("plane", "curve", "measuring"):  # of a study, and of a curve in one
@@ -97,7 +113,19 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
             data["streaming"] = "auto"  # every set of that time fits the device
             if data["name"] == "digits" and data.items() >= _BASE_BEFORE.items():
                 data.update(dict.fromkeys(_BASE_BEFORE))
+        if data is not None:
+            for group, fields in _LATER.items():
+                _fill(part.get(group, {}), fields)
     return config
+
+
+def _fill(found: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Add the fields that are missing, at every depth."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _fill(found.setdefault(name, {}), value)
+        else:
+            found.setdefault(name, value)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

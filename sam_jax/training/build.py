@@ -9,7 +9,7 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
-from sam_jax.training import methods
+from sam_jax.training import example_losses, methods
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import (
@@ -29,7 +29,15 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_choice("method.name", method.name, tuple(methods.METHODS))
     _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     _check_choice("data.streaming", config.data.streaming, data.STREAMING)
+    data.check_label_noise(config.data.label_noise, config.data.label_noise_kind)
     _check_choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
+    _check_choice("loss.name", config.loss.name, tuple(example_losses.LOSSES))
+    example_losses.make_loss(_loss_of(config))
+    if not config.data.mixup >= 0:
+        raise ValueError(
+            f"data.mixup must be 0, for no mixup, or the positive alpha of its beta distribution, "
+            f"got {config.data.mixup}."
+        )
     _check_positive("epochs", config.epochs)
     _check_positive("batch_size", config.batch_size)
     _check_positive("evaluation.batch_size", config.evaluation.batch_size)
@@ -55,12 +63,24 @@ def check(config: ml_collections.ConfigDict) -> None:
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
     """Return the data set of a config, on the devices unless streamed; loaded once a process."""
     c = config.data
-    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples, c.streaming)
+    return _load_data(
+        c.name,
+        c.data_dir,
+        c.synthetic_examples,
+        c.train_examples,
+        c.streaming,
+        (c.label_noise, c.label_noise_kind, c.label_noise_seed) if c.label_noise else None,
+    )
 
 
 @functools.lru_cache(maxsize=2)
 def _load_data(
-    name: str, data_dir: str, synthetic_examples: int, train_examples: int, streaming: str
+    name: str,
+    data_dir: str,
+    synthetic_examples: int,
+    train_examples: int,
+    streaming: str,
+    label_noise: tuple[float, str, int] | None,
 ) -> tuple[data.Source, DeviceData]:
     source, train, test = data.load(
         name,
@@ -69,7 +89,11 @@ def _load_data(
         train_examples=train_examples,
         streaming=streaming,
     )
-    return source, on_devices(train, test)
+    if label_noise is None:
+        return source, on_devices(train, test)
+    noise = data.label_noise(source, len(train.labels), *label_noise)
+    noisy, pairs = data.with_label_noise(train, noise)
+    return source, on_devices(noisy, test, pairs)
 
 
 def traced_hyperparameters(config: ml_collections.ConfigDict) -> dict[str, float]:
@@ -110,7 +134,8 @@ def program_spec(
         method=_method_of(config),
         optimiser=FrozenConfigDict(config.optimiser),
         weight_average=FrozenConfigDict(config.weight_average),
-        label_smoothing=config.loss.label_smoothing,
+        loss=_loss_of(config),
+        mixup=config.data.mixup,
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
     )
@@ -127,6 +152,12 @@ def _method_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
     c = config.method
     names = ("name", "norm_order", "m", "strategy", "statistics_from", c.name)
     return FrozenConfigDict({name: c[name] for name in names if name in c})
+
+
+def _loss_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
+    """Return the chosen loss with its own options, without those of other losses."""
+    c = config.loss
+    return FrozenConfigDict({x: c[x] for x in ("name", "label_smoothing", c.name) if x in c})
 
 
 def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:

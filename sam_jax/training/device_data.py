@@ -23,14 +23,27 @@ class DeviceData(NamedTuple):
     train_labels: jax.Array
     test_images: jax.Array
     test_labels: jax.Array
+    # Where the training labels are noisy: the images, and [n, 2] the given and the true labels.
+    train_pairs: tuple[jax.Array, jax.Array] | None = None
 
 
-def on_devices(train: Any, test: Any) -> DeviceData:
-    """Return two splits on all devices; those that are streamed stay where they are."""
+def on_devices(train: Any, test: Any, train_pairs: Any = None) -> DeviceData:
+    """Return splits on all devices; those that are streamed stay where they are.
+
+    Args:
+      train: the training set.
+      test: the test set.
+      train_pairs: the training set with pairs of labels, of `data.with_label_noise`.
+    """
     arrays = (train.images, train.labels, test.images, test.labels)
     if isinstance(train, data.StreamedSplit):
-        return DeviceData(*arrays)
-    return DeviceData(*jax.device_put(arrays, replicated()))
+        pairs = None if train_pairs is None else (train_pairs.images, train_pairs.labels)
+        return DeviceData(*arrays, pairs)
+    found = DeviceData(*jax.device_put(arrays, replicated()))
+    if train_pairs is None:
+        return found
+    pairs = jax.device_put(train_pairs.labels, replicated())
+    return found._replace(train_pairs=(found.train_images, pairs))
 
 
 def device_mesh() -> Mesh:

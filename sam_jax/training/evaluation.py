@@ -45,7 +45,7 @@ def make_logits_fn(
       inputs: converts uint8 images to the inputs that the model was trained on.
       batch_norm: "running" normalises with the running statistics, so that the loss is a function
         of each example alone. "batch" normalises with the statistics of the given batch, as in
-        training.
+        training; a model with randomness then draws as in training, from a fixed key.
 
     Returns:
       A function to [n, classes] logits; the running statistics are never changed.
@@ -58,7 +58,13 @@ def make_logits_fn(
         if batch_norm == "running":
             logits: Any = model.apply(variables, inputs(images), train=False)
             return logits
-        logits, _ = model.apply(variables, inputs(images), train=True, mutable=["batch_stats"])
+        logits, _ = model.apply(
+            variables,
+            inputs(images),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"model": jax.random.key(0)},
+        )
         return logits
 
     return logits_fn
@@ -93,6 +99,112 @@ def evaluate_set(
     Raises:
       ValueError: there are no examples, or batch_size is not positive.
     """
+
+    def values_of(images: jax.Array, labels: jax.Array) -> Evaluation:
+        logits = logits_fn(images)
+        return Evaluation(cross_entropy(logits, labels), jnp.argmax(logits, axis=-1) == labels)
+
+    means = _means_over_set(values_of, images, labels, batch_size, fill)
+    return means._replace(accuracy=_unless_nan(means.loss, means.accuracy))
+
+
+class NoisyEvaluation(NamedTuple):
+    """Means over a set whose labels are partly wrong, and over its parts.
+
+    A part without examples has NaN.
+    """
+
+    loss: jax.Array  # of the given labels, as those that follow
+    accuracy: jax.Array
+    clean_loss: jax.Array  # over the examples whose given label is the true one
+    clean_accuracy: jax.Array
+    noisy_loss: jax.Array  # over the others
+    noisy_accuracy: jax.Array
+    noisy_true_accuracy: jax.Array  # over the same, of their true labels
+
+
+class NoisyMeans(NamedTuple):
+    """Means over all examples, of which those of several sets average to that of their union."""
+
+    loss: jax.Array
+    correct: jax.Array
+    noisy: jax.Array  # the share of noisy examples
+    noisy_loss: jax.Array  # of an example that counts as 0 where it is clean, as those that follow
+    noisy_correct: jax.Array
+    noisy_truly_correct: jax.Array
+    clean: jax.Array  # the share of the other examples
+    clean_loss: jax.Array  # of an example that counts as 0 where it is noisy, as that follows
+    clean_correct: jax.Array
+
+
+def noisy_means(
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    pairs: jax.Array,
+    batch_size: int,
+) -> NoisyMeans:
+    """Return what `noisy_evaluation` needs of a set, or of a part of one.
+
+    Args:
+      logits_fn: as in `evaluate_set`.
+      images: likewise.
+      pairs: [n, 2] integers, the given and the true label of each example.
+      batch_size: as in `evaluate_set`.
+    """
+
+    def values_of(images: jax.Array, pairs: jax.Array) -> NoisyMeans:
+        given, true = pairs[:, 0], pairs[:, 1]
+        logits = logits_fn(images)
+        found, losses = jnp.argmax(logits, axis=-1), cross_entropy(logits, given)
+        noisy, correct = given != true, found == given
+        return NoisyMeans(
+            loss=losses,
+            correct=correct,
+            noisy=noisy,
+            noisy_loss=jnp.where(noisy, losses, 0),
+            noisy_correct=noisy & correct,
+            noisy_truly_correct=noisy & (found == true),
+            clean=~noisy,
+            clean_loss=jnp.where(noisy, 0, losses),
+            clean_correct=~noisy & correct,
+        )
+
+    return _means_over_set(values_of, images, pairs, batch_size)
+
+
+def noisy_evaluation(means: NoisyMeans) -> NoisyEvaluation:
+    """Return the means over the clean and the noisy examples from those over all."""
+
+    def part(loss: jax.Array, correct: jax.Array, share: jax.Array) -> tuple[jax.Array, jax.Array]:
+        share = jnp.where(share > 0, share, jnp.nan)
+        return loss / share, _unless_nan(loss, correct / share)
+
+    noisy_loss, noisy_accuracy = part(means.noisy_loss, means.noisy_correct, means.noisy)
+    _, noisy_true_accuracy = part(means.noisy_loss, means.noisy_truly_correct, means.noisy)
+    clean_loss, clean_accuracy = part(means.clean_loss, means.clean_correct, means.clean)
+    return NoisyEvaluation(
+        means.loss,
+        _unless_nan(means.loss, means.correct),
+        clean_loss,
+        clean_accuracy,
+        noisy_loss,
+        noisy_accuracy,
+        noisy_true_accuracy,
+    )
+
+
+def _unless_nan(loss: jax.Array, accuracy: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(loss), jnp.nan, accuracy)
+
+
+def _means_over_set(
+    values_of: Callable[[jax.Array, jax.Array], PyTree],
+    images: jax.Array,
+    labels: jax.Array,
+    batch_size: int,
+    fill: bool = True,
+) -> Any:
+    """Return the means of what (images, labels) have each, [n] a leaf; see `evaluate_set`."""
     examples = labels.shape[0]
     if batch_size < 1 or not examples:
         raise ValueError(
@@ -104,19 +216,15 @@ def evaluate_set(
     if fill and remainder:
         batches, remainder = batches + 1, 0
 
-    def sums(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        weights = positions < examples
+    def sums(positions: jax.Array) -> PyTree:
+        counts = positions < examples
         rows = jnp.minimum(positions, examples - 1)
-        logits = logits_fn(images[rows])
-        losses = jnp.where(weights, cross_entropy(logits, labels[rows]), 0)
-        correct = jnp.where(weights, jnp.argmax(logits, axis=-1) == labels[rows], False)
-        return jnp.sum(losses), jnp.sum(correct)
+        values = values_of(images[rows], labels[rows])
+        return jax.tree.map(lambda x: jnp.sum(jnp.where(counts, x, jnp.zeros_like(x))), values)
 
-    losses, correct = jax.tree.map(
-        jnp.sum, jax.lax.map(sums, jnp.arange(batches * batch_size).reshape(batches, batch_size))
-    )
+    positions = jnp.arange(batches * batch_size).reshape(batches, batch_size)
+    total = jax.tree.map(jnp.sum, jax.lax.map(sums, positions))
     if remainder:
-        last_losses, last_correct = sums(examples - remainder + jnp.arange(remainder))
-        losses, correct = losses + last_losses, correct + last_correct
-    loss = losses / examples
-    return Evaluation(loss, jnp.where(jnp.isnan(loss), jnp.nan, correct / examples))
+        last = sums(examples - remainder + jnp.arange(remainder))
+        total = jax.tree.map(jnp.add, total, last)
+    return jax.tree.map(lambda x: x / examples, total)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,18 @@ from ml_collections import FrozenConfigDict
 
 from sam_jax import data, optim
 from sam_jax.runs.randomness import stream
-from sam_jax.training import losses, methods
+from sam_jax.training import example_losses, losses, methods
 from sam_jax.training.device_data import RunSteps, device_mesh, replicated
-from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.evaluation import (
+    Evaluation,
+    Inputs,
+    NoisyEvaluation,
+    evaluate_set,
+    make_logits_fn,
+    noisy_evaluation,
+    noisy_means,
+)
+from sam_jax.training.mixup import make_mix
 from sam_jax.training.optimiser import make_optimiser, make_schedule
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.step import (
@@ -49,7 +58,8 @@ class ProgramSpec:
     method: FrozenConfigDict  # without rho and eta, and with the options of the chosen method alone
     optimiser: FrozenConfigDict
     weight_average: FrozenConfigDict
-    label_smoothing: float
+    loss: FrozenConfigDict  # with the options of the chosen loss alone
+    mixup: float  # alpha; 0 for none
     matmul_precision: str  # of training
     evaluation_batch_size: int
 
@@ -74,8 +84,10 @@ class Program(NamedTuple):
     run_steps: RunSteps
     run_streamed_steps: RunSteps
     evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
+    # The same with pairs of given and true labels.
+    evaluate_noisy: Callable[[Params, PyTree, jax.Array, jax.Array], NoisyEvaluation]
     evaluated_state: Callable[[TrainState, jax.Array], TrainState]
-    prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation and normalisation
+    prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation, without mixup
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,7 +98,8 @@ def compile_program(spec: ProgramSpec) -> Program:
       spec: the settings that they depend on.
 
     Raises:
-      ValueError: the batch is larger than the training set, or the augmentation does not fit.
+      ValueError: the batch is larger than the training set, or the augmentation or the loss does
+        not fit.
     """
     model, inputs, augmentation = spec.model, spec.inputs, spec.augmentation
     if not spec.steps_per_epoch:
@@ -94,6 +107,7 @@ def compile_program(spec: ProgramSpec) -> Program:
             f"batch_size = {spec.batch_size} is larger than the training set, {spec.examples}."
         )
     run = make_run(spec.optimiser, spec.epochs, spec.steps_per_epoch, spec.examples, spec.classes)
+    loss = example_losses.make_loss(spec.loss, spec.classes)
     weight_decay = weight_decay_of(spec.optimiser).in_loss
     method_of = functools.partial(
         make_method, spec.method, spec.weight_average, spec.batch_size, run
@@ -119,7 +133,7 @@ def compile_program(spec: ProgramSpec) -> Program:
         method, optimiser = method_of(traced, jax.random.key(0))
 
         def make_functions(batch_stats: PyTree) -> losses.BatchFunctions:
-            return losses.make_functions(model, batch_stats, spec.label_smoothing, weight_decay)
+            return losses.make_functions(model, batch_stats, loss, weight_decay)
 
         with jax.default_matmul_precision(spec.matmul_precision):
             return train_step(
@@ -143,10 +157,21 @@ def compile_program(spec: ProgramSpec) -> Program:
         )
         return state._replace(params=params, batch_stats=batch_stats)
 
-    def prepare_images(key: Key, images: jax.Array) -> jax.Array:
-        if augmentation.names:
-            images = data.augment(key, images, **augmentation._asdict())
-        return inputs(images)
+    def prepared_by(augmentation: data.Augmentation) -> Callable[[Key, jax.Array], jax.Array]:
+        def prepare_images(key: Key, images: jax.Array) -> jax.Array:
+            if augmentation.names:
+                images = data.augment(key, images, **augmentation._asdict())
+            return inputs(images)
+
+        return prepare_images
+
+    prepare_images = prepare_unmixed = prepared_by(augmentation)
+    mix = None
+    if spec.mixup:  # cutout follows it
+        names = tuple(name for name in augmentation.names if name != "cutout")
+        cutout_size = augmentation.cutout_size if names != augmentation.names else 0
+        prepare_unmixed = prepared_by(augmentation._replace(names=names))
+        mix = make_mix(spec.mixup, spec.classes, cutout_size, DEVICES)
 
     # An augmentation that does not fit the images is an error here, not within the compilation.
     batch = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.uint8)
@@ -158,9 +183,12 @@ def compile_program(spec: ProgramSpec) -> Program:
         inputs=inputs,
         steps_per_epoch=spec.steps_per_epoch,
         init=init,
-        run_steps=make_run_steps(step, prepare_images, mesh),
-        run_streamed_steps=make_run_steps(step, prepare_images, mesh, streamed=True),
+        run_steps=make_run_steps(step, prepare_unmixed, mesh, mix=mix),
+        run_streamed_steps=make_run_steps(step, prepare_unmixed, mesh, streamed=True, mix=mix),
         evaluate=_jit_evaluate(full_precision(model), inputs, spec.evaluation_batch_size),
+        evaluate_noisy=_jit_evaluate_noisy(
+            full_precision(model), inputs, spec.evaluation_batch_size
+        ),
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
     )
@@ -249,20 +277,31 @@ def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key],
 def _jit_evaluate(
     model: nn.Module, inputs: Inputs, batch_size: int
 ) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
+    return _jit_over_blocks(evaluate_set, model, inputs, batch_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _jit_evaluate_noisy(
+    model: nn.Module, inputs: Inputs, batch_size: int
+) -> Callable[[Params, PyTree, jax.Array, jax.Array], NoisyEvaluation]:
+    means = _jit_over_blocks(noisy_means, model, inputs, batch_size)
+    return lambda *arguments: noisy_evaluation(means(*arguments))
+
+
+def _jit_over_blocks(
+    means: Callable[..., Any], model: nn.Module, inputs: Inputs, batch_size: int
+) -> Callable[[Params, PyTree, jax.Array, jax.Array], Any]:
+    """Compile means over a set, of a streamed one over its blocks."""
     logits_fn = make_logits_fn(model, inputs)
 
     @jax.jit
     @jax.default_matmul_precision("highest")
-    def evaluate(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Evaluation:
-        return evaluate_set(
-            functools.partial(logits_fn, params, batch_stats), images, labels, batch_size
-        )
+    def evaluate(params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array) -> Any:
+        return means(functools.partial(logits_fn, params, batch_stats), images, labels, batch_size)
 
     def evaluate_blocks(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Evaluation:
+    ) -> Any:
         return data.mean_over_blocks(
             functools.partial(evaluate, params, batch_stats),
             (images, labels),

@@ -34,6 +34,9 @@ def recalibrated_batch_stats(
     average. Parameters that no training step has seen need it: averaged ones (`swa`, `weight_ema`),
     and those along a line or a curve between minima.
 
+    A model with randomness draws it as in training, with fixed keys: equal calls give equal
+    statistics.
+
     It is one compiled program for each model, batch size and shape of images, and can be part of
     a larger one; the parameters may then be traced.
 
@@ -94,7 +97,7 @@ def recalibrated_batch_stats(
             momenta[layer.path] = 1.0 if layer.path in momenta else layer.momentum
         return call(*args, **kwargs)
 
-    def weighted_statistics(batch: jax.Array) -> PyTree:
+    def weighted_statistics(batch: jax.Array, index: jax.Array | int) -> PyTree:
         """Return n_b s_b for every running statistic, by path."""
         momenta.clear()
         with nn.intercept_methods(note_momentum):
@@ -103,6 +106,7 @@ def recalibrated_batch_stats(
                 inputs(batch),
                 train=True,
                 mutable=["batch_stats"],
+                rngs={"model": jax.random.fold_in(jax.random.key(0), index)},
             )
         statistics: dict[tuple[str, ...], Any] = flatten_dict(mutated["batch_stats"])
         # From zero the running update leads to (1 - momentum) s_b.
@@ -111,18 +115,18 @@ def recalibrated_batch_stats(
             for path, s in statistics.items()
         }
 
-    def add(total: PyTree, batch: jax.Array) -> PyTree:
-        return jax.tree.map(lambda t, s: t + s.astype(t.dtype), total, weighted_statistics(batch))
+    def add(total: PyTree, batch: jax.Array, index: jax.Array | int) -> PyTree:
+        weighted = weighted_statistics(batch, index)
+        return jax.tree.map(lambda t, s: t + s.astype(t.dtype), total, weighted)
 
     def add_batch(total: PyTree, index: jax.Array) -> tuple[PyTree, None]:
-        return add(
-            total, jax.lax.dynamic_slice_in_dim(images, index * batch_size, batch_size)
-        ), None
+        batch = jax.lax.dynamic_slice_in_dim(images, index * batch_size, batch_size)
+        return add(total, batch, index), None
 
     total = {path: jnp.zeros_like(pytree.widen(s)) for path, s in template.items()}
     total, _ = jax.lax.scan(add_batch, total, jnp.arange(batches))
     if remainder:
-        total = add(total, images[examples - remainder :])
+        total = add(total, images[examples - remainder :], batches)
     mean = {path: (t / examples).astype(template[path].dtype) for path, t in total.items()}
     return unflatten_dict(mean)
 

@@ -10,6 +10,7 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from sam_jax import pytree
 from sam_jax.optim import SharpnessAwareTransformation
+from sam_jax.runs.randomness import stream
 from sam_jax.training.losses import BatchFunctions
 from sam_jax.typing import Batch, Key, Params, PyTree
 
@@ -33,6 +34,9 @@ class StepInputs(NamedTuple):
     batch: Batch  # (images, labels)
     previous_batch: Batch  # the batch of the step before; in the first step, its own batch
     indices: jax.Array  # int32 [n], the places of the batch in the training set
+    # What a model with randomness draws from: a typed key, the same on all devices. m_sam folds
+    # the number of the sub-batch in it, so that draws do not depend on the number of devices.
+    rngs: Key | None = None
 
 
 class StepMetrics(NamedTuple):
@@ -73,6 +77,7 @@ def train_step(
         state.method_state,
         losses_fn=functions.losses_fn,
         logits_fn=functions.logits_fn,
+        ascent_grad_fn=functions.ascent_grad_fn,
         **inputs._asdict(),
     )
     use_clean = statistics_from == "clean" and result.clean_aux is not None
@@ -95,6 +100,7 @@ def make_run_steps(
     prepare_images: Callable[[Key, jax.Array], jax.Array],
     mesh: Mesh | AbstractMesh,
     streamed: bool = False,
+    mix: Callable[[Key, Batch], Batch] | None = None,
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """Compile many steps into one call, data parallel over the devices of the mesh.
 
@@ -103,6 +109,7 @@ def make_run_steps(
       prepare_images: (key, uint8 images) -> float images: augmentation and normalisation.
       mesh: one axis, `DEVICES`.
       streamed: whether a call gets the batches of its steps in place of the whole training set.
+      mix: (key of the step, a device's share of the batch) -> the batch to train on, as mixup.
 
     Returns:
       `run_steps(state, images, labels, order, key, traced)`, which returns the state and the
@@ -112,7 +119,8 @@ def make_run_steps(
         `streamed`, they are the examples of `order` themselves, [1 + steps, batch, H, W, C] and
         [1 + steps, batch], and every device has its share of each batch.
       - `order` [1 + steps, batch]: the examples of the step before and of each step.
-      - `key`: the key of the augmentation stream.
+      - `key`: the key of the run. Each step draws from its streams "augmentation", by device,
+        "mixup" and "model".
       - `traced`: a pytree of hyperparameters that may change without a new compilation.
     """
     device_count = mesh.shape[DEVICES]
@@ -126,6 +134,9 @@ def make_run_steps(
         traced: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         device = jax.lax.axis_index(DEVICES)
+        augmentation_key, mixup_key, model_key = (
+            stream(key, name) for name in ("augmentation", "mixup", "model")
+        )
         shares = order.reshape(len(order), device_count, -1)[:, device]
         rows = shares  # where the examples of this device lie in `images`
         if streamed:
@@ -134,14 +145,18 @@ def make_run_steps(
 
         def load(step: jax.Array, examples: tuple[jax.Array, jax.Array]) -> tuple[Batch, jax.Array]:
             share, rows = examples
-            step_key = jax.random.fold_in(jax.random.fold_in(key, step), device)
-            return (prepare_images(step_key, images[rows]), labels[rows]), share
+            step_key = jax.random.fold_in(jax.random.fold_in(augmentation_key, step), device)
+            batch = prepare_images(step_key, images[rows]), labels[rows]
+            if mix is not None:
+                batch = mix(jax.random.fold_in(mixup_key, step), batch)
+            return batch, share
 
         def one(state: TrainState, examples: PyTree) -> tuple[TrainState, StepMetrics]:
             previous, current = examples
             batch, indices = load(state.step, current)
             previous_batch, _ = load(jnp.maximum(state.step - 1, 0), previous)
-            return step(state, StepInputs(batch, previous_batch, indices), traced)
+            rngs = jax.random.fold_in(model_key, state.step)
+            return step(state, StepInputs(batch, previous_batch, indices, rngs), traced)
 
         return jax.lax.scan(one, state, ((shares[:-1], rows[:-1]), (shares[1:], rows[1:])))
 

@@ -110,7 +110,7 @@ def training_calls(
         stream(key, "order"), epoch, len(data.train_labels), config.batch_size
     )
     runs = program.run_steps, program.run_streamed_steps
-    more = stream(key, "augmentation"), build.traced_hyperparameters(config)
+    more = key, build.traced_hyperparameters(config)
     for run_steps, arrays in epoch_calls(*runs, data, order, config.steps_per_call):
         yield run_steps, (*arrays, *more)
 

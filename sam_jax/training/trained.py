@@ -2,7 +2,8 @@
 
 import math
 import pathlib
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -12,6 +13,7 @@ from sam_jax.data import Source
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.training import build
 from sam_jax.training.device_data import DeviceData, replicated
+from sam_jax.training.evaluation import Evaluation, NoisyEvaluation
 from sam_jax.training.program import Program
 from sam_jax.training.step import TrainState
 from sam_jax.typing import Key
@@ -91,17 +93,21 @@ def evaluate_sets(
       names: of "train" and "test".
 
     Returns:
-      train_loss, train_accuracy, test_loss and test_accuracy.
+      train_loss, train_accuracy, test_loss and test_accuracy. Where the training labels are noisy,
+      also the fields of `NoisyEvaluation` with "train_" before them.
     """
     sets = {
         "train": (data.train_images, data.train_labels),
         "test": (data.test_images, data.test_labels),
     }
-    record = {}
+    record: dict[str, float] = {}
     for name, examples in sets.items():
-        loss = accuracy = math.nan
+        evaluate, fields = program.evaluate, Evaluation._fields
+        if name == "train" and data.train_pairs is not None:
+            evaluate, fields = program.evaluate_noisy, NoisyEvaluation._fields
+            examples = data.train_pairs
+        values: Iterable[Any] = [math.nan] * len(fields)
         if name in names:
-            result = program.evaluate(state.params, state.batch_stats, *examples)
-            loss, accuracy = float(result.loss), float(result.accuracy)
-        record |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+            values = evaluate(state.params, state.batch_stats, *examples)
+        record |= {f"{name}_{f}": float(x) for f, x in zip(fields, values, strict=True)}
     return record

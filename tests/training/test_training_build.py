@@ -55,7 +55,7 @@ def run_once(config):
         data.train_images,
         data.train_labels,
         order,
-        stream(key, "augmentation"),
+        key,
         build.traced_hyperparameters(config),
     )
     return program, jax.tree.map(

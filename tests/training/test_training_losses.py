@@ -59,7 +59,9 @@ def test_gradient_and_outputs_of_a_pass(decay):
     with jax.enable_x64(True):
         model = Linear()
         params = model.init(jax.random.key(0), images)["params"]
-        grad_fn = losses.make_functions(model, {}, label_smoothing=0.2, weight_decay=decay).grad_fn
+        grad_fn = losses.make_functions(
+            model, {}, losses.Loss(label_smoothing=0.2), weight_decay=decay
+        ).grad_fn
         gradient, outputs = grad_fn(params, (jnp.asarray(images), jnp.asarray(labels)))
     dense = {name: np.asarray(x) for name, x in params["dense"].items()}
     expected = softmax_gradient(dense, images, labels, smoothing=0.2, decay=decay)
@@ -81,7 +83,7 @@ def test_weight_decay_in_the_loss_covers_biases_and_batch_norm():
         batch = jnp.asarray(images), jnp.asarray(labels)
         stats = variables["batch_stats"]
         plain, _ = losses.make_functions(model, stats).grad_fn(params, batch)
-        decayed, _ = losses.make_functions(model, stats, 0.0, 0.1).grad_fn(params, batch)
+        decayed, _ = losses.make_functions(model, stats, weight_decay=0.1).grad_fn(params, batch)
     plain, decayed, params = jax.tree.map(np.asarray, (plain, decayed, params))
     assert "norm" in params and "bias" in params["second"]
     jax.tree.map(
@@ -98,7 +100,9 @@ def test_what_methods_see_besides_the_gradient():
         model = NormNet()
         variables = model.init(jax.random.key(0), images)
         params, batch = variables["params"], (jnp.asarray(images), jnp.asarray(labels))
-        functions = losses.make_functions(model, variables["batch_stats"], label_smoothing=0.1)
+        functions = losses.make_functions(
+            model, variables["batch_stats"], losses.Loss(label_smoothing=0.1)
+        )
         logits = functions.logits_fn(params, batch)
         per_example = functions.losses_fn(params, batch)
         np.testing.assert_allclose(

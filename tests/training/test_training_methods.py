@@ -52,7 +52,7 @@ def take_steps(config, steps=STEPS):
         data.train_images,
         data.train_labels,
         order,
-        stream(key, "augmentation"),
+        key,
         build.traced_hyperparameters(config),
     )
     return jax.tree.map(np.asarray, (state.params, metrics))

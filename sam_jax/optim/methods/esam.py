@@ -104,13 +104,17 @@ def esam(
         clean: tuple[Gradients, Any] | None = None,
         batch: Batch = None,
         losses_fn: Callable[..., jax.Array] | None = None,
+        ascent_grad_fn: AuxiliaryGradFn | None = None,
         **extra_args: Any,
     ) -> tuple[SharpnessAwareGradient, PyTree]:
         examples = _check_data(batch, losses_fn)
         assert losses_fn is not None  # as checked
         clean = _gradient_on(grad_fn, params, batch) if clean is None else clean
         clean_gradient, clean_aux = clean
-        epsilon, state = perturbation.update(clean_gradient, state, params, **extra_args)
+        ascent_gradient = clean_gradient
+        if ascent_grad_fn is not None:
+            ascent_gradient, _ = _gradient_on(ascent_grad_fn, params, batch)
+        epsilon, state = perturbation.update(ascent_gradient, state, params, **extra_args)
         perturbed = pytree.add(params, epsilon)
         if losses_from is not None and clean_aux is not None:
             losses = losses_from(clean_aux)

@@ -67,6 +67,7 @@ def previous_batch_sam(
         *,
         previous_batch: Batch = None,
         clean: Any = None,
+        ascent_grad_fn: AuxiliaryGradFn | None = None,
         **extra_args: Any,
     ) -> tuple[SharpnessAwareGradient, PyTree]:
         del clean  # of the batch of this step
@@ -76,7 +77,7 @@ def previous_batch_sam(
                 "state, params, grad_fn=grad_fn, previous_batch=previous_batch), at the first step "
                 "with the batch itself. It calls grad_fn(params, previous_batch)."
             )
-        ascent_gradient, _ = grad_fn(params, previous_batch)
+        ascent_gradient, _ = (ascent_grad_fn or grad_fn)(params, previous_batch)
         return inner.gradient(grad_fn, params, state, clean=(ascent_gradient, None), **extra_args)
 
     return SharpnessAwareTransformation(inner.init, gradient)
