@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sam_jax import pytree
+from sam_jax.training.weight_decay import decayed
 from sam_jax.typing import Batch, Gradients, Params, PyTree
 
 
@@ -56,6 +57,7 @@ def make_functions(
     batch_stats: PyTree,
     label_smoothing: float = 0.0,
     weight_decay: float = 0.0,
+    weight_decay_on: str = "all",
 ) -> BatchFunctions:
     r"""Return the gradient of the training loss, and what else methods ask for.
 
@@ -66,8 +68,9 @@ def make_functions(
       model: a Flax linen module; it is run in training mode, on batch statistics.
       batch_stats: the running statistics before the pass.
       label_smoothing: as in `cross_entropy`.
-      weight_decay: lambda over all parameters, biases and batch norm included, as in
-        google-research/sam; zero where weight decay lives in the update.
+      weight_decay: lambda; zero where weight decay lives in the update.
+      weight_decay_on: "all" parameters, biases and batch norm included, or "not_norms"; see
+        `WeightDecay`.
 
     Returns:
       `grad_fn(params, (images, labels), term=None) -> (gradients, PassOutputs)`, where `term` maps
@@ -86,7 +89,8 @@ def make_functions(
         losses = cross_entropy(logits, labels, label_smoothing)
         loss = jnp.mean(losses)
         accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
-        penalty = 0.5 * weight_decay * pytree.vdot(params, params) if weight_decay else 0.0
+        w = decayed(params, weight_decay_on)
+        penalty = 0.5 * weight_decay * pytree.vdot(w, w) if weight_decay else 0.0
         addition = 0.0 if term is None else term(logits)
         outputs = PassOutputs(loss, accuracy, mutated.get("batch_stats", {}), losses, logits)
         return loss + penalty + addition, outputs
