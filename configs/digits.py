@@ -83,14 +83,35 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     method_options(config)
 
     config.optimiser = ml_collections.ConfigDict()
-    config.optimiser.learning_rate = 0.1  # at its highest; cosine to zero by step
-    config.optimiser.warmup_epochs = 0.0  # linear from zero
-    config.optimiser.momentum = 0.9
-    config.optimiser.nesterov = True
+    config.optimiser.name = "sgd"  # sgd, rmsprop (as EfficientNet's), adamw (as transformers')
+    config.optimiser.learning_rate = 0.1  # at its highest
+    config.optimiser.warmup_epochs = 0.0  # linear from zero; the schedule begins after it
+    # By step: "cosine" (to zero), "exponential", "linear", "piecewise" or "constant".
+    config.optimiser.schedule = "cosine"
+    config.optimiser.exponential = ml_collections.ConfigDict()
+    config.optimiser.exponential.end = 0.012  # what is left at the end, as a share of the highest
+    config.optimiser.linear = ml_collections.ConfigDict()
+    config.optimiser.linear.end = 0.0  # likewise
+    config.optimiser.piecewise = ml_collections.ConfigDict()
+    config.optimiser.piecewise.boundaries = (0.5, 0.75)  # shares of the training
+    config.optimiser.piecewise.factors = (0.1, 0.01)  # of the highest, from each boundary on
+    config.optimiser.momentum = 0.9  # sgd, rmsprop
+    config.optimiser.nesterov = True  # sgd
+    config.optimiser.rmsprop = ml_collections.ConfigDict()
+    config.optimiser.rmsprop.decay = 0.9  # of the mean of squared gradients
+    config.optimiser.rmsprop.epsilon = 0.001  # inside the square root
+    config.optimiser.rmsprop.initial = 1.0  # that mean before the first step, 1 in TensorFlow 1
+    config.optimiser.adamw = ml_collections.ConfigDict()
+    config.optimiser.adamw.beta1 = 0.9
+    config.optimiser.adamw.beta2 = 0.999
+    config.optimiser.adamw.epsilon = 1e-8
     config.optimiser.clip_norm = 5.0  # global norm of the gradient; 0: no clipping
-    config.optimiser.weight_decay = 5e-4  # on all parameters
-    # "update": added to the clipped gradient (the study). "loss": 0.5 * weight_decay * ||w||^2 in
-    # the loss, hence in both passes and before clipping (google-research/sam).
+    config.optimiser.weight_decay = 5e-4
+    # "all" parameters, or "not_norms": those with more than one axis, without norms and biases.
+    config.optimiser.weight_decay_on = "all"
+    # "update": added to the clipped gradient (the study), and by adamw to the update itself.
+    # "loss": 0.5 * weight_decay * ||w||^2 in the loss, hence in both passes and before clipping
+    # (google-research/sam).
     config.optimiser.weight_decay_in = "update"
 
     # Averaged weights, where there are any, are evaluated and measured in place of the last ones,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import digits
+from sam_jax.training.optimiser import make_optimiser
 
 
 class Linear(nn.Module):
@@ -54,6 +55,13 @@ def tiny_config(**changes):
             group = group[g]
         group[field] = value
     return config
+
+
+def make_sgd(learning_rate, momentum=0.0, nesterov=False, clip_norm=0.0, weight_decay=0.0):
+    """Return the SGD of a config with these settings."""
+    c = digits.get_config().optimiser
+    c.update(momentum=momentum, nesterov=nesterov, clip_norm=clip_norm, weight_decay=weight_decay)
+    return make_optimiser(c, learning_rate)
 
 
 def softmax_gradient(params, images, labels, smoothing=0.0, decay=0.0):

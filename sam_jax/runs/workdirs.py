@@ -19,8 +19,9 @@ REFUSAL = (
 
 
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-# Fields that training configs got later, with the values that do what was done before them.
-_LATER = {
+_BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
+# Fields that trainings of before lack, with the values of what they did.
+_TRAINING_BEFORE = {
     "data": {
         "mixup": 0.0,
         "label_noise": 0.0,
@@ -33,8 +34,17 @@ _LATER = {
         "generalised_cross_entropy": {"q": 0.7},
         "smallest_cross_entropy": {"removed": 0.2},
     },
+    "optimiser": {
+        "name": "sgd",
+        "schedule": "cosine",
+        "exponential": {"end": 0.012},
+        "linear": {"end": 0.0},
+        "piecewise": {"boundaries": [0.5, 0.75], "factors": [0.1, 0.01]},
+        "rmsprop": {"decay": 0.9, "epsilon": 0.001, "initial": 1.0},
+        "adamw": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+        "weight_decay_on": "all",
+    },
 }
-_BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -100,8 +110,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     """Return a config.json, one of before in the words of today's configs.
 
     Before sets were streamed, the base config named the augmentation that is now the set's own.
-    Before configs said so, planes and curves were recalibrated on 128 images at a time. A field
-    that came later has the value that changes nothing.
+    Before configs said so, planes and curves were recalibrated on 128 images at a time. Fields that
+    came later get the values that keep what the run did.
     """
     config = json.loads(path.read_text())
     for group in ("plane", "curve", "measuring"):  # of a study, and of a curve in one
@@ -113,19 +123,18 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
             data["streaming"] = "auto"  # every set of that time fits the device
             if data["name"] == "digits" and data.items() >= _BASE_BEFORE.items():
                 data.update(dict.fromkeys(_BASE_BEFORE))
-        if data is not None:
-            for group, fields in _LATER.items():
-                _fill(part.get(group, {}), fields)
+        if "optimiser" in part:
+            _fill(part, _TRAINING_BEFORE)
     return config
 
 
-def _fill(found: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Add the fields that are missing, at every depth."""
-    for name, value in fields.items():
+def _fill(tree: dict[str, Any], values: dict[str, Any]) -> None:
+    """Put values into a tree where it has none."""
+    for name, value in values.items():
         if isinstance(value, dict):
-            _fill(found.setdefault(name, {}), value)
+            _fill(tree.setdefault(name, {}), value)
         else:
-            found.setdefault(name, value)
+            tree.setdefault(name, value)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
-from sam_jax.training import example_losses, methods
+from sam_jax.training import checks, example_losses, methods, optimiser, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import (
@@ -26,21 +26,23 @@ TRACED = ("rho", "eta")  # of the group `method`: they may change without a new 
 def check(config: ml_collections.ConfigDict) -> None:
     """Raise a ValueError that names the first field of the config that cannot be run."""
     method = config.method
-    _check_choice("method.name", method.name, tuple(methods.METHODS))
-    _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
-    _check_choice("data.streaming", config.data.streaming, data.STREAMING)
+    checks.choice("method.name", method.name, methods.METHODS)
+    checks.choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
+    checks.choice("data.streaming", config.data.streaming, data.STREAMING)
     data.check_label_noise(config.data.label_noise, config.data.label_noise_kind)
-    _check_choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
-    _check_choice("loss.name", config.loss.name, tuple(example_losses.LOSSES))
+    checks.choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
+    checks.choice("loss.name", config.loss.name, example_losses.LOSSES)
     example_losses.make_loss(_loss_of(config))
     if not config.data.mixup >= 0:
         raise ValueError(
             f"data.mixup must be 0, for no mixup, or the positive alpha of its beta distribution, "
             f"got {config.data.mixup}."
         )
-    _check_positive("epochs", config.epochs)
-    _check_positive("batch_size", config.batch_size)
-    _check_positive("evaluation.batch_size", config.evaluation.batch_size)
+    checks.whole("epochs", config.epochs, 1)
+    checks.whole("batch_size", config.batch_size, 1)
+    checks.whole("evaluation.batch_size", config.evaluation.batch_size, 1)
+    schedules.check(config.optimiser, config.epochs)
+    optimiser.check(config.optimiser)
     devices = jax.device_count()
     if config.batch_size % devices:
         raise ValueError(
@@ -48,7 +50,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"multiple of {devices}."
         )
     run = make_run(
-        FrozenConfigDict(config.optimiser), config.epochs, steps_per_epoch=1, examples=1, classes=1
+        FrozenConfigDict(config.optimiser),
+        config.epochs,
+        steps_per_epoch=1000,  # many, so that a share of an epoch is some steps
+        examples=1,
+        classes=1,
     )
     make_method(
         _method_of(config),
@@ -168,13 +174,3 @@ def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def _hashable(value: Any) -> Any:
     """Return a value of a config with tuples for lists, which models need as attributes."""
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}.")

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from sam_jax import pytree
 from sam_jax.training.example_losses import CROSS_ENTROPY, Loss, accuracy
+from sam_jax.training.weight_decay import decayed
 from sam_jax.typing import Batch, Gradients, Key, Params, PyTree
 
 
@@ -59,6 +60,7 @@ def make_functions(
     batch_stats: PyTree,
     loss: Loss = CROSS_ENTROPY,
     weight_decay: float = 0.0,
+    weight_decay_on: str = "all",
 ) -> BatchFunctions:
     r"""Return the gradient of the training loss, and what else methods ask for.
 
@@ -73,8 +75,9 @@ def make_functions(
         the forward pass, as in Shake-Shake, takes the keyword `true_gradient`, which makes it so.
       batch_stats: the running statistics before the pass.
       loss: the loss of each example, and how that of a batch is made of them.
-      weight_decay: lambda over all parameters, biases and batch norm included, as in
-        google-research/sam; zero where weight decay lives in the update.
+      weight_decay: lambda; zero where weight decay lives in the update.
+      weight_decay_on: "all" parameters, biases and batch norm included, or "not_norms"; see
+        `WeightDecay`.
 
     Returns:
       - `grad_fn(params, (images, labels), term=None, rngs=None) -> (gradients, PassOutputs)`, where
@@ -108,7 +111,8 @@ def make_functions(
         logits, mutated = apply(params, images, rngs, **keywords)
         losses = loss.of_examples(logits, labels)
         batch_loss = loss.reduce(losses)
-        penalty = 0.5 * weight_decay * pytree.vdot(params, params) if weight_decay else 0.0
+        w = decayed(params, weight_decay_on)
+        penalty = 0.5 * weight_decay * pytree.vdot(w, w) if weight_decay else 0.0
         addition = 0.0 if term is None else term(logits)
         outputs = PassOutputs(
             batch_loss, accuracy(logits, labels), mutated.get("batch_stats", {}), losses, logits

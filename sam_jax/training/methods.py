@@ -14,6 +14,7 @@ class Run(NamedTuple):
     """The facts about a run that a method may need."""
 
     learning_rate: Callable[[Any], Any]  # schedule by step
+    lowest_learning_rate: float  # after the warm-up; 0 where it does not fall
     highest_learning_rate: float
     total_steps: int
     steps_per_epoch: int
@@ -74,7 +75,11 @@ def no_perturbation() -> optim.SharpnessAwareTransformation:
 
 def _gsam(a: _Arguments) -> optim.SharpnessAwareTransformation:
     rho: ScalarOrSchedule = optim.gsam_rho(
-        a.run.learning_rate, a.options.rho_min, a.rho, 0.0, a.run.highest_learning_rate
+        a.run.learning_rate,
+        a.options.rho_min,
+        a.rho,
+        a.run.lowest_learning_rate,
+        a.run.highest_learning_rate,
     )
     return optim.gsam(rho, a.options.alpha)
 

@@ -1,41 +1,153 @@
-"""The optimiser that descends along the (sharpness-aware) gradient, and its learning rate."""
+"""The optimisers that descend along the (sharpness-aware) gradient, by their names in a config."""
 
+from collections.abc import Callable
+
+import ml_collections
 import optax
 
+from sam_jax.training import checks
+from sam_jax.training.weight_decay import WeightDecay, weight_decay_of
 
-def make_schedule(highest: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """Return the learning rate by step: linear from zero, then along a cosine to zero.
+Links = list[optax.GradientTransformation]  # of an `optax.chain`
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: WeightDecay,
+    *,
+    momentum: float,
+    nesterov: bool,
+) -> Links:
+    r"""Return the links of stochastic gradient descent with momentum.
+
+    .. math::
+      v \leftarrow \mu v + g + \lambda w, \qquad w \leftarrow w - \eta v
+
+    or, with Nesterov's look ahead, :math:`w \leftarrow w - \eta (g + \lambda w + \mu v)`.
 
     Args:
-      highest: at the end of the warm-up.
-      warmup_steps: steps of the linear part; zero for none.
-      total_steps: steps of the whole training.
+      learning_rate: eta, or a schedule of it by step.
+      weight_decay: lambda, where it acts in the update.
+      momentum: mu; the buffer v starts at the first gradient.
+      nesterov: whether the step looks ahead along the buffer.
+
+    Source: PyTorch's SGD, in the study.
     """
-    if warmup_steps:
-        return optax.warmup_cosine_decay_schedule(0.0, highest, warmup_steps, total_steps)
-    return optax.cosine_decay_schedule(highest, total_steps)
+    step = optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov)
+    return [*weight_decay.links(), step]
+
+
+def rmsprop(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: WeightDecay,
+    *,
+    momentum: float,
+    decay: float,
+    epsilon: float,
+    initial: float,
+) -> Links:
+    r"""Return the links of RMSProp as TensorFlow 1 has it, with which EfficientNets are trained.
+
+    .. math::
+      s \leftarrow \beta s + (1 - \beta) g^2, \qquad
+      v \leftarrow \mu v + \frac{g}{\sqrt{s + \epsilon}}, \qquad w \leftarrow w - \eta v
+
+    with lambda w added to g before, where weight decay acts in the update.
+
+    Args:
+      learning_rate: eta, or a schedule of it by step.
+      weight_decay: lambda, where it acts in the update.
+      momentum: mu; v starts at zero.
+      decay: beta, 0.9 for EfficientNet.
+      epsilon: *inside* the square root, 0.001 for EfficientNet; other libraries have it outside.
+      initial: s before the first step: 1 in TensorFlow 1, 0 in other libraries.
+
+    Source: google-research/sam, whose learning rate multiplies v. TensorFlow multiplies what enters
+    v, which differs only as far as the rate changes within the memory of v.
+    """
+    return [
+        *weight_decay.links(),
+        optax.scale_by_rms(decay, epsilon, initial_scale=initial, eps_in_sqrt=True),
+        optax.trace(momentum),
+        optax.scale_by_learning_rate(learning_rate),
+    ]
+
+
+def adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: WeightDecay,
+    *,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> Links:
+    r"""Return the links of Adam with decoupled weight decay.
+
+    .. math::
+      w \leftarrow w - \eta \left(\frac{\hat m}{\sqrt{\hat s} + \epsilon} + \lambda w\right)
+
+    with m and s the running means of g and g^2, both without their bias towards zero.
+
+    Args:
+      learning_rate: eta, or a schedule of it by step.
+      weight_decay: lambda, where it acts in the update; it bypasses m and s, and eta multiplies it.
+      beta1: of m.
+      beta2: of s.
+      epsilon: outside the square root.
+
+    Source: Loshchilov and Hutter 2019, as PyTorch and optax have it; Chen et al. 2022 and Zhuang et
+    al. 2022 train vision transformers so.
+    """
+    return [
+        optax.scale_by_adam(beta1, beta2, epsilon),
+        *weight_decay.links(),
+        optax.scale_by_learning_rate(learning_rate),
+    ]
+
+
+# name -> (the group `optimiser`, learning rate, weight decay) -> links
+OPTIMISERS: dict[
+    str, Callable[[ml_collections.ConfigDict, optax.ScalarOrSchedule, WeightDecay], Links]
+] = {
+    "sgd": lambda c, *common: sgd(*common, momentum=c.momentum, nesterov=c.nesterov),
+    "rmsprop": lambda c, *common: rmsprop(*common, momentum=c.momentum, **c.rmsprop),
+    "adamw": lambda c, *common: adamw(*common, **c.adamw),
+}
 
 
 def make_optimiser(
-    learning_rate: optax.ScalarOrSchedule,
-    momentum: float,
-    nesterov: bool,
-    clip_norm: float,
-    weight_decay: float,
+    c: ml_collections.ConfigDict, learning_rate: optax.ScalarOrSchedule
 ) -> optax.GradientTransformation:
-    """Return SGD with momentum, after clipping by the global norm and then weight decay.
+    """Return the optimiser of a config, after clipping by the global norm.
 
     Args:
+      c: the group `optimiser` of a config.
       learning_rate: a number, or a schedule by step.
-      momentum: decay of the momentum buffer; the buffer starts at the first gradient.
-      nesterov: whether the step looks ahead along the buffer.
-      clip_norm: largest global norm of the gradient; zero for no clipping.
-      weight_decay: added to the clipped gradient as weight_decay * params, as PyTorch's SGD does;
-        zero where weight decay lives in the loss.
 
     Returns:
       An optax transformation that takes the (sharpness-aware) gradient.
     """
-    links = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    links += [optax.add_decayed_weights(weight_decay)] if weight_decay else []
-    return optax.chain(*links, optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov))
+    clipping = [optax.clip_by_global_norm(c.clip_norm)] if c.clip_norm else []
+    return optax.chain(*clipping, *OPTIMISERS[c.name](c, learning_rate, weight_decay_of(c)))
+
+
+def check(c: ml_collections.ConfigDict) -> None:
+    """Raise a ValueError that names the first field of the optimiser that cannot be run.
+
+    Args:
+      c: the group `optimiser` of a config.
+    """
+    checks.choice("optimiser.name", c.name, OPTIMISERS)
+    checks.not_negative("optimiser.clip_norm", c.clip_norm)
+    fractions = {
+        "momentum": c.momentum,
+        "rmsprop.decay": c.rmsprop.decay,
+        "adamw.beta1": c.adamw.beta1,
+        "adamw.beta2": c.adamw.beta2,
+    }
+    for name, value in fractions.items():
+        checks.within(f"optimiser.{name}", value, 0, 1, open_high=True)
+    checks.positive("optimiser.rmsprop.epsilon", c.rmsprop.epsilon)
+    checks.not_negative("optimiser.rmsprop.initial", c.rmsprop.initial)
+    checks.positive("optimiser.adamw.epsilon", c.adamw.epsilon)
+    weight_decay_of(c)

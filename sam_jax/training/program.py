@@ -25,8 +25,9 @@ from sam_jax.training.evaluation import (
     noisy_means,
 )
 from sam_jax.training.mixup import make_mix
-from sam_jax.training.optimiser import make_optimiser, make_schedule
+from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.recalibration import recalibrated_batch_stats
+from sam_jax.training.schedules import lowest_learning_rate, make_schedule
 from sam_jax.training.step import (
     DEVICES,
     StepInputs,
@@ -108,7 +109,7 @@ def compile_program(spec: ProgramSpec) -> Program:
         )
     run = make_run(spec.optimiser, spec.epochs, spec.steps_per_epoch, spec.examples, spec.classes)
     loss = example_losses.make_loss(spec.loss, spec.classes)
-    weight_decay = weight_decay_of(spec.optimiser).in_loss
+    weight_decay = weight_decay_of(spec.optimiser)
     method_of = functools.partial(
         make_method, spec.method, spec.weight_average, spec.batch_size, run
     )
@@ -133,7 +134,9 @@ def compile_program(spec: ProgramSpec) -> Program:
         method, optimiser = method_of(traced, jax.random.key(0))
 
         def make_functions(batch_stats: PyTree) -> losses.BatchFunctions:
-            return losses.make_functions(model, batch_stats, loss, weight_decay)
+            return losses.make_functions(
+                model, batch_stats, loss, weight_decay.in_loss, weight_decay.on
+            )
 
         with jax.default_matmul_precision(spec.matmul_precision):
             return train_step(
@@ -206,17 +209,15 @@ def make_run(
       examples: size of the training set.
       classes: number of classes.
     """
-    c, total_steps = optimiser, epochs * steps_per_epoch
-    learning_rate = make_schedule(
-        c.learning_rate, round(c.warmup_epochs * steps_per_epoch), total_steps
-    )
-    weight_decay = weight_decay_of(c).in_update
+    total_steps = epochs * steps_per_epoch
+    learning_rate = make_schedule(optimiser, steps_per_epoch, total_steps)
     return methods.Run(
         learning_rate=learning_rate,
-        highest_learning_rate=c.learning_rate,
+        lowest_learning_rate=lowest_learning_rate(optimiser),
+        highest_learning_rate=optimiser.learning_rate,
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
-        optimiser=make_optimiser(learning_rate, c.momentum, c.nesterov, c.clip_norm, weight_decay),
+        optimiser=make_optimiser(optimiser, learning_rate),
         examples=examples,
         classes=classes,
         axis_name=DEVICES,

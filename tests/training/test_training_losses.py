@@ -9,12 +9,12 @@ from training_problems import (
     NormNet,
     TorchSgd,
     global_norm,
+    make_sgd,
     random_batch,
     softmax_gradient,
 )
 
 from sam_jax.training import losses
-from sam_jax.training.optimiser import make_optimiser
 
 
 def numpy_cross_entropy(logits, labels, smoothing):
@@ -130,7 +130,7 @@ def test_optimiser_is_clipping_and_then_sgd_of_pytorch(nesterov, clip_norm, deca
     reference = TorchSgd(0.1, 0.9, nesterov, clip_norm, decay)
     expected = {name: 2 * g for name, g in gradients[0].items()}
     with jax.enable_x64(True):
-        optimiser = make_optimiser(0.1, 0.9, nesterov, clip_norm, decay)
+        optimiser = make_sgd(0.1, 0.9, nesterov, clip_norm, decay)
         params = jax.tree.map(jnp.asarray, expected)
         state = optimiser.init(params)
         for gradient in gradients:
@@ -144,14 +144,14 @@ def test_optimiser_is_clipping_and_then_sgd_of_pytorch(nesterov, clip_norm, deca
 def test_weight_decay_of_the_optimiser_is_not_clipped():
     with jax.enable_x64(True):
         params = {"w": jnp.full(4, 100.0)}
-        optimiser = make_optimiser(1.0, 0.0, False, clip_norm=1.0, weight_decay=0.5)
+        optimiser = make_sgd(1.0, 0.0, False, clip_norm=1.0, weight_decay=0.5)
         updates, _ = optimiser.update({"w": jnp.full(4, 3.0)}, optimiser.init(params), params)
     np.testing.assert_allclose(updates["w"], -(0.5 + 50.0), rtol=1e-12)
     assert global_norm(updates) > 100
 
 
 def test_a_schedule_is_read_by_step():
-    optimiser = make_optimiser(lambda step: 1.0 + step, 0.0, False, 0.0, 0.0)
+    optimiser = make_sgd(lambda step: 1.0 + step, 0.0, False, 0.0, 0.0)
     params = {"w": jnp.zeros(1)}
     state, seen = optimiser.init(params), []
     for _ in range(3):

@@ -8,11 +8,18 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh
-from training_problems import Linear, NormNet, TorchSgd, global_norm, random_batch, softmax_gradient
+from training_problems import (
+    Linear,
+    NormNet,
+    TorchSgd,
+    global_norm,
+    make_sgd,
+    random_batch,
+    softmax_gradient,
+)
 
 from sam_jax import optim
 from sam_jax.training import losses
-from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.step import (
     DEVICES,
     StepInputs,
@@ -53,7 +60,7 @@ def numpy_sam(params, batches, decay_in):
 def take_steps(decay_in, batches):
     model = Linear()
     method = optim.m_sam(optim.sam(RHO), m=8)
-    optimiser = make_optimiser(LR, MOMENTUM, True, CLIP, DECAY if decay_in == "update" else 0.0)
+    optimiser = make_sgd(LR, MOMENTUM, True, CLIP, DECAY if decay_in == "update" else 0.0)
     state = make_state(model, batches[0][0], method, optimiser)
     start = jax.tree.map(np.asarray, state.params["dense"])
 
@@ -170,7 +177,7 @@ def run_on(device_count, m, batch_size=32, steps=3):
     images, labels = random_batch(examples=64)
     model = Linear()
     method = optim.m_sam(optim.sam(RHO), m=m, strategy="scan", axis_name=DEVICES)
-    optimiser = make_optimiser(LR, MOMENTUM, True, CLIP, DECAY)
+    optimiser = make_sgd(LR, MOMENTUM, True, CLIP, DECAY)
 
     def step(state, inputs, traced):
         del traced
