@@ -22,6 +22,7 @@ _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 _TRAINING_BEFORE = {
+    "method": {"synchronise": "local", "from_share": 0.0, "until_share": 1.0},
     "optimiser": {
         "name": "sgd",
         "schedule": "cosine",
@@ -32,6 +33,7 @@ _TRAINING_BEFORE = {
         "adamw": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
         "weight_decay_on": "all",
     },
+    "weight_average": {"ema_warm_up": False, "ema_start_epochs": 0.0},
 }
 
 
