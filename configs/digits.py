@@ -75,6 +75,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # Examples that share a perturbation; 0: the batch of one device. A run keeps the m that it
     # began with: on another number of devices it goes on only with that m set here.
     config.method.m = 0
+    # The same in devices, where m is 0: "local", "all", or how many of them, neighbours in JAX's
+    # order, average the gradient that makes the perturbation, as "4".
+    config.method.synchronise = "local"
+    # The part of the training with the method; the steps before and after take the plain gradient.
+    config.method.from_share = 0.0
+    config.method.until_share = 1.0
     config.method.strategy = "scan"  # how sub-batches run: scan (less memory) or vmap
     # Running statistics of batch norm come from the pass at w ("clean", as in the first SAM
     # release) or at w + epsilon ("perturbed"). average_sam has only the latter pass.
@@ -119,6 +125,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.weight_average = ml_collections.ConfigDict()
     config.weight_average.name = "none"  # none, swa, ema
     config.weight_average.decay = 0.999  # ema: about the last 1 / (1 - decay) steps count
+    # ema: whether the decay is at most (1 + t) / (10 + t), t steps after its start (EfficientNet).
+    config.weight_average.ema_warm_up = False
+    config.weight_average.ema_start_epochs = 0.0  # up to then the average is the newest weights
     config.weight_average.start = 0.75  # swa: the share of the steps after which it begins
     config.weight_average.every_epochs = 1.0  # swa: from one member of the average to the next
 

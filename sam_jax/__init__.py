@@ -14,6 +14,7 @@ from sam_jax.optim import assert_replicas_agree as assert_replicas_agree
 from sam_jax.optim import average_sam as average_sam
 from sam_jax.optim import averaged_params as averaged_params
 from sam_jax.optim import awp as awp
+from sam_jax.optim import between as between
 from sam_jax.optim import decoupled_wsam as decoupled_wsam
 from sam_jax.optim import entropy_sgd as entropy_sgd
 from sam_jax.optim import esam as esam

@@ -10,6 +10,7 @@ from sam_jax.optim.averages import AverageState as AverageState
 from sam_jax.optim.averages import averaged_params as averaged_params
 from sam_jax.optim.averages import swa as swa
 from sam_jax.optim.averages import weight_ema as weight_ema
+from sam_jax.optim.between import between as between
 from sam_jax.optim.methods import ae_sam as ae_sam
 from sam_jax.optim.methods import amp as amp
 from sam_jax.optim.methods import asam as asam

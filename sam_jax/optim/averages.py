@@ -73,23 +73,32 @@ def swa(start: Integer = 0, every: Integer = 1) -> optax.GradientTransformationE
     return _averaging(is_due, blend)
 
 
-def weight_ema(decay: ScalarOrSchedule = 0.999) -> optax.GradientTransformationExtraArgs:
+def weight_ema(
+    decay: ScalarOrSchedule = 0.999, *, warm_up: bool = False, start: Integer = 0
+) -> optax.GradientTransformationExtraArgs:
     r"""Exponential moving average of the parameters.
 
     .. math::
       \bar w \leftarrow \tau \bar w + (1 - \tau) w
 
     after every update; the average starts as the parameters after the first one, without a bias
-    towards zero. About the last 1 / (1 - tau) updates count.
+    towards zero. About the last 1 / (1 - tau) updates count. With `warm_up` tau gives way to
+
+    .. math::
+      \tau_t = \min\left(\tau, \frac{1 + t}{10 + t}\right)
+
+    with t the updates since `start`, so that the first parameters are soon forgotten.
 
     Args:
       decay: tau, or a schedule of it, read at the number of updates before.
+      warm_up: whether the decay grows to tau.
+      start: updates after which the average begins; up to then it is the newest parameters.
 
     Returns:
       The *last* link of an `optax.chain`, as `swa` is.
 
     Raises:
-      ValueError: decay is not in [0, 1], or update gets no parameters.
+      ValueError: decay is not in [0, 1], start is negative, or update gets no parameters.
 
     Example:
       >>> import jax.numpy as jnp, optax, sam_jax
@@ -103,13 +112,22 @@ def weight_ema(decay: ScalarOrSchedule = 0.999) -> optax.GradientTransformationE
       5.0
 
     Source: tml-epfl/understanding-sam keeps such an average with tau = 0.999 beside each run; it
-    starts at the initial parameters, which weigh tau**t after t updates.
+    starts at the initial parameters, which weigh tau**t after t updates. The warm-up is that of
+    TensorFlow's ExponentialMovingAverage, also in the EfficientNets of google-research/sam, which
+    average running statistics too, and whose 1560 steps of warm-up are start = 1559 here.
     """
     checks.check_fraction("decay", decay)
     checks.warn_of_rounded_decay("decay", decay)
+    checks.check_not_negative("start", start)
+
+    def decay_at(count: jax.Array) -> Any:
+        tau = value_at(decay, count)
+        since = count - start
+        return jnp.minimum(tau, (1.0 + since) / (10.0 + since)) if warm_up else tau
 
     def blend(state: AverageState, average: jax.Array, w: jax.Array) -> jax.Array:
-        return average + (1 - value_at(decay, state.count)) * (w - average)
+        blended = average + (1 - decay_at(state.count)) * (w - average)
+        return jnp.where(state.count < start, w, blended)
 
     return _averaging(lambda state: True, blend)
 

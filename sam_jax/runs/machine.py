@@ -1,8 +1,9 @@
 """The number m of examples that share a perturbation: the machine sets it, and a run keeps it.
 
-With `method.m = 0` it is the share of one device, batch_size / devices: the same config perturbs on
-32 examples with one device and on 8 with four. So every record of an epoch gives m, and a run only
-goes on with the m that it began with.
+With `method.m = 0` it is the share of one device, batch_size / devices, or of several that
+`method.synchronise` puts together: the same config perturbs on 32 examples with one device and on
+8 with four. So every record of an epoch gives m, and a run only goes on with the m that it began
+with.
 """
 
 import pathlib
@@ -12,6 +13,37 @@ import jax
 import ml_collections
 
 from sam_jax.runs.records import Record
+
+
+def examples_per_perturbation(method: ml_collections.ConfigDict, batch_size: int) -> int:
+    """Return m, the examples that share a perturbation, on the devices that JAX sees here.
+
+    Args:
+      method: the group `method` of a config. `synchronise` says over how many devices the gradient
+        of the perturbation is averaged, and `m` says the same in examples.
+      batch_size: over all devices.
+
+    Raises:
+      ValueError: `synchronise` is not "local", "all" or a number that divides the devices, or `m`
+        is set as well.
+    """
+    devices = jax.device_count()
+    share, group = batch_size // devices, str(method.synchronise)
+    if group == "local":
+        return method.m or share
+    if method.m:
+        raise ValueError(
+            f"method.synchronise = {group!r} and method.m = {method.m} both say how many examples "
+            "share a perturbation; leave synchronise at 'local', or m at 0."
+        )
+    if group == "all":
+        return batch_size
+    if not group.isdecimal() or not int(group) or devices % int(group):
+        raise ValueError(
+            "method.synchronise must be 'local', 'all' or a number of devices that divides the "
+            f"{devices} here, got {method.synchronise!r}."
+        )
+    return int(group) * share
 
 
 class Machine(NamedTuple):
@@ -24,8 +56,8 @@ class Machine(NamedTuple):
 
 def this_machine(config: ml_collections.ConfigDict) -> Machine:
     """Return the m and the devices that a config trains with, as JAX sees them here."""
-    devices = jax.device_count()
-    return Machine(config.method.m or config.batch_size // devices, devices, jax.process_count())
+    m = examples_per_perturbation(config.method, config.batch_size)
+    return Machine(m, jax.device_count(), jax.process_count())
 
 
 def check_same_m(
@@ -44,7 +76,8 @@ def check_same_m(
     Raises:
       ValueError: m would be another one; the message says which to set.
     """
-    if record is None or "m" not in record or config.method.m:
+    chosen = config.method.m or config.method.synchronise == "all"
+    if record is None or "m" not in record or chosen:
         return
     here = this_machine(config)
     before = Machine(*(record[name] for name in Machine._fields))

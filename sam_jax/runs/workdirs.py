@@ -34,6 +34,7 @@ _TRAINING_BEFORE = {
         "generalised_cross_entropy": {"q": 0.7},
         "smallest_cross_entropy": {"removed": 0.2},
     },
+    "method": {"synchronise": "local", "from_share": 0.0, "until_share": 1.0},
     "optimiser": {
         "name": "sgd",
         "schedule": "cosine",
@@ -44,6 +45,7 @@ _TRAINING_BEFORE = {
         "adamw": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
         "weight_decay_on": "all",
     },
+    "weight_average": {"ema_warm_up": False, "ema_start_epochs": 0.0},
 }
 
 

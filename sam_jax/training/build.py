@@ -28,9 +28,10 @@ def check(config: ml_collections.ConfigDict) -> None:
     method = config.method
     checks.choice("method.name", method.name, methods.METHODS)
     checks.choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
+    checks.within("method.from_share", method.from_share, 0, 1, open_high=True)
+    checks.within("method.until_share", method.until_share, method.from_share, 1, open_low=True)
     checks.choice("data.streaming", config.data.streaming, data.STREAMING)
     data.check_label_noise(config.data.label_noise, config.data.label_noise_kind)
-    checks.choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
     checks.choice("loss.name", config.loss.name, example_losses.LOSSES)
     example_losses.make_loss(_loss_of(config))
     if not config.data.mixup >= 0:
@@ -43,6 +44,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     checks.whole("evaluation.batch_size", config.evaluation.batch_size, 1)
     schedules.check(config.optimiser, config.epochs)
     optimiser.check(config.optimiser)
+    _check_average(config.weight_average, config.epochs)
     devices = jax.device_count()
     if config.batch_size % devices:
         raise ValueError(
@@ -156,7 +158,8 @@ def augmentation_of(config: ml_collections.ConfigDict, source: data.Source) -> d
 def _method_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
     """Return the chosen method with its own options, without the options of other methods."""
     c = config.method
-    names = ("name", "norm_order", "m", "strategy", "statistics_from", c.name)
+    shared = ("norm_order", "m", "synchronise", "strategy", "statistics_from")
+    names = ("name", *shared, "from_share", "until_share", c.name)
     return FrozenConfigDict({name: c[name] for name in names if name in c})
 
 
@@ -174,3 +177,11 @@ def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def _hashable(value: Any) -> Any:
     """Return a value of a config with tuples for lists, which models need as attributes."""
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
+
+def _check_average(c: ml_collections.ConfigDict, epochs: int) -> None:
+    checks.choice("weight_average.name", c.name, ("none", "swa", "ema"))
+    checks.within("weight_average.decay", c.decay, 0, 1)
+    checks.within("weight_average.ema_start_epochs", c.ema_start_epochs, 0, epochs, open_high=True)
+    checks.within("weight_average.start", c.start, 0, 1)
+    checks.positive("weight_average.every_epochs", c.every_epochs)

@@ -58,7 +58,18 @@ def make_method(
         run=run,
     )
     wraps = config.name in WRAPPERS
-    return METHODS[config.name](arguments), optax.identity() if wraps else run.optimiser
+    method = _in_its_part(config, METHODS[config.name](arguments), run)
+    return method, optax.identity() if wraps else run.optimiser
+
+
+def _in_its_part(
+    config: ml_collections.ConfigDict, method: optim.SharpnessAwareTransformation, run: Run
+) -> optim.SharpnessAwareTransformation:
+    """Return the method between two shares of the training; outside is the plain gradient."""
+    shares = config.from_share, config.until_share
+    if shares == (0, 1):
+        return method
+    return optim.between(method, *(round(share * run.total_steps) for share in shares))
 
 
 def no_perturbation() -> optim.SharpnessAwareTransformation:

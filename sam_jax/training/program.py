@@ -12,6 +12,7 @@ from flax import linen as nn
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, optim
+from sam_jax.runs.machine import examples_per_perturbation
 from sam_jax.runs.randomness import stream
 from sam_jax.training import example_losses, losses, methods
 from sam_jax.training.device_data import RunSteps, device_mesh, replicated
@@ -247,8 +248,8 @@ def make_method(
       the average of its weights.
     """
     inner, optimiser = methods.make_method(method, traced, key, run)
-    per_device = batch_size // jax.device_count()
-    over_devices = optim.m_sam(inner, method.m or per_device, method.strategy, axis_name=DEVICES)
+    m = examples_per_perturbation(method, batch_size)
+    over_devices = optim.m_sam(inner, m, method.strategy, axis_name=DEVICES)
     return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))
 
 
@@ -262,7 +263,8 @@ def full_precision(model: nn.Module) -> nn.Module:
 
 def _average_links(c: FrozenConfigDict, run: methods.Run) -> list[optax.GradientTransformation]:
     if c.name == "ema":
-        return [optim.weight_ema(c.decay)]
+        start = round(c.ema_start_epochs * run.steps_per_epoch)
+        return [optim.weight_ema(c.decay, warm_up=c.ema_warm_up, start=start)]
     if c.name == "swa":
         every = max(1, round(c.every_epochs * run.steps_per_epoch))
         return [optim.swa(round(c.start * run.total_steps), every)]

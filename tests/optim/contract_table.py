@@ -137,6 +137,13 @@ METHODS = [
     Method(
         "late_phase_sam", partial(optim.late_phase_sam, start=1), length=L2, perturbs=1, skips=0
     ),
+    Method(
+        "between",
+        lambda rho, mask=None: optim.between(optim.sam(rho, mask=mask), start=1, end=9),
+        length=L2,
+        perturbs=1,
+        skips=0,
+    ),
     Method("ae_sam", optim.ae_sam, length=L2, memory="squared gradient norms"),
     Method("looksam", partial(optim.looksam, k=2), length=L2, skips=1, memory="direction"),
     Method("esam", drawing(optim.esam), 1 + 1 / 2 + 1 / 3, parts=True),

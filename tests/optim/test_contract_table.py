@@ -57,7 +57,7 @@ LEFT_OUT = {
     "m_sam": {*AVERAGES, *MEMORY},
 }
 # What some rules are about; they leave out all others.
-SKIPPING = {"ss_sam", "interval_sam", "late_phase_sam", "looksam"}  # ae_sam: the gradient decides
+SKIPPING = {"ss_sam", "interval_sam", "late_phase_sam", "between", "looksam"}  # ae_sam: by gradient
 ABOUT = {
     "refused by m_sam": MEMORY,
     "skipped passes": SKIPPING,

@@ -129,6 +129,33 @@ def test_a_schedule_of_the_decay_is_read_at_the_number_of_updates():
     assert averages == [1.0, 2.0, 5.0, 8.0]
 
 
+def test_the_warm_up_of_the_decay_is_the_recursion():
+    values = np.round(16 * np.random.default_rng(0).normal(size=40)) / 16  # sums are exact
+    start, decay = 3, 0.6  # (1 + t) / (10 + t) reaches it at t = 12.5
+    average, wanted = values[0], []
+    for count, value in enumerate(values):
+        since = count - start
+        tau = 0.0 if since < 0 else min(decay, (1 + since) / (10 + since))
+        average = tau * average + (1 - tau) * value
+        wanted.append(average)
+    averages, _ = numbers(optim.weight_ema(decay, warm_up=True, start=start), values)
+    np.testing.assert_allclose(averages, wanted, atol=1e-5)
+    assert averages[:3] == values[:3].tolist()
+    # Negative controls: without either, and a start one update later.
+    for other in (optim.weight_ema(decay), optim.weight_ema(decay, warm_up=True, start=4)):
+        assert np.abs(np.subtract(numbers(other, values)[0], wanted)).max() > 1e-2
+
+    @jax.jit  # a start that is traced
+    def last_average(start):
+        tx = optim.weight_ema(decay, warm_up=True, start=start)
+        state = tx.init(jnp.zeros(()))
+        for value in values[:8]:
+            _, state = tx.update(jnp.asarray(value), state, jnp.zeros(()))
+        return state.average
+
+    np.testing.assert_allclose(last_average(start), wanted[7], atol=1e-5)
+
+
 def test_the_average_is_wide_and_of_the_rounded_parameters():
     # In bfloat16 256 + 1 is 256 and 256 + 2 is 258: the mean of many of both is not a bfloat16.
     values = [256.0, 258.0, 258.0, 258.0] * 50
@@ -189,6 +216,7 @@ def test_wrong_arguments_are_named():
         (lambda: optim.swa(every=0), "every must be at least 1"),
         (lambda: optim.weight_ema(1.5), "decay must lie"),
         (lambda: optim.weight_ema(-0.5), "decay must lie"),
+        (lambda: optim.weight_ema(start=-1), "start must be"),
     ):
         with pytest.raises(ValueError, match=match):
             make()

@@ -6,6 +6,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from training_problems import tiny_config
 
@@ -13,7 +14,7 @@ from configs import digits
 from sam_jax import optim
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build, methods
-from sam_jax.training.program import make_run
+from sam_jax.training.program import make_method, make_run
 from sam_jax.training.step import epoch_order
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
@@ -27,6 +28,7 @@ OF_THE_RUN = {
     "mesa": {"start_epoch"},
 }
 STEPS = 3
+KEY = jax.random.key(0)
 
 
 def config_of(method, **changes):
@@ -150,6 +152,40 @@ def test_averaged_weights_are_the_ones_evaluated(average, method, tmp_path):
     assert record["test_loss"] != plain["test_loss"]
 
 
-def test_unknown_average_is_refused():
-    with pytest.raises(ValueError, match="weight_average.name must be one of none, swa, ema"):
-        build.check(config_of("none", weight_average__name="median"))
+def test_the_options_of_the_moving_average_reach_it():
+    def averages(**changes):
+        changes = {f"weight_average__{name}": value for name, value in changes.items()}
+        config = config_of("none", weight_average__name="ema", epochs=4, **changes)
+        run = make_run(config.optimiser, 4, steps_per_epoch=2, examples=64, classes=10)
+        groups = config.method, config.weight_average
+        _, tx = make_method(*groups, config.batch_size, run, {"rho": 0.0, "eta": 0.0}, KEY)
+        params = jnp.zeros(())
+        state, found = tx.init(params), []
+        for _ in range(8):
+            updates, state = tx.update(jnp.ones(()), state, params)
+            params = optax.apply_updates(params, updates)
+            found.append((float(params), float(optim.averaged_params(state, params))))
+        return np.transpose(found)
+
+    path, plain = averages()
+    after_three_epochs = averages(ema_start_epochs=3.0)[1]
+    assert (after_three_epochs[:6] == path[:6]).all() and after_three_epochs[6] != path[6]
+    warm = averages(ema_warm_up=True)[1]
+    assert warm[0] == plain[0] == path[0]
+    assert warm[1] == pytest.approx(2 / 11 * path[0] + 9 / 11 * path[1], rel=1e-6)
+    assert plain[1] == pytest.approx(0.999 * path[0] + 0.001 * path[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", "median", "weight_average.name must be one of none, swa, ema"),
+        ("decay", 1.5, r"weight_average.decay must lie in \[0, 1\], got 1.5"),
+        ("ema_start_epochs", 2.0, r"weight_average.ema_start_epochs must lie in \[0, 2\)"),
+        ("start", -0.1, r"weight_average.start must lie in \[0, 1\], got -0.1"),
+        ("every_epochs", 0.0, "weight_average.every_epochs must be a positive number"),
+    ],
+)
+def test_a_wrong_field_of_the_average_is_named(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        build.check(config_of("none", **{f"weight_average__{field}": value}))
