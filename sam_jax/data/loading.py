@@ -2,14 +2,15 @@
 
 import math
 import os
-from collections.abc import Iterable
+import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from sam_jax.data import prepared, synthetic
 from sam_jax.data.channel_statistics import channel_statistics, keep_statistics, read_statistics
-from sam_jax.data.description import describe
+from sam_jax.data.description import Description, builder_names, describe, did_you_mean
 from sam_jax.data.sources import SOURCES, Source, source_of
 from sam_jax.data.splits import Dataset, Examples, InMemory, Split
 from sam_jax.data.streaming import StreamedSplit, is_streamed
@@ -24,6 +25,7 @@ def load(
     synthetic_examples: int = 0,
     *,
     train_examples: int = 0,
+    train_split: str = "train",
     streaming: str = "never",
 ) -> Dataset:
     """Load a set into memory, or open it to be streamed.
@@ -43,6 +45,8 @@ def load(
         keys of `SOURCES` no file is read. It is for trying a program out, as the `:smoke` variants
         of the configs do; a result on it says nothing about the real set.
       train_examples: where positive, take so many of the training examples, evenly spaced.
+      train_split: the split to train on, or several joined by "+", such as "train+extra" of
+        "svhn_cropped". Artificial sets have one alone.
       streaming: "never" reads the set into memory; "always" leaves it on disk; "auto" does so where
         the examples taken are larger than `streaming.device_limit`.
 
@@ -52,7 +56,8 @@ def load(
 
     Raises:
       ValueError: a number of examples is negative or more than the set has; `streaming` is unknown;
-        or the set cannot be read as an image classification set. The message says why.
+        or the set cannot be read as an image classification set, has no such split, or has another
+        format than `SOURCES` says. The message says why.
       FileNotFoundError: if the set is not prepared; the message has the command that does it.
 
     >>> dataset = load("digits")
@@ -67,7 +72,7 @@ def load(
     ):
         if number < 0:
             raise ValueError(f"{field} must be 0 or positive, got {number}.")
-    source, *splits = _open(name, data_dir, synthetic_examples)
+    source, *splits = _open(name, data_dir, synthetic_examples, train_split)
     rows = [np.arange(len(examples)) for examples in splits]
     if train_examples:
         rows[0] = _evenly_spaced(name, train_examples, len(splits[0]))
@@ -97,15 +102,16 @@ def _evenly_spaced(name: str, examples: int, of: int) -> np.ndarray:
 
 
 def _open(
-    name: str, data_dir: str | os.PathLike | None, synthetic_examples: int
+    name: str, data_dir: str | os.PathLike | None, synthetic_examples: int, train_split: str
 ) -> tuple[Source, Examples, Examples]:
     """Return the source of a set and its training and test examples."""
     if synthetic_examples:
         source = SOURCES[name] if name in SOURCES else open_prepared(name, data_dir)[0]
         return source, *_synthetic(source, synthetic_examples)
     if name == "digits":
+        _check_splits(name, train_split, ("train", "test"), "test")
         return SOURCES[name], *_digits()
-    return open_prepared(name, data_dir)
+    return open_prepared(name, data_dir, train_split)
 
 
 def _synthetic(source: Source, examples: int) -> tuple[InMemory, InMemory]:
@@ -138,13 +144,14 @@ def _digits() -> tuple[InMemory, InMemory]:
 
 
 def open_prepared(
-    name: str, data_dir: str | os.PathLike | None
+    name: str, data_dir: str | os.PathLike | None, train_split: str = "train"
 ) -> tuple[Source, prepared.Records, prepared.Records]:
     """Return the source of a prepared set, and its training and test examples, not read yet.
 
     Args:
       name: as in `load`.
       data_dir: likewise.
+      train_split: likewise. Mean and deviation are those of "train" all the same.
 
     Raises:
       ValueError, FileNotFoundError: as in `load`.
@@ -153,36 +160,83 @@ def open_prepared(
     # Looked up here first: TensorFlow Datasets would search the network for a set that it misses.
     directory = prepared.locate(name, root)
     if directory is None:
-        command = f"`python -m sam_jax.data.prepare {name} --data_dir={root}`"
-        advice = (
-            f"run {command} first (with --from_dir=FOLDER where the published files are on disk)."
-            if name in SOURCES
-            else f"check the name, or run {command} first. The sets with settings of their own are "
-            f"{', '.join(SOURCES)}."
-        )
-        raise FileNotFoundError(
-            f"Found no {name} prepared as array_record in {root / name}; {advice}"
-        )
+        raise _not_prepared(name, root)
     info = prepared.open_builder(directory).info
     description = describe(name, info)
-    features = (description.image, description.label)
+    if name in SOURCES:
+        _check_format(SOURCES[name], description, directory)
     if "train" not in info.splits:
         raise ValueError(f"{name} has no training split, only {', '.join(info.splits)}.")
-    train = prepared.Records(name, directory, "train", *features)
-    tests = [
-        prepared.Records(name, directory, x, *features) for x in TEST_SPLITS if x in info.splits
-    ]
-    test = next((split for split in tests if split[0][1] >= 0), None)  # -1 stands for no label
-    if test is None:
+
+    def records(split: str) -> prepared.Records:
+        return prepared.Records(name, directory, split, description.image, description.label)
+
+    tests = {x: records(x) for x in TEST_SPLITS if x in info.splits}
+    labelled = [x for x in tests if tests[x][0][1] >= 0]  # -1 stands for no label
+    if not labelled:
         raise ValueError(
             f"{name} has no labelled {' or '.join(TEST_SPLITS)} split, only "
             f"{', '.join(info.splits)}: nothing can be tested on. Prepare it by a builder of your "
             "own that splits it."
         )
+    _check_splits(name, train_split, tuple(info.splits), labelled[0])
+    train, test = records(train_split), tests[labelled[0]]
+    for part in train_split.split("+"):
+        if records(part)[0][1] < 0:
+            raise ValueError(
+                f"data.train_split = {train_split!r}: the split {part!r} of {name} has no labels."
+            )
     if name in SOURCES:
         return SOURCES[name], train, test
-    statistics = read_statistics(directory, len(train))
+    base = records("train")
+    statistics = read_statistics(directory, len(base))
     if statistics is None:
-        statistics = channel_statistics(name, (images for images, _ in train.chunks()))
+        statistics = channel_statistics(name, (images for images, _ in base.chunks()))
         keep_statistics(directory, statistics)
     return source_of(name, description.num_classes, statistics), train, test
+
+
+def _not_prepared(name: str, root: pathlib.Path) -> FileNotFoundError:
+    command = f"`python -m sam_jax.data.prepare {name} --data_dir={root}`"
+    if name in SOURCES:
+        advice = (
+            f"run {command} first (with --from_dir=FOLDER where the published files are on disk)."
+        )
+    else:
+        meant = did_you_mean(name, [*SOURCES, *prepared.names(root), *builder_names()])
+        advice = (
+            f"{meant}check the name, or run {command} first. The sets with settings of their own "
+            f"are {', '.join(SOURCES)}."
+        )
+    return FileNotFoundError(f"Found no {name} prepared as array_record in {root / name}; {advice}")
+
+
+def _check_format(source: Source, description: Description, directory: pathlib.Path) -> None:
+    """Raise a ValueError where a prepared set is not the one of its name in `SOURCES`."""
+    said = tuple(x or y for x, y in zip(description.image_shape, source.image_shape, strict=True))
+    if (said, description.num_classes) != (source.image_shape, source.num_classes):
+        expected, found = (
+            f"images of {' x '.join(map(str, shape))} in {classes} classes"
+            for shape, classes in (
+                (source.image_shape, source.num_classes),
+                (said, description.num_classes),
+            )
+        )
+        raise ValueError(
+            f"data.name = {source.name!r} stands for {expected}, but {directory} holds {found}. "
+            "Give a set of your own another name, or another data.data_dir."
+        )
+
+
+def _check_splits(name: str, train_split: str, splits: Sequence[str], test_split: str) -> None:
+    """Raise a ValueError where a set cannot be trained on some splits of it."""
+    for part in train_split.split("+"):
+        if part not in splits:
+            raise ValueError(
+                f"data.train_split = {train_split!r}, but {name} has no split {part!r}; it has "
+                f"{', '.join(splits)}."
+            )
+        if part == test_split:
+            raise ValueError(
+                f"data.train_split = {train_split!r} holds {part!r}, on which {name} is tested."
+            )

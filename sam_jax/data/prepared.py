@@ -32,6 +32,12 @@ def locate(tfds_name: str, root: pathlib.Path) -> pathlib.Path | None:
     return found[-1] if found else None
 
 
+def names(root: pathlib.Path) -> list[str]:
+    """Return the names of the sets that are prepared in a folder, variants included."""
+    found = (*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json"))
+    return sorted({path.parent.parent.relative_to(root).as_posix() for path in found})
+
+
 class Records:
     """The examples of one split of a prepared set, each read when it is asked for."""
 
@@ -48,7 +54,7 @@ class Records:
         Args:
           name: of the set, for errors.
           directory: the folder of one version, as `locate` returns it.
-          split: for example "train".
+          split: for example "train", or several one after the other, such as "train+extra".
           image: name of the image among the features.
           label: name of the class label.
         """

@@ -19,6 +19,7 @@ REFUSAL = (
 
 
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
+_DATA_BEFORE = {"train_split": "train"}
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 
 
@@ -97,6 +98,9 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
             data["streaming"] = "auto"  # every set of that time fits the device
             if data["name"] == "digits" and data.items() >= _BASE_BEFORE.items():
                 data.update(dict.fromkeys(_BASE_BEFORE))
+        if data is not None:
+            for name, value in _DATA_BEFORE.items():
+                data.setdefault(name, value)
     return config
 
 

@@ -55,18 +55,31 @@ def check(config: ml_collections.ConfigDict) -> None:
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
     """Return the data set of a config, on the devices unless streamed; loaded once a process."""
     c = config.data
-    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples, c.streaming)
+    return _load_data(
+        c.name,
+        c.data_dir,
+        c.synthetic_examples,
+        c.train_examples,
+        c.train_split,
+        c.streaming,
+    )
 
 
 @functools.lru_cache(maxsize=2)
 def _load_data(
-    name: str, data_dir: str, synthetic_examples: int, train_examples: int, streaming: str
+    name: str,
+    data_dir: str,
+    synthetic_examples: int,
+    train_examples: int,
+    train_split: str,
+    streaming: str,
 ) -> tuple[data.Source, DeviceData]:
     source, train, test = data.load(
         name,
         data_dir or None,
         synthetic_examples,
         train_examples=train_examples,
+        train_split=train_split,
         streaming=streaming,
     )
     return source, on_devices(train, test)
