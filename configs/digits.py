@@ -32,6 +32,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
     config.data.train_split = "train"  # or several, such as "train+extra" of svhn_cropped
+    # Every image is cropped to a square of this side when it is read: at random in a training, the
+    # centre in an evaluation. 0: images stay as they are, but imagenet2012 is cropped to 224.
+    config.data.image_size = 0
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
     # "never": the set lies whole on every device. "always": batches are read from disk when they
     # are needed, in the same order. "auto" reads so where the set takes more than a quarter

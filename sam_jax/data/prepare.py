@@ -20,8 +20,9 @@ from typing import Any
 
 from sam_jax import extras
 from sam_jax.data import prepared
+from sam_jax.data.channel_statistics import SizesDiffer
 from sam_jax.data.description import builder_names, describe, did_you_mean
-from sam_jax.data.loading import open_prepared
+from sam_jax.data.open_prepared import open_prepared
 from sam_jax.data.raw_cifar import read_cifar
 from sam_jax.data.raw_files import RawSet, RawSplit, read_fashion_mnist, read_svhn
 
@@ -198,17 +199,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         directory = prepare(args.name, args.data_dir, args.from_dir)
         # Computes the statistics kept beside the set, and finds out whether it can be trained on.
         source, _, _ = open_prepared(args.name, args.data_dir)
+        height, width, channels = source.image_shape
+        images = f": {height} x {width} x {channels} pixels, {source.num_classes} classes"
+    except SizesDiffer:
+        images = " with config.data.image_size, such as 224: images of several sizes"
     except (OSError, ImportError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     sizes = prepared.split_sizes(directory)
     counts = " and ".join(f"{size} {split}" for split, size in sizes.items())
     verb = "was already prepared" if was_there else "is prepared"
     print(f"{args.name} {verb}: {counts} examples in {directory}")
-    height, width, channels = source.image_shape
-    print(
-        f"config.data.name = {args.name!r}: {height} x {width} x {channels} pixels, "
-        f"{source.num_classes} classes"
-    )
+    print(f"config.data.name = {args.name!r}{images}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ REFUSAL = (
 
 
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-_DATA_BEFORE = {"train_split": "train"}
+_DATA_BEFORE = {"train_split": "train", "image_size": 0}
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 
 

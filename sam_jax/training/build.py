@@ -61,6 +61,7 @@ def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceDat
         c.synthetic_examples,
         c.train_examples,
         c.train_split,
+        c.image_size,
         c.streaming,
     )
 
@@ -72,6 +73,7 @@ def _load_data(
     synthetic_examples: int,
     train_examples: int,
     train_split: str,
+    image_size: int,
     streaming: str,
 ) -> tuple[data.Source, DeviceData]:
     source, train, test = data.load(
@@ -80,6 +82,7 @@ def _load_data(
         synthetic_examples,
         train_examples=train_examples,
         train_split=train_split,
+        image_size=image_size,
         streaming=streaming,
     )
     return source, on_devices(train, test)
