@@ -31,6 +31,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.name = "digits"
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
+    config.data.train_split = "train"  # or several, such as "train+extra" of svhn_cropped
+    # Every image is cropped to a square of this side when it is read: at random in a training, the
+    # centre in an evaluation. 0: images stay as they are, but imagenet2012 is cropped to 224.
+    config.data.image_size = 0
     # The share of training labels that are replaced, in [0, 1]; test labels stay. symmetric: by any
     # other label; asymmetric: in CIFAR-10 by the usual confusions, elsewhere by the next label. The
     # records then tell clean and noisy examples apart.

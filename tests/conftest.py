@@ -147,6 +147,19 @@ def tiny_tfds_dir(tmp_path_factory):
     return data_dir
 
 
+@pytest.fixture(scope="session")
+def tiny_imagenet_dir(tmp_path_factory):
+    """A data_dir with the `imagenet2012` of tiny_imagenet.py."""
+    pytest.importorskip("tensorflow_datasets")
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("preparing a set needs TensorFlow")
+    import tiny_imagenet
+
+    data_dir = tmp_path_factory.mktemp("imagenet")
+    tiny_imagenet.prepare(data_dir)
+    return data_dir
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs():
     """Every program holds memory maps, of which Linux gives a process 65,530: then it aborts."""

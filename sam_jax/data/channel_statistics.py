@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 FILE_NAME = "channel_statistics.json"
+CROPPED_FILE_NAME = "channel_statistics_{}.json"  # of crops of a size
 
 
 class ChannelStatistics(NamedTuple):
@@ -29,7 +30,13 @@ class ChannelStatistics(NamedTuple):
     std: tuple[float, ...]
 
 
-def channel_statistics(name: str, chunks: Iterable[Sequence[np.ndarray]]) -> ChannelStatistics:
+class SizesDiffer(ValueError):
+    """The images of a set differ in size, and nothing says to crop them."""
+
+
+def channel_statistics(
+    name: str, chunks: Iterable[Sequence[np.ndarray] | np.ndarray]
+) -> ChannelStatistics:
     """Return the statistics of images that come in chunks.
 
     Sums are taken in integers, so the result depends neither on the order nor on the chunks.
@@ -83,27 +90,30 @@ def channel_statistics(name: str, chunks: Iterable[Sequence[np.ndarray]]) -> Cha
 
 
 def check_image_shape(name: str, image: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Raise a ValueError that says what to do where an image has not the size of the others."""
+    """Raise an error that says what to do where an image has not the size of the others."""
     if image.shape != shape:
-        raise ValueError(
-            f"The images of {name} differ in size, for example {shape} and {image.shape}. Choose a "
-            "set of one size (TensorFlow Datasets has some twice, such as "
-            "imagenet_resized/64x64), or resize them in a builder of your own."
+        raise SizesDiffer(
+            f"The images of {name} differ in size, for example {shape} and {image.shape}. Set "
+            "data.image_size, such as 224, to crop and resize them, or choose a set of one size "
+            "(TensorFlow Datasets has some twice, such as imagenet_resized/64x64)."
         )
 
 
-def read_statistics(directory: pathlib.Path, examples: int) -> ChannelStatistics | None:
+def read_statistics(
+    directory: pathlib.Path, examples: int, image_size: int = 0
+) -> ChannelStatistics | None:
     """Return the statistics that are kept in a folder.
 
     Args:
       directory: the folder of a prepared version.
       examples: size of its training set.
+      image_size: side of the crops that they are of; 0 where images are not cropped.
 
     Returns:
       None where the folder has no statistics of so many examples.
     """
     try:
-        fields = json.loads((directory / FILE_NAME).read_text())
+        fields = json.loads((directory / file_name(image_size)).read_text())
         found = ChannelStatistics(
             fields["examples"], *(tuple(fields[key]) for key in ("image_shape", "mean", "std"))
         )
@@ -112,17 +122,29 @@ def read_statistics(directory: pathlib.Path, examples: int) -> ChannelStatistics
     return found if found.examples == examples else None
 
 
-def keep_statistics(directory: pathlib.Path, statistics: ChannelStatistics) -> None:
+def keep_statistics(
+    directory: pathlib.Path, statistics: ChannelStatistics, image_size: int = 0
+) -> None:
     """Write the statistics into a folder at one stroke, so that no other process reads half.
 
     If the folder cannot be written, because it is shared for example, a warning says so. The
     statistics are then computed again each time.
+
+    Args:
+      directory: the folder of a prepared version.
+      statistics: what to keep.
+      image_size: as in `read_statistics`.
     """
     try:
         handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
         with os.fdopen(handle, "w") as file:
             json.dump(statistics._asdict(), file)
         os.chmod(temporary, 0o644)
-        os.replace(temporary, directory / FILE_NAME)
+        os.replace(temporary, directory / file_name(image_size))
     except OSError as error:
         logging.warning("The statistics of %s could not be kept: %s", directory, error)
+
+
+def file_name(image_size: int) -> str:
+    """Return the name of the file with the statistics of crops of a size, or of whole images."""
+    return CROPPED_FILE_NAME.format(image_size) if image_size else FILE_NAME

@@ -7,15 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from sam_jax.data import prepared, synthetic
-from sam_jax.data.channel_statistics import channel_statistics, keep_statistics, read_statistics
-from sam_jax.data.description import describe
-from sam_jax.data.sources import SOURCES, Source, source_of
+from sam_jax.data import synthetic
+from sam_jax.data.cropped_records import CroppedRecords
+from sam_jax.data.open_prepared import check_splits, open_prepared
+from sam_jax.data.sources import SOURCES, Source, cropped_source
 from sam_jax.data.splits import Dataset, Examples, InMemory, Split
 from sam_jax.data.streaming import StreamedSplit, is_streamed
-
-# The test split is the first of these that the set has with labels.
-TEST_SPLITS = ("test", "validation")
 
 
 def load(
@@ -24,6 +21,8 @@ def load(
     synthetic_examples: int = 0,
     *,
     train_examples: int = 0,
+    train_split: str = "train",
+    image_size: int = 0,
     streaming: str = "never",
 ) -> Dataset:
     """Load a set into memory, or open it to be streamed.
@@ -43,8 +42,13 @@ def load(
         keys of `SOURCES` no file is read. It is for trying a program out, as the `:smoke` variants
         of the configs do; a result on it says nothing about the real set.
       train_examples: where positive, take so many of the training examples, evenly spaced.
+      train_split: the split to train on, or several joined by "+", such as "train+extra" of
+        "svhn_cropped". Artificial sets have one alone.
+      image_size: where positive, every image is cropped and resized to a square of this side when
+        it is read: at random in a training, the centre elsewhere (`crops`). 0 leaves images as they
+        are, but for the sets of `SOURCES` whose sizes vary.
       streaming: "never" reads the set into memory; "always" leaves it on disk; "auto" does so where
-        the examples taken are larger than `streaming.device_limit`.
+        the examples taken are larger than `streaming.device_limit`, or are cropped.
 
     Returns:
       The source with its training and test splits. The test split is "validation" where the set
@@ -52,7 +56,8 @@ def load(
 
     Raises:
       ValueError: a number of examples is negative or more than the set has; `streaming` is unknown;
-        or the set cannot be read as an image classification set. The message says why.
+        or the set cannot be read as an image classification set, has no such split, or has another
+        format than `SOURCES` says. The message says why.
       FileNotFoundError: if the set is not prepared; the message has the command that does it.
 
     >>> dataset = load("digits")
@@ -64,15 +69,23 @@ def load(
     for field, number in (
         ("synthetic_examples", synthetic_examples),
         ("train_examples", train_examples),
+        ("image_size", image_size),
     ):
         if number < 0:
-            raise ValueError(f"{field} must be 0 or positive, got {number}.")
-    source, *splits = _open(name, data_dir, synthetic_examples)
+            raise ValueError(f"data.{field} must be 0 or positive, got {number}.")
+    source, *splits = _open(name, data_dir, synthetic_examples, train_split, image_size)
     rows = [np.arange(len(examples)) for examples in splits]
     if train_examples:
         rows[0] = _evenly_spaced(name, train_examples, len(splits[0]))
     size = sum(map(len, rows)) * math.prod(source.image_shape)
     streamed = is_streamed(streaming, size)
+    if isinstance(splits[0], CroppedRecords) and not streamed:
+        if streaming == "never":
+            raise ValueError(
+                f"data.streaming = 'never', but the images of {name} are cropped anew in every "
+                "step, from their files: set it to 'auto' or 'always'."
+            )
+        streamed = True
     # A StreamedSplit offers what a Split does.
     train, test = cast(
         Iterable[Split],
@@ -97,15 +110,30 @@ def _evenly_spaced(name: str, examples: int, of: int) -> np.ndarray:
 
 
 def _open(
-    name: str, data_dir: str | os.PathLike | None, synthetic_examples: int
+    name: str,
+    data_dir: str | os.PathLike | None,
+    synthetic_examples: int,
+    train_split: str,
+    image_size: int,
 ) -> tuple[Source, Examples, Examples]:
     """Return the source of a set and its training and test examples."""
     if synthetic_examples:
-        source = SOURCES[name] if name in SOURCES else open_prepared(name, data_dir)[0]
+        if name not in SOURCES:
+            source = open_prepared(name, data_dir, image_size=image_size)[0]
+        elif image_size:
+            source = cropped_source(SOURCES[name], image_size)
+        else:
+            source = SOURCES[name]
         return source, *_synthetic(source, synthetic_examples)
     if name == "digits":
+        check_splits(name, train_split, ("train", "test"), "test")
+        if image_size:
+            raise ValueError(
+                f"data.image_size = {image_size} crops the images of prepared sets; the digits "
+                "have 8 x 8 pixels: set it to 0."
+            )
         return SOURCES[name], *_digits()
-    return open_prepared(name, data_dir)
+    return open_prepared(name, data_dir, train_split, image_size)
 
 
 def _synthetic(source: Source, examples: int) -> tuple[InMemory, InMemory]:
@@ -135,54 +163,3 @@ def _digits() -> tuple[InMemory, InMemory]:
     is_test[by_class[np.linspace(0, len(labels) - 1, 357).round().astype(int)]] = True
     train, test = order[~is_test[order]], order[is_test[order]]
     return InMemory(images[train], labels[train]), InMemory(images[test], labels[test])
-
-
-def open_prepared(
-    name: str, data_dir: str | os.PathLike | None
-) -> tuple[Source, prepared.Records, prepared.Records]:
-    """Return the source of a prepared set, and its training and test examples, not read yet.
-
-    Args:
-      name: as in `load`.
-      data_dir: likewise.
-
-    Raises:
-      ValueError, FileNotFoundError: as in `load`.
-    """
-    root = prepared.data_root(data_dir)
-    # Looked up here first: TensorFlow Datasets would search the network for a set that it misses.
-    directory = prepared.locate(name, root)
-    if directory is None:
-        command = f"`python -m sam_jax.data.prepare {name} --data_dir={root}`"
-        advice = (
-            f"run {command} first (with --from_dir=FOLDER where the published files are on disk)."
-            if name in SOURCES
-            else f"check the name, or run {command} first. The sets with settings of their own are "
-            f"{', '.join(SOURCES)}."
-        )
-        raise FileNotFoundError(
-            f"Found no {name} prepared as array_record in {root / name}; {advice}"
-        )
-    info = prepared.open_builder(directory).info
-    description = describe(name, info)
-    features = (description.image, description.label)
-    if "train" not in info.splits:
-        raise ValueError(f"{name} has no training split, only {', '.join(info.splits)}.")
-    train = prepared.Records(name, directory, "train", *features)
-    tests = [
-        prepared.Records(name, directory, x, *features) for x in TEST_SPLITS if x in info.splits
-    ]
-    test = next((split for split in tests if split[0][1] >= 0), None)  # -1 stands for no label
-    if test is None:
-        raise ValueError(
-            f"{name} has no labelled {' or '.join(TEST_SPLITS)} split, only "
-            f"{', '.join(info.splits)}: nothing can be tested on. Prepare it by a builder of your "
-            "own that splits it."
-        )
-    if name in SOURCES:
-        return SOURCES[name], train, test
-    statistics = read_statistics(directory, len(train))
-    if statistics is None:
-        statistics = channel_statistics(name, (images for images, _ in train.chunks()))
-        keep_statistics(directory, statistics)
-    return source_of(name, description.num_classes, statistics), train, test

@@ -9,7 +9,6 @@ array_record.
 """
 
 import argparse
-import difflib
 import functools
 import os
 import pathlib
@@ -21,8 +20,9 @@ from typing import Any
 
 from sam_jax import extras
 from sam_jax.data import prepared
-from sam_jax.data.description import describe
-from sam_jax.data.loading import open_prepared
+from sam_jax.data.channel_statistics import SizesDiffer
+from sam_jax.data.description import builder_names, describe, did_you_mean
+from sam_jax.data.open_prepared import open_prepared
 from sam_jax.data.raw_cifar import read_cifar
 from sam_jax.data.raw_files import RawSet, RawSplit, read_fashion_mnist, read_svhn
 
@@ -119,9 +119,9 @@ def _builder(name: str, root: pathlib.Path) -> Any:
     try:
         builder = tfds.builder(name, data_dir=os.fspath(root), file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False))
-        meant = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise ValueError(f"TensorFlow Datasets has no set {name!r}{meant}") from error
+        meant = did_you_mean(name, builder_names())
+        advice = f"; {meant.strip()}" if meant else "."
+        raise ValueError(f"TensorFlow Datasets has no set {name!r}{advice}") from error
     except ValueError as error:  # a variant that the set does not have
         raise ValueError(f"TensorFlow Datasets has no set {name!r}: {error}") from error
     if builder.builder_config is not None and "/" not in name:
@@ -199,17 +199,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         directory = prepare(args.name, args.data_dir, args.from_dir)
         # Computes the statistics kept beside the set, and finds out whether it can be trained on.
         source, _, _ = open_prepared(args.name, args.data_dir)
+        height, width, channels = source.image_shape
+        images = f": {height} x {width} x {channels} pixels, {source.num_classes} classes"
+    except SizesDiffer:
+        images = " with config.data.image_size, such as 224: images of several sizes"
     except (OSError, ImportError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     sizes = prepared.split_sizes(directory)
     counts = " and ".join(f"{size} {split}" for split, size in sizes.items())
     verb = "was already prepared" if was_there else "is prepared"
     print(f"{args.name} {verb}: {counts} examples in {directory}")
-    height, width, channels = source.image_shape
-    print(
-        f"config.data.name = {args.name!r}: {height} x {width} x {channels} pixels, "
-        f"{source.num_classes} classes"
-    )
+    print(f"config.data.name = {args.name!r}{images}")
 
 
 if __name__ == "__main__":

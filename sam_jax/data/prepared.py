@@ -32,6 +32,12 @@ def locate(tfds_name: str, root: pathlib.Path) -> pathlib.Path | None:
     return found[-1] if found else None
 
 
+def names(root: pathlib.Path) -> list[str]:
+    """Return the names of the sets that are prepared in a folder, variants included."""
+    found = (*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json"))
+    return sorted({path.parent.parent.relative_to(root).as_posix() for path in found})
+
+
 class Records:
     """The examples of one split of a prepared set, each read when it is asked for."""
 
@@ -42,31 +48,37 @@ class Records:
         split: str,
         image: str = "image",
         label: str = "label",
+        encoded: bool = False,
     ) -> None:
         """Open a split; nothing is read yet.
 
         Args:
           name: of the set, for errors.
           directory: the folder of one version, as `locate` returns it.
-          split: for example "train".
+          split: for example "train", or several one after the other, such as "train+extra".
           image: name of the image among the features.
           label: name of the class label.
+          encoded: whether images stay the files that they are stored as, in bytes.
         """
+        import tensorflow_datasets as tfds
+
+        decoders = {image: tfds.decode.SkipDecoding()} if encoded else None
         # By the directory and not by the name: this looks neither elsewhere nor at the network.
-        self._source = open_builder(directory).as_data_source(split)
+        self._source = open_builder(directory).as_data_source(split, decoders=decoders)
         self._name, self._image, self._label = name, image, label
+        self.title = f"the split {split} of {name}"
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        """Return one image, uint8 [height, width, channels], and its label."""
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """Return one image, uint8 [height, width, channels] or bytes, and its label."""
         record = self._source[index]
         return record[self._image], int(record[self._label])
 
     def chunks(
         self, rows: Sequence[int] | np.ndarray | None = None
-    ) -> Iterator[tuple[list[np.ndarray], list[int]]]:
+    ) -> Iterator[tuple[list[Any], list[int]]]:
         """Yield images and labels, many at a time, which are read in parallel.
 
         Args:
@@ -78,12 +90,18 @@ class Records:
             images = [record[self._image] for record in records]
             yield images, [int(record[self._label]) for record in records]
 
-    def read(self, rows: np.ndarray, image_shape: tuple[int, int, int]) -> Split:
+    def read(
+        self,
+        rows: np.ndarray,
+        image_shape: tuple[int, int, int],
+        seeds: np.ndarray | None = None,
+    ) -> Split:
         """Read examples into memory.
 
         Args:
           rows: their places in the split.
           image_shape: height, width and channels.
+          seeds: not used, as these images are what they are.
 
         Returns:
           The images and labels, in the order of `rows`.
@@ -91,6 +109,7 @@ class Records:
         Raises:
           ValueError: an image has another size.
         """
+        del seeds
         images = np.empty((len(rows), *image_shape), np.uint8)
         labels = np.empty(len(rows), np.int32)
         start = 0

@@ -82,8 +82,8 @@ def _read_idx(path: pathlib.Path) -> np.ndarray:
 def read_svhn(directory: pathlib.Path) -> RawSet:
     """Read the cropped SVHN from its Matlab files, in which images come last and the digit 0 is 10.
 
-    The extra training images, a split of their own that nothing here uses, are read where
-    `extra_32x32.mat` is there, too (http://ufldl.stanford.edu/housenumbers).
+    The extra training images are a split of their own, which is read where `extra_32x32.mat` is
+    there, too (http://ufldl.stanford.edu/housenumbers).
 
     Raises:
       FileNotFoundError: if files are missing; it names them.

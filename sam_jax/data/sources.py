@@ -13,7 +13,7 @@ class Source(NamedTuple):
 
     Attributes:
       name: the name in configs and in TensorFlow Datasets; scikit-learn ships the digits.
-      image_shape: height, width and channels.
+      image_shape: height, width and channels, as the models see them.
       num_classes: number of classes.
       mean: of each channel over the training set, of values in [0, 1].
       std: standard deviation of each channel over all pixels of the training set, likewise.
@@ -22,6 +22,7 @@ class Source(NamedTuple):
       pad: pixels on each side before the random crop, an eighth of the image's, where the config
         gives none.
       cutout_size: side of the square that cutout paints over, half the image's, likewise.
+      sizes_vary: whether the images of the set differ in size and are always cropped.
     """
 
     name: str
@@ -32,10 +33,11 @@ class Source(NamedTuple):
     augmentations: tuple[str, ...]
     pad: int
     cutout_size: int
+    sizes_vary: bool = False
 
 
 # Means and standard deviations: of the digits and Fashion-MNIST they are computed from the training
-# images here (a test repeats it); of CIFAR and SVHN they are the widely published ones.
+# images here (a test repeats it); of the others they are the widely published ones.
 _SOURCES = (
     Source(
         name="digits",
@@ -90,6 +92,17 @@ _SOURCES = (
         pad=4,
         cutout_size=16,
     ),
+    Source(
+        name="imagenet2012",
+        image_shape=(224, 224, 3),
+        num_classes=1000,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        augmentations=("flip",),  # after the random crop
+        pad=28,
+        cutout_size=112,
+        sizes_vary=True,
+    ),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _SOURCES}
 
@@ -107,7 +120,6 @@ def source_of(name: str, num_classes: int, statistics: ChannelStatistics) -> Sou
     >>> source.augmentations, source.pad, source.cutout_size
     (('crop_zero',), 4, 16)
     """
-    side = min(statistics.image_shape[:2])
     return Source(
         name=name,
         image_shape=statistics.image_shape,
@@ -115,9 +127,34 @@ def source_of(name: str, num_classes: int, statistics: ChannelStatistics) -> Sou
         mean=statistics.mean,
         std=statistics.std,
         augmentations=("crop_zero",),  # mirrored, an image may belong to another class
-        pad=round(side / 8),
-        cutout_size=max(1, side // 2),
+        **_lengths(min(statistics.image_shape[:2])),
     )
+
+
+def cropped_source(source: Source, image_size: int) -> Source:
+    """Return the source of a set whose images are cropped to squares.
+
+    A random crop moves an image already, so that of the source's own augmentations the flip alone
+    is left.
+
+    Args:
+      source: of the set.
+      image_size: side of the squares, in pixels.
+
+    >>> cropped = cropped_source(SOURCES["cifar10"], 64)
+    >>> cropped.image_shape, cropped.augmentations, cropped.pad, cropped.cutout_size
+    ((64, 64, 3), ('flip',), 8, 32)
+    """
+    return source._replace(
+        image_shape=(image_size, image_size, source.image_shape[2]),
+        augmentations=tuple(name for name in source.augmentations if name == "flip"),
+        **_lengths(image_size),
+    )
+
+
+def _lengths(side: int) -> dict[str, int]:
+    """Return the pad and the cutout of images by their shorter side."""
+    return {"pad": round(side / 8), "cutout_size": max(1, side // 2)}
 
 
 def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:

@@ -35,8 +35,20 @@ class Examples(Protocol):
         """Return how many there are."""
         ...
 
-    def read(self, rows: np.ndarray, image_shape: tuple[int, int, int]) -> Split:
-        """Return the examples at some places, in their order."""
+    def read(
+        self,
+        rows: np.ndarray,
+        image_shape: tuple[int, int, int],
+        seeds: np.ndarray | None = None,
+    ) -> Split:
+        """Return the examples at some places, in their order.
+
+        Args:
+          rows: the places.
+          image_shape: height, width and channels of every image.
+          seeds: [n, k] uint32, one for what is drawn at random about each example when it is read;
+            None for none.
+        """
         ...
 
 
@@ -49,7 +61,12 @@ class InMemory:
     def __len__(self) -> int:
         return len(self._split.labels)
 
-    def read(self, rows: np.ndarray, image_shape: tuple[int, int, int]) -> Split:
-        """Return the examples at some places; they have the shape that they have."""
-        del image_shape
+    def read(
+        self,
+        rows: np.ndarray,
+        image_shape: tuple[int, int, int],
+        seeds: np.ndarray | None = None,
+    ) -> Split:
+        """Return the examples at some places; they are what they are."""
+        del image_shape, seeds
         return Split(self._split.images[rows], self._split.labels[rows])

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
 from sam_jax.data.splits import Examples, Split
-from sam_jax.typing import PyTree
+from sam_jax.typing import Key, PyTree
 
 STREAMING = ("auto", "never", "always")
 DEVICE_SHARE = 4  # "auto" keeps a set on the device up to a quarter of its memory
@@ -79,9 +79,9 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, rows: np.ndarray) -> Split:
-        """Return the examples at some places, in their order."""
-        found = self._examples.read(self._rows[rows], self.image_shape)
+    def read(self, rows: np.ndarray, seeds: np.ndarray | None = None) -> Split:
+        """Return the examples at some places, in their order; `seeds` as in `batches`."""
+        found = self._examples.read(self._rows[rows], self.image_shape, seeds)
         if self._relabel is None:
             return found
         return found._replace(labels=self._relabel(rows, found.labels))
@@ -90,19 +90,22 @@ class StreamedSplit:
         """Return the same examples with other labels."""
         return StreamedSplit(self._examples, self.image_shape, self._rows, relabel)
 
-    def batches(self, rows: np.ndarray, batch_size: int) -> Iterator[Split]:
+    def batches(
+        self, rows: np.ndarray, batch_size: int, seeds: np.ndarray | None = None
+    ) -> Iterator[Split]:
         """Yield examples in the order given, batch after batch; threads read a block ahead.
 
         Args:
           rows: [n] places in the split.
           batch_size: of a batch; the last may be smaller.
+          seeds: [n, k] uint32, as from `example_seeds`; None where nothing is drawn at random.
         """
         import grain  # slow to import, and only needed here
 
         # A whole batch is one element: reading it at once is ten times as fast as one by one.
         ahead = max(1, self.examples_in_a_block() // batch_size)
         options = grain.ReadOptions(num_threads=min(THREADS, ahead), prefetch_buffer_size=ahead)
-        batches = grain.MapDataset.source(_Batches(self, rows, batch_size))
+        batches = grain.MapDataset.source(_Batches(self, rows, batch_size, seeds))
         return iter(batches.to_iter_dataset(options))
 
     def blocks(self, batch_size: int) -> Iterator[Split]:
@@ -151,19 +154,28 @@ jax.tree_util.register_pytree_node(StreamedColumn, _refuse, lambda _, leaves: le
 class _Batches(Sequence[Split]):
     """The batches of an order by their number, as grain takes them."""
 
-    def __init__(self, split: StreamedSplit, rows: np.ndarray, batch_size: int) -> None:
-        self._split, self._rows, self._batch_size = split, rows, batch_size
+    def __init__(
+        self, split: StreamedSplit, rows: np.ndarray, batch_size: int, seeds: np.ndarray | None
+    ) -> None:
+        self._split, self._rows, self._batch_size, self._seeds = split, rows, batch_size, seeds
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
     def __getitem__(self, number: int) -> Split:
-        start = number * self._batch_size
-        return self._split.read(self._rows[start : start + self._batch_size])
+        batch = slice(number * self._batch_size, (number + 1) * self._batch_size)
+        seeds = None if self._seeds is None else self._seeds[batch]
+        return self._split.read(self._rows[batch], seeds)
 
 
 def training_blocks(
-    split: StreamedSplit, order: jax.Array, steps: int, sharding: NamedSharding
+    split: StreamedSplit,
+    order: jax.Array,
+    steps: int,
+    sharding: NamedSharding,
+    *,
+    key: Key | None = None,
+    first_step: int = 0,
 ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
     """Yield the batches of an epoch, many steps at a time, on the devices that work on them.
 
@@ -175,6 +187,10 @@ def training_blocks(
       order: [1 + n, batch] the examples of the step before the first, and of each of n steps.
       steps: in one block; 0 for what `BLOCK_BYTES` holds. The last block may be smaller.
       sharding: of arrays [steps, batch], which splits the second axis over the devices.
+      key: of what is drawn at random about an example when it is read, such as its crop. It depends
+        on the step and on the place in the batch, and not on devices, processes or blocks. None
+        where nothing is drawn.
+      first_step: the number of the second row of `order`, counted from the start of the training.
 
     Returns:
       An iterator over blocks: their images [1 + steps, batch, H, W, C], labels [1 + steps, batch]
@@ -183,7 +199,11 @@ def training_blocks(
     total, batch_size = order.shape[0] - 1, order.shape[1]
     steps = steps or max(1, split.examples_in_a_block() // batch_size)
     columns = local_columns(sharding, batch_size)
-    batches = split.batches(np.asarray(order)[:, columns].reshape(-1), len(columns))
+    seeds = None
+    if key is not None:
+        numbers = np.maximum(first_step - 1 + np.arange(1 + total), 0)  # the first is no other's
+        seeds = example_seeds(key, numbers, columns).reshape(len(columns) * (1 + total), -1)
+    batches = split.batches(np.asarray(order)[:, columns].reshape(-1), len(columns), seeds)
     before = next(batches)
     for start in range(0, total, steps):
         block = [before, *itertools.islice(batches, min(steps, total - start))]
@@ -193,6 +213,23 @@ def training_blocks(
             for x in zip(*block, strict=True)
         )
         yield images, labels, order[start : start + len(block)]
+
+
+def example_seeds(key: Key, steps: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return a seed for each example of some steps.
+
+    Args:
+      key: a typed key.
+      steps: [s] numbers of steps.
+      columns: [b] places in the batch over all processes.
+
+    Returns:
+      uint32 [s, b, k]: the words of the key, the step and the place, for
+      `np.random.RandomState`.
+    """
+    words = np.asarray(jax.random.key_data(key), np.uint32).reshape(-1)
+    parts = [*words, steps[:, None], columns]
+    return np.stack(np.broadcast_arrays(*parts), axis=-1).astype(np.uint32)
 
 
 def mean_over_blocks(

@@ -23,6 +23,8 @@ _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 _TRAINING_BEFORE = {
     "data": {
+        "train_split": "train",
+        "image_size": 0,
         "mixup": 0.0,
         "label_noise": 0.0,
         "label_noise_kind": "symmetric",

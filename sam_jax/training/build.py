@@ -73,20 +73,27 @@ def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceDat
     c = config.data
     return _load_data(
         c.name,
-        c.data_dir,
-        c.synthetic_examples,
-        c.train_examples,
-        c.streaming,
-        (c.label_noise, c.label_noise_kind, c.label_noise_seed) if c.label_noise else None,
+        data_dir=c.data_dir,
+        synthetic_examples=c.synthetic_examples,
+        train_examples=c.train_examples,
+        train_split=c.train_split,
+        image_size=c.image_size,
+        streaming=c.streaming,
+        label_noise=(
+            (c.label_noise, c.label_noise_kind, c.label_noise_seed) if c.label_noise else None
+        ),
     )
 
 
 @functools.lru_cache(maxsize=2)
 def _load_data(
     name: str,
+    *,
     data_dir: str,
     synthetic_examples: int,
     train_examples: int,
+    train_split: str,
+    image_size: int,
     streaming: str,
     label_noise: tuple[float, str, int] | None,
 ) -> tuple[data.Source, DeviceData]:
@@ -95,6 +102,8 @@ def _load_data(
         data_dir or None,
         synthetic_examples,
         train_examples=train_examples,
+        train_split=train_split,
+        image_size=image_size,
         streaming=streaming,
     )
     if label_noise is None:

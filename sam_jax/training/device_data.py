@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sam_jax import data
 from sam_jax.training.step import BATCHES, DEVICES, StepMetrics, TrainState
+from sam_jax.typing import Key
 
 RunSteps = Callable[..., tuple[TrainState, StepMetrics]]
 
@@ -66,6 +67,9 @@ def epoch_calls(
     data_set: DeviceData,
     order: jax.Array,
     steps_per_call: int,
+    *,
+    key: Key,
+    first_step: int,
 ) -> Iterator[tuple[RunSteps, tuple[jax.Array, ...]]]:
     """Yield the compiled calls of an epoch: the function, and its images, labels and order.
 
@@ -75,11 +79,15 @@ def epoch_calls(
       data_set: the data set.
       order: as from `order_after_previous`, [1 + steps, batch_size].
       steps_per_call: steps of one call; zero for all.
+      key: of the crops of a set that is cropped when it is read.
+      first_step: the number of the first step of the epoch.
     """
     images, labels = data_set.train_images, data_set.train_labels
     if isinstance(images, data.StreamedColumn):
         sharding = NamedSharding(device_mesh(), BATCHES)
-        blocks = data.training_blocks(images.split, order, steps_per_call, sharding)
+        blocks = data.training_blocks(
+            images.split, order, steps_per_call, sharding, key=key, first_step=first_step
+        )
         yield from ((run_streamed_steps, block) for block in blocks)
         return
     steps_per_epoch = len(order) - 1

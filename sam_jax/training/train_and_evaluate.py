@@ -111,7 +111,15 @@ def training_calls(
     )
     runs = program.run_steps, program.run_streamed_steps
     more = key, build.traced_hyperparameters(config)
-    for run_steps, arrays in epoch_calls(*runs, data, order, config.steps_per_call):
+    calls = epoch_calls(
+        *runs,
+        data,
+        order,
+        config.steps_per_call,
+        key=stream(key, "crops"),
+        first_step=epoch * program.steps_per_epoch,
+    )
+    for run_steps, arrays in calls:
         yield run_steps, (*arrays, *more)
 
 

@@ -106,6 +106,24 @@ def test_prepared_svhn_has_ten_as_zero(tmp_path):
     assert sorted(dataset.train.labels) == [0, 4, 5, 6, 7, 8, 9]
 
 
+def test_svhn_is_trained_on_with_its_extra_images(tmp_path):
+    write_svhn(tmp_path)
+    prepare.prepare(
+        "svhn_cropped", tmp_path, tmp_path, dict.fromkeys(("train", "test", "extra"), 7)
+    )
+    parts = [data.load("svhn_cropped", tmp_path, train_split=x) for x in ("train", "extra")]
+    assert not np.array_equal(*(part.train.images for part in parts))
+    both = data.load("svhn_cropped", tmp_path, train_split="train+extra")
+    streamed = data.load("svhn_cropped", tmp_path, train_split="train+extra", streaming="always")
+    assert both.source == parts[0].source == data.SOURCES["svhn_cropped"]
+    assert len(streamed.train) == 14
+    for found in (both, streamed):
+        np.testing.assert_array_equal(found.test.images[:], parts[0].test.images)
+        for i, name in enumerate(("images", "labels")):
+            expected = np.concatenate([part.train[i] for part in parts])
+            np.testing.assert_array_equal(getattr(found.train, name)[:], expected)
+
+
 def test_other_number_of_examples_is_refused(tmp_path):
     write_cifar("cifar10", "binary", tmp_path)
     with pytest.raises(ValueError, match="train files of cifar10 hold 15 images instead of 50000"):

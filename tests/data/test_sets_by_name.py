@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import types
 
 import numpy as np
@@ -167,6 +168,37 @@ def test_a_set_that_cannot_be_trained_on_says_what_to_do(variant, message, tiny_
         data.load(f"tiny_variants/{variant}", tiny_tfds_dir)
 
 
+@pytest.mark.parametrize(
+    ("name", "train_split", "message"),
+    [
+        (NAME, "train+extra", "no split 'extra'; it has train, validation, test"),
+        (NAME, "trian", "no split 'trian'; it has"),
+        (NAME, "train+validation", "holds 'validation', on which tiny_shapes is tested"),
+        (NAME, "train+test", "the split 'test' of tiny_shapes has no labels"),
+        ("digits", "extra", "digits has no split 'extra'"),
+    ],
+)
+def test_splits_that_cannot_be_trained_on_are_named(name, train_split, message, tiny_tfds_dir):
+    with pytest.raises(
+        ValueError, match=f"data.train_split = '{re.escape(train_split)}'.*{message}"
+    ):
+        data.load(name, tiny_tfds_dir, train_split=train_split)
+
+
+def test_another_set_of_a_known_name_is_refused(tiny_tfds_dir, monkeypatch):
+    known = data.SOURCES["cifar10"]._replace(name=NAME)
+    monkeypatch.setitem(data.SOURCES, NAME, known)
+    with pytest.raises(
+        ValueError,
+        match=f"data.name = '{NAME}' stands for images of 32 x 32 x 3 in 10 classes, but .* holds "
+        "images of 12 x 10 x 3 in 3 classes",
+    ):
+        data.load(NAME, tiny_tfds_dir)
+    fitting = known._replace(image_shape=(12, 10, 3), num_classes=3)
+    monkeypatch.setitem(data.SOURCES, NAME, fitting)
+    assert data.load(NAME, tiny_tfds_dir).source == fitting
+
+
 def test_an_image_of_another_size_in_the_test_split_is_refused(tiny_tfds_dir):
     folder = prepared.locate(NAME, tiny_tfds_dir)
     records = prepared.Records(NAME, folder, "test", "picture", "kind")
@@ -219,3 +251,11 @@ def test_a_set_that_is_not_prepared_has_the_command(tmp_path):
         f"--data_dir={tmp_path}` first.*digits, fashion_mnist",
     ):
         data.load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("cifr10", "cifar10"), ("tiny_shaped", "tiny_shapes"), ("mnst", "mnist")]
+)
+def test_a_misspelt_set_has_the_nearest_names(name, nearest, tiny_tfds_dir):
+    with pytest.raises(FileNotFoundError, match=rf"did you mean .*{nearest}.*\? check the name"):
+        data.load(name, tiny_tfds_dir)

@@ -15,7 +15,7 @@ from sam_jax.data import prepared
 from sam_jax.data.augmentation import AUGMENTATIONS
 
 ROOT = pathlib.Path(__file__).parents[2]
-NAMES = tuple(data.SOURCES)
+NAMES = tuple(name for name, source in data.SOURCES.items() if not source.sizes_vary)
 
 
 def run_python(code):

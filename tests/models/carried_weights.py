@@ -1,7 +1,7 @@
-"""Weights made by a rule, for a model here and for a reference's model elsewhere, and what to compare.
+"""Weights made by a rule, for a model here and for a reference's model elsewhere.
 
-A reference's numbers in test_references.py were made outside the suite: its code ran in float64 with
-these weights, carried over by the names of the layers.
+A reference's numbers in test_references.py were made outside the suite: its code ran in float64
+with these weights, carried over by the names of the layers.
 """
 
 import zlib

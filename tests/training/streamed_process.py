@@ -23,9 +23,9 @@ reads = []
 read = InMemory.read
 
 
-def counted(examples, rows, image_shape):
+def counted(examples, rows, image_shape, seeds=None):
     reads.extend(rows)
-    return read(examples, rows, image_shape)
+    return read(examples, rows, image_shape, seeds)
 
 
 InMemory.read = counted

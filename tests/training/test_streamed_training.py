@@ -89,6 +89,27 @@ def test_a_streamed_run_that_was_cut_equals_an_uninterrupted_one(tiny_tfds_dir, 
     assert str(resumed_record) == str(record)
 
 
+def test_a_set_of_several_sizes_is_trained_on_and_a_cut_run_goes_on(tiny_imagenet_dir, tmp_path):
+    changes = TINY | {"data__name": "imagenet2012", "data__data_dir": str(tiny_imagenet_dir)}
+    changes |= {"data__image_size": 16, "epochs": 3, "checkpoint__every_epochs": 1}
+    changes |= {"checkpoint__keep": 9, "method__name": "previous_batch_sam"}
+    whole, cut, other = (tmp_path / name for name in ("whole", "cut", "other"))
+    _, trained = train(whole, "auto", **changes)
+    assert isinstance(trained.data.train_images, streaming.StreamedColumn)
+    shutil.copytree(whole, cut)
+    for epoch in (2, 3):
+        shutil.rmtree(cut / "checkpoints" / str(epoch))
+    _, resumed = train(cut, "auto", **changes)
+    assert_same_bits(resumed.state, trained.state)
+    assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    # A call takes as many steps as it likes.
+    _, in_pieces = train(tmp_path / "pieces", "auto", **changes, steps_per_call=4)
+    assert_same_bits(in_pieces.state, trained.state)
+    _, reseeded = train(other, "auto", **changes, seed=1)  # negative control
+    with pytest.raises(AssertionError):
+        assert_same_bits(reseeded.state, trained.state)
+
+
 def run_processes(processes):
     """What each of so many processes printed, which share two devices."""
     with socket.socket() as found:
