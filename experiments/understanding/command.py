@@ -56,10 +56,11 @@ def _command(experiment: Experiment, argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    settings = experiment.smoke if flags.FLAGS[SMOKE].value else experiment.settings
-    given = {name: flags.FLAGS[name].value for name in settings._fields}
+    f = flags.FLAGS
+    settings = experiment.smoke if f[SMOKE].value else experiment.settings
+    given = {name: f[name].value for name in settings._fields}
     settings = settings._replace(**{n: value for n, value in given.items() if value is not None})
-    page, text = run_and_report(experiment, settings, flags.FLAGS["workdir"].value)
+    page, text = run_and_report(experiment, settings, f.workdir)
     print(text)
     print(f"The report is {page.resolve()}")
 

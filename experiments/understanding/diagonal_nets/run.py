@@ -9,6 +9,7 @@ from experiments.understanding.command import Results
 from experiments.understanding.diagonal_nets.arms import ARMS, ITERATIONS, methods
 from experiments.understanding.diagonal_nets.data import Data, make_data
 from experiments.understanding.diagonal_nets.sweep import Weights, loss, train
+from sam_jax.typing import AnyArray
 
 DENSE = 500  # the first iterations are all logged
 
@@ -60,7 +61,7 @@ def losses_between(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return training and test losses at (1 - alpha) * first + alpha * second, in float64."""
 
-    def at(alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def at(alpha: AnyArray) -> tuple[jax.Array, jax.Array]:
         weights = jax.tree.map(lambda a, b: (1 - alpha) * a + alpha * b, first, second)
         return (
             loss(weights, data.inputs, data.outputs),
