@@ -4,5 +4,5 @@
 - relu_nets: GD and SAM on nets with one hidden layer in one dimension.
 - convergence: what the theorems say of step sizes, radii and interpolation, as tests.
 
-command.py is what their commands share.
+command.py is what their commands share, evidence.py their numbers as evidence for claims.
 """
