@@ -1,0 +1,1 @@
+"""Nets with one hidden layer of ReLUs on twelve points, trained by GD and by SAM."""
