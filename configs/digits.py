@@ -31,6 +31,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.name = "digits"
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
+    # Hold out so many training examples, evenly spaced, to be evaluated as the test set is. The
+    # others are trained on, or train_examples of them.
+    config.data.validation_examples = 0
     config.data.synthetic_examples = 0  # artificial data in the same format, to try a program out
     # "never": the set lies whole on every device. "always": batches are read from disk when they
     # are needed, in the same order. "auto" reads so where the set takes more than a quarter
@@ -127,7 +130,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.batch_size = 480  # bounds the memory, not the result
-    config.evaluation.test_every_epochs = 1  # 0: only at the end
+    config.evaluation.test_every_epochs = 1  # of the test and validation sets; 0: only at the end
+    # Further k, such as 5: the share of examples whose label is among the k largest logits.
+    config.evaluation.top_k = ()
     config.evaluation.train_every_epochs = 0  # the training set without augmentation
 
     config.checkpoint = ml_collections.ConfigDict()

@@ -10,6 +10,7 @@ from sam_jax.data.augmentation import Augmentation as Augmentation
 from sam_jax.data.augmentation import augment as augment
 from sam_jax.data.augmentation import augmentation_of as augmentation_of
 from sam_jax.data.loading import load as load
+from sam_jax.data.loading import load_with_validation as load_with_validation
 from sam_jax.data.sources import SOURCES as SOURCES
 from sam_jax.data.sources import Source as Source
 from sam_jax.data.sources import normalise as normalise

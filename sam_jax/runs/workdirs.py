@@ -22,6 +22,8 @@ _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 _TRAINING_BEFORE = {
+    "data": {"validation_examples": 0},
+    "evaluation": {"top_k": []},
     "method": {"synchronise": "local", "from_share": 0.0, "until_share": 1.0},
     "optimiser": {
         "name": "sgd",

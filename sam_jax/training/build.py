@@ -34,6 +34,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     checks.whole("epochs", config.epochs, 1)
     checks.whole("batch_size", config.batch_size, 1)
     checks.whole("evaluation.batch_size", config.evaluation.batch_size, 1)
+    for k in config.evaluation.top_k:
+        checks.whole("evaluation.top_k", k, 2)
+    checks.whole("data.validation_examples", config.data.validation_examples, 0)
     schedules.check(config.optimiser, config.epochs)
     optimiser.check(config.optimiser)
     _check_average(config.weight_average, config.epochs)
@@ -63,21 +66,28 @@ def check(config: ml_collections.ConfigDict) -> None:
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
     """Return the data set of a config, on the devices unless streamed; loaded once a process."""
     c = config.data
-    return _load_data(c.name, c.data_dir, c.synthetic_examples, c.train_examples, c.streaming)
+    numbers = c.synthetic_examples, c.train_examples, c.validation_examples
+    return _load_data(c.name, c.data_dir, *numbers, c.streaming)
 
 
 @functools.lru_cache(maxsize=2)
 def _load_data(
-    name: str, data_dir: str, synthetic_examples: int, train_examples: int, streaming: str
+    name: str,
+    data_dir: str,
+    synthetic_examples: int,
+    train_examples: int,
+    validation_examples: int,
+    streaming: str,
 ) -> tuple[data.Source, DeviceData]:
-    source, train, test = data.load(
+    (source, train, test), validation = data.load_with_validation(
         name,
         data_dir or None,
         synthetic_examples,
         train_examples=train_examples,
+        validation_examples=validation_examples,
         streaming=streaming,
     )
-    return source, on_devices(train, test)
+    return source, on_devices(train, test, validation)
 
 
 def traced_hyperparameters(config: ml_collections.ConfigDict) -> dict[str, float]:
@@ -121,6 +131,7 @@ def program_spec(
         label_smoothing=config.loss.label_smoothing,
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
+        top_k=tuple(config.evaluation.top_k),
     )
 
 

@@ -23,11 +23,14 @@ class DeviceData(NamedTuple):
     train_labels: jax.Array
     test_images: jax.Array
     test_labels: jax.Array
+    validation_images: jax.Array | None = None  # None where no examples are held out
+    validation_labels: jax.Array | None = None
 
 
-def on_devices(train: Any, test: Any) -> DeviceData:
-    """Return two splits on all devices; those that are streamed stay where they are."""
-    arrays = (train.images, train.labels, test.images, test.labels)
+def on_devices(train: Any, test: Any, validation: Any = None) -> DeviceData:
+    """Return the splits on all devices; those that are streamed stay where they are."""
+    splits = [train, test] if validation is None else [train, test, validation]
+    arrays = [column for split in splits for column in (split.images, split.labels)]
     if isinstance(train, data.StreamedSplit):
         return DeviceData(*arrays)
     return DeviceData(*jax.device_put(arrays, replicated()))

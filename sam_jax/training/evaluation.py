@@ -17,6 +17,8 @@ class Evaluation(NamedTuple):
 
     loss: jax.Array  # cross-entropy in nats
     accuracy: jax.Array  # fraction in [0, 1]
+    # Fractions of the examples whose label is among the k largest logits, for each k asked for.
+    top_k_accuracies: tuple[jax.Array, ...] = ()
 
 
 class Inputs(NamedTuple):
@@ -71,6 +73,7 @@ def evaluate_set(
     batch_size: int,
     *,
     fill: bool = True,
+    top_k: tuple[int, ...] = (),
 ) -> Evaluation:
     """Return the mean loss and accuracy over all examples, batch after batch.
 
@@ -84,11 +87,13 @@ def evaluate_set(
         do not depend on the others of its batch, not the result.
       fill: whether a last partial batch is filled up with examples of weight zero, which compiles
         the network once. False passes it as it is, as batch statistics need it.
+      top_k: the k of further accuracies, each at most the number of classes. Of equal logits the
+        first count as larger, as in argmax.
 
     Returns:
       An Evaluation with scalars in float32 or wider. Where the mean loss is NaN, as it is where
-      logits are NaN or +infinity, the accuracy is NaN too: their largest entry says nothing. An
-      infinite loss leaves the accuracy as it is.
+      logits are NaN or +infinity, the accuracies are NaN too: their largest entry says nothing. An
+      infinite loss leaves the accuracies as they are.
 
     Raises:
       ValueError: there are no examples, or batch_size is not positive.
@@ -104,19 +109,27 @@ def evaluate_set(
     if fill and remainder:
         batches, remainder = batches + 1, 0
 
-    def sums(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def sums(positions: jax.Array) -> tuple[jax.Array, ...]:
         weights = positions < examples
         rows = jnp.minimum(positions, examples - 1)
         logits = logits_fn(images[rows])
         losses = jnp.where(weights, cross_entropy(logits, labels[rows]), 0)
-        correct = jnp.where(weights, jnp.argmax(logits, axis=-1) == labels[rows], False)
-        return jnp.sum(losses), jnp.sum(correct)
+        hits = [jnp.argmax(logits, axis=-1) == labels[rows]]
+        hits += [_among_largest(logits, labels[rows], k) for k in top_k]
+        return jnp.sum(losses), *(jnp.sum(jnp.where(weights, hit, False)) for hit in hits)
 
-    losses, correct = jax.tree.map(
+    total = jax.tree.map(
         jnp.sum, jax.lax.map(sums, jnp.arange(batches * batch_size).reshape(batches, batch_size))
     )
     if remainder:
-        last_losses, last_correct = sums(examples - remainder + jnp.arange(remainder))
-        losses, correct = losses + last_losses, correct + last_correct
-    loss = losses / examples
-    return Evaluation(loss, jnp.where(jnp.isnan(loss), jnp.nan, correct / examples))
+        last = sums(examples - remainder + jnp.arange(remainder))
+        total = jax.tree.map(jnp.add, total, last)
+    loss, *shares = (number / examples for number in total)
+    accuracy, *top_k_accuracies = (jnp.where(jnp.isnan(loss), jnp.nan, x) for x in shares)
+    return Evaluation(loss, accuracy, tuple(top_k_accuracies))
+
+
+def _among_largest(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """Say of each example whether its label is among the k largest logits."""
+    _, classes = jax.lax.top_k(logits, k)
+    return jnp.any(classes == labels[:, None], axis=-1)

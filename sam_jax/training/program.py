@@ -54,6 +54,7 @@ class ProgramSpec:
     label_smoothing: float
     matmul_precision: str  # of training
     evaluation_batch_size: int
+    top_k: tuple[int, ...]  # of further accuracies
 
     @property
     def steps_per_epoch(self) -> int:
@@ -71,6 +72,7 @@ class Program(NamedTuple):
 
     model: nn.Module
     inputs: Inputs
+    top_k: tuple[int, ...]  # of the further accuracies of `evaluate`
     steps_per_epoch: int
     init: Callable[[Key], TrainState]
     run_steps: RunSteps
@@ -88,12 +90,17 @@ def compile_program(spec: ProgramSpec) -> Program:
       spec: the settings that they depend on.
 
     Raises:
-      ValueError: the batch is larger than the training set, or the augmentation does not fit.
+      ValueError: the batch is larger than the training set, the augmentation does not fit, or there
+        are fewer classes than a top-k accuracy needs.
     """
     model, inputs, augmentation = spec.model, spec.inputs, spec.augmentation
     if not spec.steps_per_epoch:
         raise ValueError(
             f"batch_size = {spec.batch_size} is larger than the training set, {spec.examples}."
+        )
+    if max(spec.top_k, default=0) > spec.classes:
+        raise ValueError(
+            f"evaluation.top_k must be at most the {spec.classes} classes, got {spec.top_k}."
         )
     run = make_run(spec.optimiser, spec.epochs, spec.steps_per_epoch, spec.examples, spec.classes)
     weight_decay = weight_decay_of(spec.optimiser)
@@ -160,11 +167,14 @@ def compile_program(spec: ProgramSpec) -> Program:
     return Program(
         model=model,
         inputs=inputs,
+        top_k=spec.top_k,
         steps_per_epoch=spec.steps_per_epoch,
         init=init,
         run_steps=make_run_steps(step, prepare_images, mesh),
         run_streamed_steps=make_run_steps(step, prepare_images, mesh, streamed=True),
-        evaluate=_jit_evaluate(full_precision(model), inputs, spec.evaluation_batch_size),
+        evaluate=_jit_evaluate(
+            full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k
+        ),
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
     )
@@ -250,7 +260,7 @@ def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key],
 
 @functools.lru_cache(maxsize=8)
 def _jit_evaluate(
-    model: nn.Module, inputs: Inputs, batch_size: int
+    model: nn.Module, inputs: Inputs, batch_size: int, top_k: tuple[int, ...]
 ) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
     logits_fn = make_logits_fn(model, inputs)
 
@@ -259,9 +269,8 @@ def _jit_evaluate(
     def evaluate(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
     ) -> Evaluation:
-        return evaluate_set(
-            functools.partial(logits_fn, params, batch_stats), images, labels, batch_size
-        )
+        logits = functools.partial(logits_fn, params, batch_stats)
+        return evaluate_set(logits, images, labels, batch_size, top_k=top_k)
 
     def evaluate_blocks(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array

@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -88,20 +88,24 @@ def evaluate_sets(
       program: the compiled functions of the model.
       data: its data set.
       state: the model.
-      names: of "train" and "test".
+      names: of "train", "test" and "validation"; the last is left out where nothing is held out.
 
     Returns:
-      train_loss, train_accuracy, test_loss and test_accuracy.
+      train_loss, train_accuracy and, for each k of `program.top_k`, train_topK_accuracy; the same
+      of the other sets.
     """
-    sets = {
+    sets: dict[str, Any] = {
         "train": (data.train_images, data.train_labels),
         "test": (data.test_images, data.test_labels),
     }
+    if data.validation_images is not None:
+        sets["validation"] = (data.validation_images, data.validation_labels)
+    fields = ("loss", "accuracy", *(f"top{k}_accuracy" for k in program.top_k))
     record = {}
     for name, examples in sets.items():
-        loss = accuracy = math.nan
+        numbers = [math.nan] * len(fields)
         if name in names:
             result = program.evaluate(state.params, state.batch_stats, *examples)
-            loss, accuracy = float(result.loss), float(result.accuracy)
-        record |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+            numbers = [float(x) for x in jax.tree.leaves(result)]
+        record |= {f"{name}_{f}": x for f, x in zip(fields, numbers, strict=True)}
     return record
