@@ -31,6 +31,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.name = "digits"
     config.data.data_dir = ""  # where prepared sets lie; empty: TensorFlow Datasets' own default
     config.data.train_examples = 0  # train on so many examples, evenly spaced; 0: on all
+    # Hold out so many training examples, evenly spaced, to be evaluated as the test set is. The
+    # others are trained on, or train_examples of them.
+    config.data.validation_examples = 0
     config.data.train_split = "train"  # or several, such as "train+extra" of svhn_cropped
     # Every image is cropped to a square of this side when it is read: at random in a training, the
     # centre in an evaluation. 0: images stay as they are, but imagenet2012 is cropped to 224.
@@ -150,7 +153,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.batch_size = 480  # bounds the memory, not the result
-    config.evaluation.test_every_epochs = 1  # 0: only at the end
+    config.evaluation.test_every_epochs = 1  # of the test and validation sets; 0: only at the end
+    # Further k, such as 5: the share of examples whose label is among the k largest logits.
+    config.evaluation.top_k = ()
     config.evaluation.train_every_epochs = 0  # the training set without augmentation
 
     config.checkpoint = ml_collections.ConfigDict()

@@ -13,6 +13,7 @@ from sam_jax.data.label_noise import check_label_noise as check_label_noise
 from sam_jax.data.label_noise import label_noise as label_noise
 from sam_jax.data.label_noise import with_label_noise as with_label_noise
 from sam_jax.data.loading import load as load
+from sam_jax.data.loading import load_with_validation as load_with_validation
 from sam_jax.data.sources import SOURCES as SOURCES
 from sam_jax.data.sources import Source as Source
 from sam_jax.data.sources import normalise as normalise

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterable
 from typing import Any, cast
 
 import numpy as np
@@ -66,18 +65,69 @@ def load(
     >>> load("cifar100", synthetic_examples=200).test.images.shape
     (100, 32, 32, 3)
     """
+    found, _ = load_with_validation(
+        name,
+        data_dir,
+        synthetic_examples,
+        train_examples=train_examples,
+        validation_examples=0,
+        train_split=train_split,
+        image_size=image_size,
+        streaming=streaming,
+    )
+    return found
+
+
+def load_with_validation(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    synthetic_examples: int = 0,
+    *,
+    train_examples: int = 0,
+    validation_examples: int,
+    train_split: str = "train",
+    image_size: int = 0,
+    streaming: str = "never",
+) -> tuple[Dataset, Split | None]:
+    """Load a set with some of its training examples held out.
+
+    The held-out examples are evenly spaced in the training set, and the same for every number of
+    training examples. So a set that is stored class by class keeps its classes.
+
+    Args:
+      name: as in `load`.
+      data_dir: likewise.
+      synthetic_examples: likewise.
+      train_split: likewise.
+      image_size: likewise; held-out images are cropped in the centre.
+      streaming: likewise.
+      train_examples: where positive, take so many of the other training examples, evenly spaced.
+      validation_examples: how many are held out; 0 for none.
+
+    Returns:
+      The set without them, and the held-out examples, None where there are none.
+
+    Raises:
+      ValueError, FileNotFoundError: as in `load`, and where no training examples are left.
+
+    >>> (_, train, _), validation = load_with_validation("digits", validation_examples=144)
+    >>> len(train.labels), len(validation.labels)
+    (1296, 144)
+    """
     for field, number in (
         ("synthetic_examples", synthetic_examples),
         ("train_examples", train_examples),
+        ("validation_examples", validation_examples),
         ("image_size", image_size),
     ):
         if number < 0:
             raise ValueError(f"data.{field} must be 0 or positive, got {number}.")
     source, *splits = _open(name, data_dir, synthetic_examples, train_split, image_size)
-    rows = [np.arange(len(examples)) for examples in splits]
-    if train_examples:
-        rows[0] = _evenly_spaced(name, train_examples, len(splits[0]))
-    size = sum(map(len, rows)) * math.prod(source.image_shape)
+    train, held_out = _training_rows(name, train_examples, validation_examples, len(splits[0]))
+    parts = [(splits[0], train), (splits[1], np.arange(len(splits[1])))]
+    if validation_examples:
+        parts.append((splits[0], held_out))
+    size = sum(len(rows) for _, rows in parts) * math.prod(source.image_shape)
     streamed = is_streamed(streaming, size)
     if isinstance(splits[0], CroppedRecords) and not streamed:
         if streaming == "never":
@@ -87,25 +137,40 @@ def load(
             )
         streamed = True
     # A StreamedSplit offers what a Split does.
-    train, test = cast(
-        Iterable[Split],
-        (
-            StreamedSplit(examples, source.image_shape, places)
+    first, second, *rest = cast(
+        list[Split],
+        [
+            StreamedSplit(examples, source.image_shape, rows)
             if streamed
-            else examples.read(places, source.image_shape)
-            for examples, places in zip(splits, rows, strict=True)
-        ),
+            else examples.read(rows, source.image_shape)
+            for examples, rows in parts
+        ],
     )
-    return Dataset(source, train, test)
+    return Dataset(source, first, second), rest[0] if rest else None
 
 
-def _evenly_spaced(name: str, examples: int, of: int) -> np.ndarray:
-    """Return places in a training set; so a set that is stored class by class keeps its classes."""
-    if examples > of:
+def _training_rows(
+    name: str, train_examples: int, validation_examples: int, total: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places in a training set to train on and those to hold out, both ascending."""
+    if validation_examples >= total:
         raise ValueError(
-            f"data.train_examples = {examples}, but {name} has {of} training examples; 0 takes "
-            "them all."
+            f"data.validation_examples = {validation_examples}, but {name} has {total} training "
+            "examples, and some must be left to train on."
         )
+    held_out = _evenly_spaced(validation_examples, total)
+    others = np.setdiff1d(np.arange(total), held_out)
+    if train_examples > len(others):
+        besides = f" besides the {len(held_out)} for validation" if len(held_out) else ""
+        raise ValueError(
+            f"data.train_examples = {train_examples}, but {name} has {len(others)} training "
+            f"examples{besides}; 0 takes them all."
+        )
+    chosen = _evenly_spaced(train_examples, len(others)) if train_examples else slice(None)
+    return others[chosen], held_out
+
+
+def _evenly_spaced(examples: int, of: int) -> np.ndarray:
     return np.linspace(0, of - 1, examples).round().astype(int)
 
 

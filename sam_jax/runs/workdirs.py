@@ -25,6 +25,7 @@ _TRAINING_BEFORE = {
     "data": {
         "train_split": "train",
         "image_size": 0,
+        "validation_examples": 0,
         "mixup": 0.0,
         "label_noise": 0.0,
         "label_noise_kind": "symmetric",
@@ -36,6 +37,7 @@ _TRAINING_BEFORE = {
         "generalised_cross_entropy": {"q": 0.7},
         "smallest_cross_entropy": {"removed": 0.2},
     },
+    "evaluation": {"top_k": []},
     "method": {"synchronise": "local", "from_share": 0.0, "until_share": 1.0},
     "optimiser": {
         "name": "sgd",

@@ -42,6 +42,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     checks.whole("epochs", config.epochs, 1)
     checks.whole("batch_size", config.batch_size, 1)
     checks.whole("evaluation.batch_size", config.evaluation.batch_size, 1)
+    for k in config.evaluation.top_k:
+        checks.whole("evaluation.top_k", k, 2)
+    checks.whole("data.validation_examples", config.data.validation_examples, 0)
     schedules.check(config.optimiser, config.epochs)
     optimiser.check(config.optimiser)
     _check_average(config.weight_average, config.epochs)
@@ -76,6 +79,7 @@ def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceDat
         data_dir=c.data_dir,
         synthetic_examples=c.synthetic_examples,
         train_examples=c.train_examples,
+        validation_examples=c.validation_examples,
         train_split=c.train_split,
         image_size=c.image_size,
         streaming=c.streaming,
@@ -92,25 +96,27 @@ def _load_data(
     data_dir: str,
     synthetic_examples: int,
     train_examples: int,
+    validation_examples: int,
     train_split: str,
     image_size: int,
     streaming: str,
     label_noise: tuple[float, str, int] | None,
 ) -> tuple[data.Source, DeviceData]:
-    source, train, test = data.load(
+    (source, train, test), validation = data.load_with_validation(
         name,
         data_dir or None,
         synthetic_examples,
         train_examples=train_examples,
+        validation_examples=validation_examples,
         train_split=train_split,
         image_size=image_size,
         streaming=streaming,
     )
     if label_noise is None:
-        return source, on_devices(train, test)
+        return source, on_devices(train, test, validation)
     noise = data.label_noise(source, len(train.labels), *label_noise)
     noisy, pairs = data.with_label_noise(train, noise)
-    return source, on_devices(noisy, test, pairs)
+    return source, on_devices(noisy, test, validation, pairs)
 
 
 def traced_hyperparameters(config: ml_collections.ConfigDict) -> dict[str, float]:
@@ -155,6 +161,7 @@ def program_spec(
         mixup=config.data.mixup,
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
+        top_k=tuple(config.evaluation.top_k),
     )
 
 

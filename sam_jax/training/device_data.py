@@ -24,22 +24,28 @@ class DeviceData(NamedTuple):
     train_labels: jax.Array
     test_images: jax.Array
     test_labels: jax.Array
+    validation_images: jax.Array | None = None  # None where no examples are held out
+    validation_labels: jax.Array | None = None
     # Where the training labels are noisy: the images, and [n, 2] the given and the true labels.
     train_pairs: tuple[jax.Array, jax.Array] | None = None
 
 
-def on_devices(train: Any, test: Any, train_pairs: Any = None) -> DeviceData:
+def on_devices(
+    train: Any, test: Any, validation: Any = None, train_pairs: Any = None
+) -> DeviceData:
     """Return splits on all devices; those that are streamed stay where they are.
 
     Args:
       train: the training set.
       test: the test set.
+      validation: the held-out examples; None for none.
       train_pairs: the training set with pairs of labels, of `data.with_label_noise`.
     """
-    arrays = (train.images, train.labels, test.images, test.labels)
+    splits = [train, test] if validation is None else [train, test, validation]
+    arrays = [column for split in splits for column in (split.images, split.labels)]
     if isinstance(train, data.StreamedSplit):
         pairs = None if train_pairs is None else (train_pairs.images, train_pairs.labels)
-        return DeviceData(*arrays, pairs)
+        return DeviceData(*arrays)._replace(train_pairs=pairs)
     found = DeviceData(*jax.device_put(arrays, replicated()))
     if train_pairs is None:
         return found

@@ -1,5 +1,6 @@
 """Losses and accuracies over a whole set, exact for a last partial batch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ class Evaluation(NamedTuple):
 
     loss: jax.Array  # cross-entropy in nats
     accuracy: jax.Array  # fraction in [0, 1]
+    # Fractions of the examples whose label is among the k largest logits, for each k asked for.
+    top_k_accuracies: tuple[jax.Array, ...] = ()
 
 
 class Inputs(NamedTuple):
@@ -77,6 +80,7 @@ def evaluate_set(
     batch_size: int,
     *,
     fill: bool = True,
+    top_k: tuple[int, ...] = (),
 ) -> Evaluation:
     """Return the mean loss and accuracy over all examples, batch after batch.
 
@@ -90,11 +94,13 @@ def evaluate_set(
         do not depend on the others of its batch, not the result.
       fill: whether a last partial batch is filled up with examples of weight zero, which compiles
         the network once. False passes it as it is, as batch statistics need it.
+      top_k: the k of further accuracies, each at most the number of classes. Of equal logits the
+        first count as larger, as in argmax.
 
     Returns:
       An Evaluation with scalars in float32 or wider. Where the mean loss is NaN, as it is where
-      logits are NaN or +infinity, the accuracy is NaN too: their largest entry says nothing. An
-      infinite loss leaves the accuracy as it is.
+      logits are NaN or +infinity, the accuracies are NaN too: their largest entry says nothing. An
+      infinite loss leaves the accuracies as they are.
 
     Raises:
       ValueError: there are no examples, or batch_size is not positive.
@@ -102,10 +108,14 @@ def evaluate_set(
 
     def values_of(images: jax.Array, labels: jax.Array) -> Evaluation:
         logits = logits_fn(images)
-        return Evaluation(cross_entropy(logits, labels), jnp.argmax(logits, axis=-1) == labels)
+        return Evaluation(
+            cross_entropy(logits, labels),
+            jnp.argmax(logits, axis=-1) == labels,
+            tuple(_among_largest(logits, labels, k) for k in top_k),
+        )
 
-    means = _means_over_set(values_of, images, labels, batch_size, fill)
-    return means._replace(accuracy=_unless_nan(means.loss, means.accuracy))
+    loss, *shares = _means_over_set(values_of, images, labels, batch_size, fill)
+    return Evaluation(loss, *jax.tree.map(functools.partial(_unless_nan, loss), shares))
 
 
 class NoisyEvaluation(NamedTuple):
@@ -228,3 +238,9 @@ def _means_over_set(
         last = sums(examples - remainder + jnp.arange(remainder))
         total = jax.tree.map(jnp.add, total, last)
     return jax.tree.map(lambda x: x / examples, total)
+
+
+def _among_largest(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """Say of each example whether its label is among the k largest logits."""
+    _, classes = jax.lax.top_k(logits, k)
+    return jnp.any(classes == labels[:, None], axis=-1)

@@ -64,6 +64,7 @@ class ProgramSpec:
     mixup: float  # alpha; 0 for none
     matmul_precision: str  # of training
     evaluation_batch_size: int
+    top_k: tuple[int, ...]  # of further accuracies
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,6 +82,7 @@ class Program(NamedTuple):
 
     model: nn.Module
     inputs: Inputs
+    top_k: tuple[int, ...]  # of the further accuracies of `evaluate`
     steps_per_epoch: int
     init: Callable[[Key], TrainState]
     run_steps: RunSteps
@@ -100,13 +102,17 @@ def compile_program(spec: ProgramSpec) -> Program:
       spec: the settings that they depend on.
 
     Raises:
-      ValueError: the batch is larger than the training set, or the augmentation or the loss does
-        not fit.
+      ValueError: the batch is larger than the training set, the augmentation or the loss does not
+        fit, or there are fewer classes than a top-k accuracy needs.
     """
     model, inputs, augmentation = spec.model, spec.inputs, spec.augmentation
     if not spec.steps_per_epoch:
         raise ValueError(
             f"batch_size = {spec.batch_size} is larger than the training set, {spec.examples}."
+        )
+    if max(spec.top_k, default=0) > spec.classes:
+        raise ValueError(
+            f"evaluation.top_k must be at most the {spec.classes} classes, got {spec.top_k}."
         )
     run = make_run(spec.optimiser, spec.epochs, spec.steps_per_epoch, spec.examples, spec.classes)
     loss = example_losses.make_loss(spec.loss, spec.classes)
@@ -185,11 +191,14 @@ def compile_program(spec: ProgramSpec) -> Program:
     return Program(
         model=model,
         inputs=inputs,
+        top_k=spec.top_k,
         steps_per_epoch=spec.steps_per_epoch,
         init=init,
         run_steps=make_run_steps(step, prepare_unmixed, mesh, mix=mix),
         run_streamed_steps=make_run_steps(step, prepare_unmixed, mesh, streamed=True, mix=mix),
-        evaluate=_jit_evaluate(full_precision(model), inputs, spec.evaluation_batch_size),
+        evaluate=_jit_evaluate(
+            full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k
+        ),
         evaluate_noisy=_jit_evaluate_noisy(
             full_precision(model), inputs, spec.evaluation_batch_size
         ),
@@ -278,9 +287,10 @@ def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key],
 
 @functools.lru_cache(maxsize=8)
 def _jit_evaluate(
-    model: nn.Module, inputs: Inputs, batch_size: int
+    model: nn.Module, inputs: Inputs, batch_size: int, top_k: tuple[int, ...]
 ) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
-    return _jit_over_blocks(evaluate_set, model, inputs, batch_size)
+    means = functools.partial(evaluate_set, top_k=top_k)
+    return _jit_over_blocks(means, model, inputs, batch_size)
 
 
 @functools.lru_cache(maxsize=8)

@@ -130,6 +130,7 @@ def _record(
     every = {
         "train": config.evaluation.train_every_epochs,
         "test": config.evaluation.test_every_epochs,
+        "validation": config.evaluation.test_every_epochs,
     }
     names = tuple(name for name in every if due(epoch, every[name]))
     state = program.evaluated_state(epoch.state, data.train_images) if names else epoch.state

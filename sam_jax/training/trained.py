@@ -13,7 +13,7 @@ from sam_jax.data import Source
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.training import build
 from sam_jax.training.device_data import DeviceData, replicated
-from sam_jax.training.evaluation import Evaluation, NoisyEvaluation
+from sam_jax.training.evaluation import NoisyEvaluation
 from sam_jax.training.program import Program
 from sam_jax.training.step import TrainState
 from sam_jax.typing import Key
@@ -90,24 +90,32 @@ def evaluate_sets(
       program: the compiled functions of the model.
       data: its data set.
       state: the model.
-      names: of "train" and "test".
+      names: of "train", "test" and "validation"; the last is left out where nothing is held out.
 
     Returns:
-      train_loss, train_accuracy, test_loss and test_accuracy. Where the training labels are noisy,
-      also the fields of `NoisyEvaluation` with "train_" before them.
+      train_loss, train_accuracy and, for each k of `program.top_k`, train_topK_accuracy; the same
+      of the other sets. Where the training labels are noisy, also the fields of `NoisyEvaluation`
+      with "train_" before them.
     """
-    sets = {
+    sets: dict[str, Any] = {
         "train": (data.train_images, data.train_labels),
         "test": (data.test_images, data.test_labels),
     }
+    if data.validation_images is not None:
+        sets["validation"] = (data.validation_images, data.validation_labels)
+    top_k = tuple(f"top{k}_accuracy" for k in program.top_k)
     record: dict[str, float] = {}
     for name, examples in sets.items():
-        evaluate, fields = program.evaluate, Evaluation._fields
-        if name == "train" and data.train_pairs is not None:
-            evaluate, fields = program.evaluate_noisy, NoisyEvaluation._fields
-            examples = data.train_pairs
-        values: Iterable[Any] = [math.nan] * len(fields)
+        fields = ("loss", "accuracy", *top_k)
+        numbers: list[Any] = [math.nan] * len(fields)
         if name in names:
-            values = evaluate(state.params, state.batch_stats, *examples)
-        record |= {f"{name}_{f}": float(x) for f, x in zip(fields, values, strict=True)}
+            result = program.evaluate(state.params, state.batch_stats, *examples)
+            numbers = jax.tree.leaves(result)
+        record |= {f"{name}_{f}": float(x) for f, x in zip(fields, numbers, strict=True)}
+    if data.train_pairs is not None:
+        parts: Iterable[Any] = [math.nan] * len(NoisyEvaluation._fields)
+        if "train" in names:
+            parts = program.evaluate_noisy(state.params, state.batch_stats, *data.train_pairs)
+        noisy = zip(NoisyEvaluation._fields, parts, strict=True)
+        record |= {f"train_{field}": float(x) for field, x in noisy}
     return record

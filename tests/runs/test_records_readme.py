@@ -19,11 +19,16 @@ TESTS = pathlib.Path(__file__).parents[1]
 WORKDIRS = (TESTS / "runs/workdirs", TESTS / "experiments/workdirs")
 BY_NAME = tuple(i.name for i in registry.INSTRUMENTS if not i.by_default)
 POINTS = ("The header", "The rows")
+HELD_OUT_AND_TOP_K = {"validation_loss", "validation_accuracy"} | {
+    f"{name}_topK_accuracy" for name in ("train", "test", "validation")
+}
 # Fields that no committed record has.
 ELSEWHERE = {
     # They are measured by name only: test_measured_by_name.py and test_landscape_instruments.py
     # compare the records that they measure.
     **{name: set(named(TEXT, name)) for name in BY_NAME},
+    # No committed run holds examples out, or asks for more accuracies than one.
+    **dict.fromkeys(("metrics.jsonl", "evaluation"), HELD_OUT_AND_TOP_K),
 }
 EVEN_BETTER_TABLES = {
     "claims": r"claims",

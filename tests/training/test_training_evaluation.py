@@ -66,7 +66,7 @@ def test_the_accuracy_of_logits_that_are_not_finite_is_unknown(logits, loss, acc
     images = jnp.zeros((N, 1, 1, 1), jnp.uint8).at[bad].set(1)
     rows = jnp.array([[1.0, 0.0, 0.0, 0.0], logits])
     result = evaluate_set(lambda batch: rows[batch[:, 0, 0, 0].astype(int)], images, labels, 7)
-    np.testing.assert_allclose(result, [loss, accuracy], rtol=1e-6)
+    np.testing.assert_allclose(result[:2], [loss, accuracy], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("examples", "batch_size"), [(0, 7), (N, 0), (N, -1)])
@@ -126,3 +126,37 @@ def test_a_config_evaluates_its_training_set_without_augmentation():
     loss, accuracy = mean_loss_and_accuracy(logits, np.asarray(data.train_labels))
     np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
     assert float(result.accuracy) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("batch_size", [7, N])
+@pytest.mark.parametrize("fill", [True, False])
+def test_top_k_accuracies_are_those_of_the_sorted_logits(batch_size, fill):
+    images, labels, weights = random_set()
+    logits = images.reshape(N, -1) @ weights
+    rank = np.sum(logits > logits[np.arange(N), labels][:, None], axis=1)
+
+    def logits_fn(batch):
+        return batch.reshape(len(batch), -1).astype(jnp.float64) @ weights
+
+    with jax.enable_x64(True):
+        result = evaluate_set(
+            logits_fn,
+            jnp.asarray(images),
+            jnp.asarray(labels),
+            batch_size,
+            fill=fill,
+            top_k=(1, 2, 4),
+        )
+    first, second, all_classes = map(float, result.top_k_accuracies)
+    assert first == float(result.accuracy) and all_classes == 1
+    assert second == pytest.approx(np.mean(rank < 2)) and first < second < 1
+
+
+def test_of_equal_logits_the_first_count_as_larger_and_nan_says_nothing():
+    labels, images = jnp.array([0, 1, 2, 3]), jnp.zeros((4, 1, 1, 1), jnp.uint8)
+    equal = evaluate_set(lambda batch: jnp.zeros((len(batch), 4)), images, labels, 4, top_k=(2,))
+    assert float(equal.accuracy) == 0.25 and float(equal.top_k_accuracies[0]) == 0.5
+    unknown = evaluate_set(
+        lambda batch: jnp.full((len(batch), 4), jnp.nan), images, labels, 4, top_k=(2,)
+    )
+    assert np.isnan(unknown.top_k_accuracies[0])

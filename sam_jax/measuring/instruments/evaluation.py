@@ -11,7 +11,7 @@ from sam_jax.training.trained import evaluate_sets
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield what evaluates the model: there is nothing to choose."""
     trained = subject.trained
-    names = ("train", "test")
+    names = ("train", "test", "validation")
     yield (
         {},
         functools.partial(evaluate_sets, trained.program, trained.data, trained.state, names=names),
