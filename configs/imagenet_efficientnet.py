@@ -1,12 +1,11 @@
 """EfficientNet with SAM on ImageNet, with the constants of the original's code.
 
   python -m sam_jax.data.prepare imagenet2012 --from_dir=DIR
-  python -m sam_jax.train --config=configs/imagenet_efficientnet.py:b0 \
-      --workdir=runs/efficientnet_b0
+  python -m sam_jax.train --config=configs/imagenet_efficientnet.py --workdir=runs/efficientnet
 
-A variant is b0 to b7 or l2-475. Published top-1 accuracies of training without SAM with this
-preprocessing (google-research/sam, README), in %: b0 76.7, b1 78.7, b2 79.8, b3 81.1, b4 82.5,
-b5 83.1. `--config.method.name=none` trains without SAM.
+A variant, as in `imagenet_efficientnet.py:b3`, is b0 (the default) to b7 or l2-475. Published top-1
+accuracies of training without SAM with this preprocessing (google-research/sam, README), in %: b0
+76.7, b1 78.7, b2 79.8, b3 81.1, b4 82.5, b5 83.1. `--config.method.name=none` trains without SAM.
 
 Hardware: 32 accelerators for b0 to b4, more for larger nets. Expected time: not measured here.
 """
@@ -29,8 +28,9 @@ SIDES = {
 }
 
 
-def get_config(variant: str = "b0") -> ml_collections.ConfigDict:
-    """Return the config; `variant` is a size of the net or "smoke"."""
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is a size of the net, "smoke" or empty."""
+    variant = variant or "b0"
     smoke = variant == "smoke"
     if not smoke and variant not in SIDES:
         raise ValueError(f'the variants are {", ".join(SIDES)} and "smoke", got {variant!r}.')

@@ -1,11 +1,11 @@
 """Vision transformers with SAM or GSAM on ImageNet, without strong augmentation.
 
   python -m sam_jax.data.prepare imagenet2012 --from_dir=DIR
-  python -m sam_jax.train --config=configs/imagenet_vit.py:S/32-gsam --workdir=runs/vit_s32_gsam
+  python -m sam_jax.train --config=configs/imagenet_vit.py --workdir=runs/vit
 
-A variant is NET-METHOD: S/32, S/16, B/32 or B/16; none, sam or gsam. Published top-1 accuracies in
-% (Zhuang et al. 2022, Table 1), without SAM, with SAM, with GSAM: S/32 68.4, 70.5, 73.8; B/32 71.4,
-73.6, 76.8; B/16 74.6, 79.9, 81.0.
+A variant, as in `imagenet_vit.py:B/16-sam`, is NET-METHOD: S/32, S/16, B/32 or B/16; none, sam or
+gsam. Published top-1 accuracies in % (Zhuang et al. 2022, Table 1), without SAM, with SAM, with
+GSAM: S/32 68.4, 70.5, 73.8; B/32 71.4, 73.6, 76.8; B/16 74.6, 79.9, 81.0.
 
 GSAM's radius falls with the learning rate from 0.6 to `rho_min`, as in the paper and in the
 released config of google-research/big_vision. SAM is its special case with one radius and without
@@ -25,10 +25,10 @@ NETS = {"S/32": (0.4, 0.0), "S/16": (0.4, 0.0), "B/32": (0.6, 0.1), "B/16": (0.4
 METHODS = ("none", "sam", "gsam")
 
 
-def get_config(variant: str = "S/32-gsam") -> ml_collections.ConfigDict:
-    """Return the config; `variant` is NET-METHOD or "smoke"."""
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is NET-METHOD, "smoke" or empty."""
     smoke = variant == "smoke"
-    net, _, method = ("S/16-gsam" if smoke else variant).partition("-")
+    net, _, method = ("S/32-gsam" if smoke or not variant else variant).partition("-")
     if net not in NETS or method not in METHODS:
         raise ValueError(
             f'the variants are {{{"|".join(NETS)}}}-{{{"|".join(METHODS)}}} and "smoke", got '

@@ -1,13 +1,13 @@
 """EfficientNet fine-tuned with SAM, as in the first SAM paper.
 
   python -m sam_jax.data.prepare cifar10
-  python -m sam_jax.train --config=configs/sam_paper/fine_tune_efficientnet.py:b7 \
-      --config.fine_tune.workdir=PRETRAINED --workdir=runs/sam_paper/efficientnet_b7_cifar10
+  python -m sam_jax.train --config=configs/sam_paper/fine_tune_efficientnet.py \
+      --workdir=runs/sam_paper/efficientnet_cifar10 --config.fine_tune.workdir=PRETRAINED
 
-A variant is b0 to b7 or l2-475. PRETRAINED is the folder of a run of
-configs/imagenet_efficientnet.py on ImageNet; its classifier is replaced, and fine_tune.json lists
-what was not restored. The released command fine-tunes L2 with a learning rate of 0.1, a batch of
-512, 10 epochs, clipping at 1, label smoothing 0.1 and rho = 0.1.
+A variant, as in `fine_tune_efficientnet.py:l2-475`, is b0 to b7 (the default) or l2-475. PRETRAINED
+is the folder of a run of configs/imagenet_efficientnet.py on ImageNet; its classifier is replaced,
+and fine_tune.json lists what was not restored. The released command fine-tunes L2 with a learning
+rate of 0.1, a batch of 512, 10 epochs, clipping at 1, label smoothing 0.1 and rho = 0.1.
 
 The paper's fine-tuned nets were trained on further images that are not public, so that its errors
 cannot be expected from such a PRETRAINED. Hardware: 64 accelerators for l2-475, one for b0.
@@ -21,8 +21,9 @@ from configs import cifar10, imagenet_efficientnet
 SIDES = imagenet_efficientnet.SIDES
 
 
-def get_config(variant: str = "b7") -> ml_collections.ConfigDict:
-    """Return the config; `variant` is a size of the net or "smoke"."""
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is a size of the net, "smoke" or empty."""
+    variant = variant or "b7"
     smoke = variant == "smoke"
     if not smoke and variant not in SIDES:
         raise ValueError(f'the variants are {", ".join(SIDES)} and "smoke", got {variant!r}.')

@@ -1,12 +1,12 @@
 """ResNet-50, 101 and 152 with SAM on ImageNet, as in the first SAM paper.
 
   python -m sam_jax.data.prepare imagenet2012 --from_dir=DIR
-  python -m sam_jax.train --config=configs/sam_paper/imagenet_resnet.py:50-100 \
-      --workdir=runs/sam_paper/imagenet_resnet50_100
+  python -m sam_jax.train --config=configs/sam_paper/imagenet_resnet.py \
+      --workdir=runs/sam_paper/imagenet_resnet
 
-A variant is DEPTH-EPOCHS: 50, 101 or 152; 100, 200 or 400. Published top-1 errors in %, SAM (SGD):
-ResNet-50 22.5 (22.9), 21.4 (22.3) and 20.9 (22.3) after 100, 200 and 400 epochs; ResNet-152 after
-400 epochs 18.4 (20.3).
+A variant, as in `imagenet_resnet.py:152-400`, is DEPTH-EPOCHS: 50, 101 or 152; 100, 200 or 400.
+Published top-1 errors in %, SAM (SGD): ResNet-50 22.5 (22.9), 21.4 (22.3) and 20.9 (22.3) after
+100, 200 and 400 epochs; ResNet-152 after 400 epochs 18.4 (20.3).
 
 Hardware: 32 accelerators, each with its own perturbation on 128 examples. Expected time: not
 measured here.
@@ -19,10 +19,10 @@ from configs import digits
 DEPTHS, EPOCHS = ("50", "101", "152"), ("100", "200", "400")
 
 
-def get_config(variant: str = "50-100") -> ml_collections.ConfigDict:
-    """Return the config; `variant` is DEPTH-EPOCHS or "smoke"."""
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is DEPTH-EPOCHS, "smoke" or empty."""
     smoke = variant == "smoke"
-    parts = ["50", "100"] if smoke else variant.split("-")
+    parts = ["50", "100"] if smoke or not variant else variant.split("-")
     if len(parts) != 2 or parts[0] not in DEPTHS or parts[1] not in EPOCHS:
         raise ValueError(
             f'the variants are {{{"|".join(DEPTHS)}}}-{{{"|".join(EPOCHS)}}} and "smoke", got '

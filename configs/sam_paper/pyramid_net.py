@@ -1,11 +1,12 @@
 """PyramidNet-272 with ShakeDrop and SAM on CIFAR, as in the first SAM paper.
 
   python -m sam_jax.data.prepare cifar10
-  python -m sam_jax.train --config=configs/sam_paper/pyramid_net.py:cifar10-autoaugment-1800 \
-      --workdir=runs/sam_paper/pyramid_net_cifar10
+  python -m sam_jax.train --config=configs/sam_paper/pyramid_net.py \
+      --workdir=runs/sam_paper/pyramid_net
 
-The variants are those of configs/sam_paper/wide_resnet.py. Published test errors after 1800 epochs
-with autoaugment in %, SAM (SGD): cifar10 1.4 (1.6), cifar100 10.3 (10.6).
+The variants are those of configs/sam_paper/wide_resnet.py; the default is cifar10-autoaugment-1800.
+Published test errors after 1800 epochs with autoaugment in %, SAM (SGD): cifar10 1.4 (1.6),
+cifar100 10.3 (10.6).
 
 Hardware: eight accelerators, m = 32. Expected time: not measured here.
 """
@@ -15,9 +16,9 @@ import ml_collections
 from configs.sam_paper import wide_resnet
 
 
-def get_config(variant: str = "cifar10-autoaugment-1800") -> ml_collections.ConfigDict:
-    """Return the config; `variant` is SET-AUGMENTATION-EPOCHS or "smoke"."""
-    config = wide_resnet.get_config(variant)
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is SET-AUGMENTATION-EPOCHS, "smoke" or empty."""
+    config = wide_resnet.get_config(variant or "cifar10-autoaugment-1800")
     smoke = variant == "smoke"
     config.model = ml_collections.ConfigDict(
         {

@@ -1,12 +1,13 @@
 """Wide ResNet 28-6 with Shake-Shake and SAM on CIFAR, as in the first SAM paper.
 
   python -m sam_jax.data.prepare cifar10
-  python -m sam_jax.train --config=configs/sam_paper/shake_shake.py:cifar10-autoaugment-1800 \
-      --workdir=runs/sam_paper/shake_shake_cifar10
+  python -m sam_jax.train --config=configs/sam_paper/shake_shake.py \
+      --workdir=runs/sam_paper/shake_shake
 
-The variants are those of configs/sam_paper/wide_resnet.py. The ascent pass mixes the branches alike
-forwards and backwards (the original's `true_gradient`). Published test errors after 1800 epochs
-with autoaugment in %, SAM (SGD): cifar10 1.6 (1.9), cifar100 12.8 (14.1).
+The variants are those of configs/sam_paper/wide_resnet.py; the default is cifar10-autoaugment-1800.
+The ascent pass mixes the branches alike forwards and backwards (the original's `true_gradient`).
+Published test errors after 1800 epochs with autoaugment in %, SAM (SGD): cifar10 1.6 (1.9),
+cifar100 12.8 (14.1).
 
 Hardware: eight accelerators, m = 32. Expected time: not measured here.
 """
@@ -16,9 +17,9 @@ import ml_collections
 from configs.sam_paper import wide_resnet
 
 
-def get_config(variant: str = "cifar10-autoaugment-1800") -> ml_collections.ConfigDict:
-    """Return the config; `variant` is SET-AUGMENTATION-EPOCHS or "smoke"."""
-    config = wide_resnet.get_config(variant)
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is SET-AUGMENTATION-EPOCHS, "smoke" or empty."""
+    config = wide_resnet.get_config(variant or "cifar10-autoaugment-1800")
     smoke = variant == "smoke"
     config.model = ml_collections.ConfigDict(
         {

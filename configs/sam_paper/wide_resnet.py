@@ -1,11 +1,12 @@
 """Wide ResNet 28-10 with SAM on CIFAR, as in the first SAM paper: one variant a cell of Table 1.
 
   python -m sam_jax.data.prepare cifar10
-  python -m sam_jax.train --config=configs/sam_paper/wide_resnet.py:cifar10-basic-200 \
-      --workdir=runs/sam_paper/wide_resnet_cifar10_basic_200
+  python -m sam_jax.train --config=configs/sam_paper/wide_resnet.py \
+      --workdir=runs/sam_paper/wide_resnet
 
-A variant is SET-AUGMENTATION-EPOCHS: cifar10 or cifar100; basic, cutout or autoaugment; 200 or
-1800. `--config.method.name=none` trains the SGD beside it. Published test errors in %, SAM (SGD):
+A variant, as in `wide_resnet.py:cifar100-cutout-1800`, is SET-AUGMENTATION-EPOCHS: cifar10 or
+cifar100; basic, cutout or autoaugment; 200 or 1800. `--config.method.name=none` trains the SGD
+beside it. Published test errors in %, SAM (SGD):
 
 | set       | epochs | basic       | cutout      | autoaugment |
 | cifar10   |    200 | 2.7 (3.5)   | 2.3 (2.6)   | 2.1 (2.3)   |
@@ -27,14 +28,15 @@ AUGMENTATIONS = {
     "cutout": ("flip", "crop_reflect", "cutout"),
     "autoaugment": ("autoaugment_cifar10", "flip", "crop_reflect", "cutout"),
 }
+DEFAULT = "cifar10-basic-200"
 RHOS = {"cifar10": 0.05, "cifar100": 0.1}
 
 
-def get_config(variant: str = "cifar10-basic-200") -> ml_collections.ConfigDict:
-    """Return the config; `variant` is SET-AUGMENTATION-EPOCHS or "smoke"."""
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is SET-AUGMENTATION-EPOCHS, "smoke" or empty."""
     smoke = variant == "smoke"
     config = cifar10.get_config("smoke" if smoke else "")
-    data_set, augmentation, epochs = parse("cifar10-basic-200" if smoke else variant)
+    data_set, augmentation, epochs = parse(DEFAULT if smoke or not variant else variant)
     config.data.name = data_set
     config.data.augmentation = AUGMENTATIONS[augmentation]
     config.model = ml_collections.ConfigDict(

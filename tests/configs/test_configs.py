@@ -49,7 +49,7 @@ def keys(tree, prefix=""):
 
 def study_module(path):
     """Return the command of a study: configs/NAME/x.py belongs to experiments.NAME."""
-    return f"experiments.{path.parent.name}"
+    return ".".join(("experiments", *path.parent.relative_to(ROOT / "configs").parts))
 
 
 def studies(name):
@@ -57,8 +57,11 @@ def studies(name):
 
 
 def test_every_study_has_configs():
+    commands = (ROOT / "experiments").rglob("__main__.py")
     assert {study_module(path) for path in STUDIES} == {
-        f"experiments.{path.parent.name}" for path in (ROOT / "experiments").glob("*/__main__.py")
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in commands
+        if "STUDY = Study(" in path.read_text()
     }
 
 
@@ -66,7 +69,9 @@ def test_every_study_has_configs():
 @pytest.mark.parametrize("path", FILES, ids=identify)
 def test_builds_and_is_complete(path, variant):
     config = load(path).get_config(variant)
-    base = load(path.with_name("digits.py")).get_config()  # each folder has its own
+    # Each study has its own base, in its folder.
+    folder = path.parent if path in STUDIES else ROOT / "configs"
+    base = load(folder / "digits.py").get_config()
     assert keys(workdirs.plain(config)) == keys(workdirs.plain(base))
     model = config.training.model if is_study(config) else config.model
     assert {"name", "dtype"} <= set(model)

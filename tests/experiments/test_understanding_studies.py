@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from real_commands import made_once, output_of
 
-from configs.understanding import fine_tuning as fine_tuning_config
-from configs.understanding import label_noise as label_noise_config
-from configs.understanding import m_sharpness as m_sharpness_config
+from configs.understanding.fine_tuning import digits as fine_tuning_config
+from configs.understanding.label_noise import digits as label_noise_config
+from configs.understanding.m_sharpness import digits as m_sharpness_config
 from experiments.understanding.fine_tuning import arms as fine_tuning
 from experiments.understanding.label_noise import arms as label_noise
 from experiments.understanding.m_sharpness import arms as m_sharpness
@@ -77,7 +77,7 @@ def studies(tmp_path_factory):
     def run(name):
         return lambda workdir: output_of(
             f"experiments.understanding.{name}",
-            f"--config=configs/understanding/{name}.py:smoke",
+            f"--config=configs/understanding/{name}/digits.py:smoke",
             f"--workdir={workdir}",
         )
 

@@ -12,7 +12,7 @@ from experiments.understanding.fine_tuning.lines import measure_lines
 from experiments.understanding.fine_tuning.report import errors_grid, read_results, report
 
 STUDY = Study(
-    config="configs/understanding/fine_tuning.py",
+    config="configs/understanding/fine_tuning/digits.py",
     plan=plan,
     training_config=training_config,
     measure=lambda plan, run: measure_outcome(run),

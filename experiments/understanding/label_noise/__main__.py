@@ -11,7 +11,7 @@ from experiments.understanding.label_noise.arms import plan, training_config
 from experiments.understanding.label_noise.report import errors_text, read_results, report
 
 STUDY = Study(
-    config="configs/understanding/label_noise.py",
+    config="configs/understanding/label_noise/digits.py",
     plan=plan,
     training_config=training_config,
     measure=lambda plan, run: measure_outcome(run),

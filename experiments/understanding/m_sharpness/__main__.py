@@ -17,7 +17,7 @@ def measure(plan: Plan, run: Run) -> None:
 
 
 STUDY = Study(
-    config="configs/understanding/m_sharpness.py",
+    config="configs/understanding/m_sharpness/digits.py",
     plan=plan,
     training_config=training_config,
     measure=measure,

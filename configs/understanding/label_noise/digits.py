@@ -1,7 +1,7 @@
 """Wrong labels on the 1,797 digits of scikit-learn: curves of ERM and SAM, and early stopping.
 
-  python -m experiments.understanding.label_noise --config=configs/understanding/label_noise.py \
-      --workdir=runs/label_noise
+  python -m experiments.understanding.label_noise \
+      --config=configs/understanding/label_noise/digits.py --workdir=runs/label_noise
 
 Hardware: two CPU cores. Expected time and numbers: experiments/understanding/README.md.
 """

@@ -2,7 +2,7 @@
 
   python -m sam_jax.data.prepare cifar10
   python -m experiments.understanding.m_sharpness \
-      --config=configs/understanding/m_sharpness_cifar10.py --workdir=runs/m_sharpness_cifar10
+      --config=configs/understanding/m_sharpness/cifar10.py --workdir=runs/m_sharpness_cifar10
 
 Hardware: one GPU or TPU. No time was measured here. Published numbers: in the report, beside these
 runs.
@@ -10,16 +10,17 @@ runs.
 
 import ml_collections
 
-from configs.understanding import m_sharpness, resnet18
+from configs.understanding import resnet18
+from configs.understanding.m_sharpness import digits
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
-    config = m_sharpness.get_config(variant)
+    config = digits.get_config(variant)
     config.training = resnet18.get_config(variant)
     config.training.evaluation.test_every_epochs = 0
     if variant:
-        m_sharpness.smoke(config)
+        digits.smoke(config)
     else:
         config.m = (128, 32, 8)  # divisors of the batch: 128-SAM is the paper's
         config.rhos = (0.025, 0.05, 0.1, 0.2, 0.4)

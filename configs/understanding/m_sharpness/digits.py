@@ -1,7 +1,7 @@
 """m-sharpness on the 1,797 digits of scikit-learn: the paper's Figure 1 in the small.
 
-  python -m experiments.understanding.m_sharpness --config=configs/understanding/m_sharpness.py \
-      --workdir=runs/m_sharpness
+  python -m experiments.understanding.m_sharpness \
+      --config=configs/understanding/m_sharpness/digits.py --workdir=runs/m_sharpness
 
 Every step sees all 240 training examples, so that n-SAM is exact and m is all that differs.
 Hardware: two CPU cores. Expected time and numbers: experiments/understanding/README.md.

@@ -1,7 +1,7 @@
 """Fine-tuning between ERM and SAM on the 1,797 digits of scikit-learn.
 
-  python -m experiments.understanding.fine_tuning --config=configs/understanding/fine_tuning.py \
-      --workdir=runs/fine_tuning
+  python -m experiments.understanding.fine_tuning \
+      --config=configs/understanding/fine_tuning/digits.py --workdir=runs/fine_tuning
 
 Hardware: two CPU cores. Expected time and numbers: experiments/understanding/README.md.
 """

@@ -2,7 +2,7 @@
 
   python -m sam_jax.data.prepare cifar10
   python -m experiments.understanding.label_noise \
-      --config=configs/understanding/label_noise_cifar10.py --workdir=runs/label_noise_cifar10
+      --config=configs/understanding/label_noise/cifar10.py --workdir=runs/label_noise_cifar10
 
 Hardware: one GPU or TPU. No time was measured here. Published numbers: in the report, beside these
 runs.
@@ -10,12 +10,13 @@ runs.
 
 import ml_collections
 
-from configs.understanding import label_noise, resnet18
+from configs.understanding import resnet18
+from configs.understanding.label_noise import digits
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
-    config = label_noise.get_config(variant)
+    config = digits.get_config(variant)
     config.training = resnet18.get_config(variant)
     config.training.evaluation.test_every_epochs = 1
     config.training.evaluation.train_every_epochs = 1

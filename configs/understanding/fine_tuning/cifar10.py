@@ -2,7 +2,7 @@
 
   python -m sam_jax.data.prepare cifar10
   python -m experiments.understanding.fine_tuning \
-      --config=configs/understanding/fine_tuning_cifar10.py --workdir=runs/fine_tuning_cifar10
+      --config=configs/understanding/fine_tuning/cifar10.py --workdir=runs/fine_tuning_cifar10
 
 Hardware: one GPU or TPU. No time was measured here. Published numbers: in the report, beside these
 runs.
@@ -10,12 +10,13 @@ runs.
 
 import ml_collections
 
-from configs.understanding import fine_tuning, resnet18
+from configs.understanding import resnet18
+from configs.understanding.fine_tuning import digits
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
-    config = fine_tuning.get_config(variant)
+    config = digits.get_config(variant)
     config.training = resnet18.get_config(variant)
     config.training.evaluation.test_every_epochs = 0
     if not variant:
