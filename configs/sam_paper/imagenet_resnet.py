@@ -16,7 +16,9 @@ import ml_collections
 
 from configs import digits
 
-DEPTHS, EPOCHS = ("50", "101", "152"), ("100", "200", "400")
+# Blocks of each stage.
+DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
+EPOCHS = ("100", "200", "400")
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -33,7 +35,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.epochs = int(parts[1])
     config.batch_size = 4096
     config.model = ml_collections.ConfigDict(
-        {"name": "imagenet_resnet", "depth": int(parts[0]), "dtype": "bfloat16"}
+        {"name": "imagenet_resnet", "blocks": DEPTHS[parts[0]], "dtype": "bfloat16"}
     )
     config.method.rho = 0.05
     config.method.m = 128

@@ -146,7 +146,7 @@ def program_spec(
       examples: size of the training set.
     """
     return ProgramSpec(
-        model=models.create(config.model.name, source.num_classes, **_model_arguments(config)),
+        model=models.create(config.model.name, source.num_classes, **model_arguments(config)),
         inputs=Inputs(source.mean, source.std),
         image_shape=source.image_shape,
         classes=source.num_classes,
@@ -185,7 +185,8 @@ def _loss_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
     return FrozenConfigDict({x: c[x] for x in ("name", "label_smoothing", c.name) if x in c})
 
 
-def _model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Return the attributes that a config gives its model, besides the number of classes."""
     arguments = {name: _hashable(v) for name, v in config.model.items() if name != "name"}
     return arguments | {"dtype": jnp.dtype(config.model.dtype)}
 

@@ -1,4 +1,4 @@
-"""m-sharpness on the 1,797 digits of scikit-learn: the paper's Figure 1 in the small.
+"""The m of SAM on the 1,797 digits of scikit-learn: the paper's Figure 1 in the small.
 
   python -m experiments.understanding.m_sharpness \
       --config=configs/understanding/m_sharpness/digits.py --workdir=runs/m_sharpness
