@@ -33,6 +33,7 @@ _LATER = {
         "generalised_cross_entropy": {"q": 0.7},
         "smallest_cross_entropy": {"removed": 0.2},
     },
+    "method": {"multi_step_sam": {"normalised": True}, "weight_noise": {"relative": 0.0}},
 }
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 

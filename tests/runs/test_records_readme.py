@@ -24,6 +24,8 @@ ELSEWHERE = {
     # They are measured by name only: test_measured_by_name.py and test_landscape_instruments.py
     # compare the records that they measure.
     **{name: set(named(TEXT, name)) for name in BY_NAME},
+    # Those of a training set with noisy labels: test_training_evaluation.py compares them.
+    "Noisy labels": set(named(TEXT, "Noisy labels")),
 }
 EVEN_BETTER_TABLES = {
     "claims": r"claims",
