@@ -73,8 +73,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # "none" is the plain optimiser; the others are the functions of sam_jax by their names: sam,
     # usam, unified_sam, average_sam, multi_step_sam, previous_batch_sam, asam, gsam, fisher_sam,
     # esam, ss_sam, looksam, saf, mesa, friendly_sam, vasso, wsam, decoupled_wsam, momentum_sam,
-    # sam_on, layer_sam, interval_sam, late_phase_sam, ae_sam, stable_sam, smooth_out, awp, amp,
-    # entropy_sgd, extrap_sgd.
+    # sam_on, layer_sam, interval_sam, late_phase_sam, ae_sam, stable_sam, smooth_out, weight_noise,
+    # awp, amp, entropy_sgd, extrap_sgd.
     config.method.name = "sam"
     config.method.rho = 0.05  # radius of the perturbation; each method's scale is in its docstring
     config.method.norm_order = 2.0  # sam, asam, previous_batch_sam: p of the p-norm
@@ -255,7 +255,8 @@ def method_options(config: ml_collections.ConfigDict) -> None:
         "usam": {"project": False},  # whether epsilon is kept within a ball of radius rho
         "unified_sam": {"lmbda": 0.5},  # 0: unnormalised, 1: normalised
         "average_sam": {"distribution": "sphere"},  # or gaussian: rho is then per weight
-        "multi_step_sam": {"steps": 2},
+        # whether a step divides by the norm of its gradient; either is kept within rho
+        "multi_step_sam": {"steps": 2, "normalised": True},
         # or filter, layer; or all
         "asam": {"rescaling": "element", "rescaled": "not_biases"},
         # rho falls with the learning rate, from method.rho to rho_min
@@ -275,6 +276,7 @@ def method_options(config: ml_collections.ConfigDict) -> None:
         "late_phase_sam": {"tail": 0.3},  # the last share of the steps
         "ae_sam": {"lambda1": -1.0, "lambda2": 1.0, "decay": 0.9},
         "smooth_out": {"radius": 0.01, "copies": 1, "adaptive": False},  # noise of each weight
+        "weight_noise": {"relative": 0.0},  # deviation of each factor; rho: of what is added
         "awp": {"gamma": 0.01},
         "amp": {"epsilon": 0.5, "inner_learning_rate": 1.0, "inner_steps": 1},
         "entropy_sgd": {

@@ -48,5 +48,6 @@ from sam_jax.optim import usam as usam
 from sam_jax.optim import value_and_grad as value_and_grad
 from sam_jax.optim import vasso as vasso
 from sam_jax.optim import weight_ema as weight_ema
+from sam_jax.optim import weight_noise as weight_noise
 from sam_jax.optim import wsam as wsam
 from sam_jax.version import __version__ as __version__

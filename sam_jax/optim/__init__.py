@@ -41,6 +41,7 @@ from sam_jax.optim.methods import stable_sam as stable_sam
 from sam_jax.optim.methods import unified_sam as unified_sam
 from sam_jax.optim.methods import usam as usam
 from sam_jax.optim.methods import vasso as vasso
+from sam_jax.optim.methods import weight_noise as weight_noise
 from sam_jax.optim.methods import wsam as wsam
 from sam_jax.optim.perturbations import leaves_where as leaves_where
 from sam_jax.optim.perturbations import norm_layers as norm_layers

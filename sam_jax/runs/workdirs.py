@@ -38,7 +38,13 @@ _TRAINING_BEFORE = {
         "smallest_cross_entropy": {"removed": 0.2},
     },
     "evaluation": {"top_k": []},
-    "method": {"synchronise": "local", "from_share": 0.0, "until_share": 1.0},
+    "method": {
+        "synchronise": "local",
+        "from_share": 0.0,
+        "until_share": 1.0,
+        "multi_step_sam": {"normalised": True},
+        "weight_noise": {"relative": 0.0},
+    },
     "optimiser": {
         "name": "sgd",
         "schedule": "cosine",

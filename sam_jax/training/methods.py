@@ -157,6 +157,7 @@ METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] =
     "ae_sam": _ae_sam,
     "stable_sam": lambda a: optim.stable_sam(a.rho),
     "smooth_out": lambda a: optim.smooth_out(key=a.key, **a.options),
+    "weight_noise": lambda a: optim.weight_noise(a.rho, a.key, **a.options),
     "awp": lambda a: optim.awp(**a.options),
     "amp": lambda a: optim.amp(**a.options),
     "entropy_sgd": lambda a: optim.entropy_sgd(key=a.key, **a.options),

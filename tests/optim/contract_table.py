@@ -159,6 +159,13 @@ METHODS = [
         epsilon=False,
         **UNUSED,
     ),
+    Method("weight_noise", drawing(optim.weight_noise), **ONE_PASS),
+    Method(
+        "weight_noise_relative",
+        lambda relative, mask=None: optim.weight_noise(0.0, KEY, relative, mask),
+        coefficient="relative",
+        **ONE_PASS,
+    ),
     Method("awp", optim.awp, coefficient="gamma", length=layer_norm),
     Method("amp", partial(optim.amp, inner_steps=2), 3, coefficient="epsilon"),
     Method(

@@ -164,12 +164,12 @@ def over_sub_batches(gradient_on):
     return with_batch
 
 
-def multi_step(steps, step_size, project=True):
+def multi_step(steps, step_size, project=True, normalised=True):
     def gradient_on(w, x, y):
         epsilon = scaled(0.0, w)
         for _ in range(steps):
             g = numpy_gradient(plus(w, epsilon), x, y)
-            epsilon = plus(epsilon, scaled(step_size / length(g), g))
+            epsilon = plus(epsilon, scaled(step_size / (length(g) if normalised else 1), g))
             if project and length(epsilon) > RHO:
                 epsilon = scaled(RHO / length(epsilon), epsilon)
         return numpy_gradient(plus(w, epsilon), x, y)

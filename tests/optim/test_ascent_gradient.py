@@ -30,6 +30,8 @@ IGNORE = (
     "mesa",
     "smooth_out",
     "smooth_out_copies",
+    "weight_noise",
+    "weight_noise_relative",
     "entropy_sgd",
     "extrap_sgd",
 )

@@ -154,6 +154,15 @@ CASES = {
         multi_step(3, RHO),
         [multi_step(1, RHO), multi_step(2, RHO), multi_step(3, RHO, project=False)],
     ),
+    "multi_step_sam, unnormalised": Case(
+        lambda: optim.multi_step_sam(RHO, steps=3, step_size=0.4 * RHO, normalised=False),
+        multi_step(3, 0.4 * RHO, normalised=False),
+        [
+            multi_step(3, 0.4 * RHO),
+            multi_step(2, 0.4 * RHO, normalised=False),
+            multi_step(3, 0.4 * RHO, project=False, normalised=False),
+        ],
+    ),
     "multi_step_sam, step size": Case(
         lambda: optim.multi_step_sam(RHO, steps=2, step_size=0.7 * RHO),
         multi_step(2, 0.7 * RHO),

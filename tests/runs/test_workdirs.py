@@ -53,6 +53,34 @@ def test_a_config_of_before_says_the_same_in_todays_words(tmp_path, group, chang
         workdirs.claim(tmp_path, config)
 
 
+LATER = ("mixup", "label_noise", "label_noise_kind", "label_noise_seed")
+
+
+@pytest.mark.parametrize("group", [None, "training"])  # of a run, and of a study
+def test_a_config_from_before_a_field_has_the_value_that_changes_nothing(tmp_path, group):
+    config = tiny_config()
+    if group:
+        config = ml_collections.ConfigDict({group: config})
+    claim_and_run(tmp_path, config)
+    path = tmp_path / "config.json"
+    old = json.loads(path.read_text())
+    part = old[group] if group else old
+    for field in LATER:
+        del part["data"][field]
+    part["loss"] = {"label_smoothing": part["loss"]["label_smoothing"]}
+    del part["method"]["weight_noise"]
+    part["method"]["multi_step_sam"] = {"steps": 2}
+    path.write_text(json.dumps(old))
+    assert workdirs.plain(workdirs.read_config(tmp_path)) == workdirs.plain(config)
+    workdirs.claim(tmp_path, config)
+    # What the old run did not do is another config.
+    changed = tiny_config(data__mixup=0.5)
+    if group:
+        changed = ml_collections.ConfigDict({group: changed})
+    with pytest.raises(ValueError, match="data.mixup .was 0.0, is 0.5"):
+        workdirs.claim(tmp_path, changed)
+
+
 def test_differing_keys_are_named_and_no_others(tmp_path):
     claim_and_run(tmp_path, tiny_config())
     before = (tmp_path / "config.json").read_text()

@@ -4,10 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from records_readme import TEXT, named
 from training_problems import NormNet, tiny_config
 
 from sam_jax.training import build
-from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
+from sam_jax.training.evaluation import (
+    Inputs,
+    evaluate_set,
+    make_logits_fn,
+    noisy_evaluation,
+    noisy_means,
+    unnormalised,
+)
+from sam_jax.training.train_and_evaluate import train_and_evaluate
+from sam_jax.training.trained import evaluate_sets, load_trained
 
 N, CLASSES = 23, 4
 
@@ -126,6 +136,69 @@ def test_a_config_evaluates_its_training_set_without_augmentation():
     loss, accuracy = mean_loss_and_accuracy(logits, np.asarray(data.train_labels))
     np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
     assert float(result.accuracy) == pytest.approx(accuracy)
+
+
+def noisy_set(share):
+    images, true, weights = random_set()
+    given = np.where(np.arange(N) < round(share * N), (true + 1) % CLASSES, true)
+    return images, np.stack([given, true], axis=1), weights
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("batch_size", [7, N])
+def test_clean_and_noisy_examples_are_told_apart(share, batch_size):
+    images, pairs, weights = noisy_set(share)
+    logits = images.reshape(N, -1) @ weights
+
+    def logits_fn(batch):
+        return batch.reshape(len(batch), -1).astype(jnp.float64) @ weights
+
+    with jax.enable_x64(True):
+        found = noisy_evaluation(
+            noisy_means(logits_fn, jnp.asarray(images), jnp.asarray(pairs), batch_size)
+        )
+        found = found._replace(**{k: np.asarray(x) for k, x in found._asdict().items()})
+    given, true = pairs.T
+    noisy = given != true
+    assert noisy.sum() == round(share * N)
+    wanted = {}
+    for part, rows, labels in (
+        ("", given == given, given),
+        ("clean_", ~noisy, given),
+        ("noisy_", noisy, given),
+        ("noisy_true_", noisy, true),
+    ):
+        loss = accuracy = np.nan
+        if rows.any():
+            loss, accuracy = mean_loss_and_accuracy(logits[rows], labels[rows])
+        wanted |= {f"{part}loss": loss, f"{part}accuracy": accuracy}
+    del wanted["noisy_true_loss"]
+    assert wanted.keys() == found._asdict().keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(getattr(found, name), value, rtol=1e-12, err_msg=name)
+    if share == 0.4:
+        assert wanted["noisy_accuracy"] != wanted["noisy_true_accuracy"]
+
+
+@pytest.mark.e2e
+def test_a_run_with_noisy_labels_records_both_kinds_of_examples(tmp_path):
+    changes = {"data__label_noise": 0.5, "evaluation__train_every_epochs": 1}
+    record = train_and_evaluate(tiny_config(**changes), tmp_path / "held")
+    plain = train_and_evaluate(tiny_config(), tmp_path / "plain")
+    own = record.keys() - plain.keys()
+    assert own == named(TEXT, "Noisy labels").keys()
+    assert plain.keys() < record.keys()
+    half = (record["train_clean_loss"] + record["train_noisy_loss"]) / 2
+    assert record["train_loss"] == pytest.approx(half, rel=1e-5)
+    trained = load_trained(tmp_path / "held")[1]
+    none = evaluate_sets(trained.program, trained.data, trained.state, ("test",))
+    assert all(np.isnan(none[name]) for name in own)
+    # Streamed, the same labels come as they are read.
+    streamed = train_and_evaluate(
+        tiny_config(**changes, data__streaming="always"), tmp_path / "streamed"
+    )
+    assert streamed == pytest.approx(record, rel=1e-5)
+    assert record["train_noisy_loss"] != pytest.approx(record["train_clean_loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("batch_size", [7, N])

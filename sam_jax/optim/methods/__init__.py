@@ -29,5 +29,6 @@ from sam_jax.optim.methods.stable_sam import stable_sam as stable_sam
 from sam_jax.optim.methods.usam import unified_sam as unified_sam
 from sam_jax.optim.methods.usam import usam as usam
 from sam_jax.optim.methods.vasso import vasso as vasso
+from sam_jax.optim.methods.weight_noise import weight_noise as weight_noise
 from sam_jax.optim.methods.wsam import decoupled_wsam as decoupled_wsam
 from sam_jax.optim.methods.wsam import wsam as wsam

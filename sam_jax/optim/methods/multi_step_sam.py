@@ -12,6 +12,7 @@ def multi_step_sam(
     steps: int = 2,
     step_size: ScalarOrSchedule | None = None,
     mask: Mask = None,
+    normalised: bool = True,
 ) -> SharpnessAwareTransformation:
     r"""SAM whose perturbation takes several projected ascent steps.
 
@@ -29,6 +30,8 @@ def multi_step_sam(
       step_size: alpha, or a schedule of it. None takes rho, as understanding-sam does: one step is
         then SAM, and every further one turns the perturbation on the sphere.
       mask: which leaves are perturbed, as in `sam`.
+      normalised: whether every step divides by the norm of its gradient, as above. Without it one
+        step is `usam(rho, project=True)`.
 
     Returns:
       One link of an `optax.chain`, before the optimiser, used as `sam` is.
@@ -45,6 +48,7 @@ def multi_step_sam(
       >>> print(gradient)
       [11.558139  -6.3161445]
 
-    Source: Foret et al. 2021, the appendix on inner maximisation; tml-epfl/understanding-sam.
+    Source: Foret et al. 2021, the appendix on inner maximisation; tml-epfl/understanding-sam with
+    `--sam_iters`, and for normalised=False `--sam_no_grad_norm`.
     """
-    return sharpness_aware(perturbations.multi_step_ascent(rho, steps, step_size, mask))
+    return sharpness_aware(perturbations.multi_step_ascent(rho, steps, step_size, mask, normalised))

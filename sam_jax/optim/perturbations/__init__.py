@@ -28,6 +28,7 @@ from sam_jax.optim.perturbations.noise import uniform_noise as uniform_noise
 from sam_jax.optim.perturbations.per_tensor import projected_ascent as projected_ascent
 from sam_jax.optim.perturbations.random import random_gaussian as random_gaussian
 from sam_jax.optim.perturbations.random import random_on_sphere as random_on_sphere
+from sam_jax.optim.perturbations.random import random_relative as random_relative
 from sam_jax.optim.perturbations.stochastic import Granularity as Granularity
 from sam_jax.optim.perturbations.stochastic import stochastic_ascent as stochastic_ascent
 from sam_jax.optim.perturbations.unified import unified_ascent as unified_ascent

@@ -25,8 +25,9 @@ def multi_step_ascent(
     steps: int,
     step_size: ScalarOrSchedule | None = None,
     mask: Mask = None,
+    normalised: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Perturb by several normalised gradient steps, each projected onto the ball.
+    r"""Perturb by several gradient steps, each projected onto the ball.
 
     .. math::
       \epsilon_0 = 0, \qquad
@@ -40,6 +41,7 @@ def multi_step_ascent(
         compiled on its own.
       step_size: alpha, or a schedule of it; None for rho, with which one step is `ascent`.
       mask: as in `ascent`.
+      normalised: whether a step divides by the norm of its gradient, as above.
 
     Returns:
       A transformation from the gradient to epsilon; a zero gradient gives zero.
@@ -73,7 +75,8 @@ def multi_step_ascent(
         for _step in range(steps):
             if epsilon is not None:
                 gradient = grad_fn(pytree.add(params, epsilon))
-            step = pytree.scale(pytree.normalise(select(gradient, params, mask)), length)
+            direction = select(gradient, params, mask)
+            step = pytree.scale(pytree.normalise(direction) if normalised else direction, length)
             epsilon = step if epsilon is None else jax.tree.map(jnp.add, epsilon, step)
             epsilon = _project(epsilon, radius)
         return epsilon, advance(state)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -68,6 +69,53 @@ def random_gaussian(
       TypeError: key is not a typed key.
     """
     return _random(rho, key, mask, lambda z: z)
+
+
+def random_relative(
+    rho: ScalarOrSchedule, relative: ScalarOrSchedule, key: Key, mask: Mask = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Perturb every parameter with Gaussian noise, absolute and in proportion to it.
+
+    .. math::
+      \epsilon_i = \rho \, z_i + \sigma \, w_i \, z'_i, \qquad z_i, z'_i \sim \mathcal N(0, 1)
+
+    Args:
+      rho: standard deviation of what is added, or a schedule of it.
+      relative: sigma, the standard deviation of the factor 1 + sigma z', or a schedule of it.
+      key: as in `random_on_sphere`.
+      mask: as in `random_on_sphere`.
+
+    Returns:
+      A transformation that ignores its gradient and returns epsilon.
+
+    Raises:
+      ValueError: rho or relative is negative.
+      TypeError: key is not a typed key.
+    """
+    checks.check_not_negative("relative", relative)
+    absolute = random_gaussian(rho, key, mask)
+
+    def update(
+        gradient: Gradients,
+        state: RandomState,
+        params: Params = None,
+        *,
+        sub_batch: Scalar = 0,
+        **_: Any,
+    ) -> tuple[PyTree, RandomState]:
+        epsilon, new_state = absolute.update(gradient, state, params, sub_batch=sub_batch)
+        chosen = select(params, params, mask)
+        # A number beyond the places of leaves, which large ones fold in.
+        factor_key = jax.random.fold_in(draw_key(state, sub_batch), 2**31 - 1)
+        z = select(draws.random_like(factor_key, chosen), params, mask)
+        share = value_at(relative, state.count)
+
+        def added(e: jax.Array, z: jax.Array, w: jax.Array) -> jax.Array:
+            return e + share * z * pytree.widen(w)
+
+        return jax.tree.map(added, epsilon, z, chosen), new_state
+
+    return transformation(init_random(key), update)
 
 
 def _random(
