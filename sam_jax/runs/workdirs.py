@@ -19,7 +19,12 @@ REFUSAL = (
 
 
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-_DATA_BEFORE = {"train_split": "train", "image_size": 0}
+_DATA_BEFORE = {
+    "train_split": "train",
+    "image_size": 0,
+    "randaugment_layers": 2,
+    "randaugment_magnitude": 9,
+}
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 
 
@@ -86,7 +91,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     """Return a config.json, one of before in the words of today's configs.
 
     Before sets were streamed, the base config named the augmentation that is now the set's own.
-    Before configs said so, planes and curves were recalibrated on 128 images at a time.
+    Before sets of any size were read, images were as they are, and one split was trained on. Before
+    configs said so, planes and curves were recalibrated on 128 images at a time.
     """
     config = json.loads(path.read_text())
     for group in ("plane", "curve", "measuring"):  # of a study, and of a curve in one
