@@ -52,11 +52,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # None means the set's own in sam_jax/data/sources.py (for the digits, crop_zero with a pad of
     # 1). For a set that is not there it means crop_zero with a pad of an eighth of the image. A
     # tuple of these is applied in its order, () means none: flip, crop_zero, crop_reflect, cutout,
-    # autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
+    # randaugment, autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
     # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
     config.data.augmentation = config_dict.placeholder(tuple)
     config.data.pad = config_dict.placeholder(int)  # pixels on each side before the random crop
     config.data.cutout_size = config_dict.placeholder(int)  # side of the square, in pixels
+    config.data.randaugment_layers = 2  # operations of an image by randaugment
+    config.data.randaugment_magnitude = 9  # of each, 0 to 30; it moves images by 10 pixels a unit
     # alpha of mixup, which follows the augmentation, and which cutout follows; 0: no mixup. Labels
     # are then shares of two classes. google-research/sam has 1.
     config.data.mixup = 0.0

@@ -125,7 +125,8 @@ def directions(distribution, normalisation):
 
 def augmented(*names):
     """Return what tells the images that some operations make: their weighted sums."""
-    augment = jax.jit(lambda key: data.augment(key, IMAGES, names, pad=2, cutout_size=3))
+    small = {"pad": 2, "cutout_size": 3, "randaugment_magnitude": 0}
+    augment = jax.jit(lambda key: data.augment(key, IMAGES, names, **small))
     return np.asarray(augment(KEY), np.int64).reshape(len(IMAGES), -1) @ np.arange(9 * 9 * 3)
 
 
@@ -194,6 +195,7 @@ def numbers(name):
 GOLDEN = {
     "key augmentation": [3624001592, 4191995536],
     "key average sharpness": [3331677476, 2199096573],
+    "key crops": [1413348588, 1601455866],
     "key curve": [3141866012, 505806142],
     "key directions": [624680175, 1128027368],
     "key eigenvalues": [2706582108, 13695887],
@@ -236,6 +238,7 @@ GOLDEN = {
     "augmentation crop_zero": [4222080, 3661020],
     "augmentation crop_reflect": [4682934, 4831245],
     "augmentation cutout": [4802388, 4443078],
+    "augmentation randaugment": [4753485, 4330959],
     "augmentation autoaugment_cifar10": [3909537, 2666034],
     "augmentation autoaugment_svhn": [4582490, 2855245],
     "augmentation autoaugment_cifar10_torchvision": [3160242, 2505186],

@@ -9,6 +9,9 @@ from jax import lax
 
 from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, Policy, autoaugment
 from sam_jax.data.autoaugment_levels import Levels
+from sam_jax.data.description import did_you_mean
+from sam_jax.data.image_operations import paint_square
+from sam_jax.data.randaugment import check_magnitude, randaugment
 from sam_jax.data.sources import Source
 from sam_jax.known import known
 from sam_jax.typing import Key
@@ -28,7 +31,7 @@ _POLICIES = {
     "autoaugment_cifar10_torchvision": _NamedPolicy(CIFAR10_POLICY, "torchvision", black=True),
     "autoaugment_svhn_torchvision": _NamedPolicy(SVHN_POLICY, "torchvision", black=True),
 }
-AUGMENTATIONS = ("flip", "crop_zero", "crop_reflect", "cutout", *_POLICIES)
+AUGMENTATIONS = ("flip", "crop_zero", "crop_reflect", "cutout", "randaugment", *_POLICIES)
 
 
 class Augmentation(NamedTuple):
@@ -39,12 +42,16 @@ class Augmentation(NamedTuple):
       pad: pixels on each side before a crop.
       cutout_size: side of the square of a cutout.
       fill: a grey level for each channel.
+      randaugment_layers: operations of an image by RandAugment.
+      randaugment_magnitude: of each of them.
     """
 
     names: tuple[str, ...]
     pad: int
     cutout_size: int
     fill: tuple[int, ...]
+    randaugment_layers: int = 2
+    randaugment_magnitude: int = 9
 
 
 def augmentation_of(
@@ -52,6 +59,9 @@ def augmentation_of(
     names: Sequence[str] | None = None,
     pad: int | None = None,
     cutout_size: int | None = None,
+    *,
+    randaugment_layers: int = 2,
+    randaugment_magnitude: int = 9,
 ) -> Augmentation:
     """Return the augmentation of a set, the source's own wherever None is given.
 
@@ -60,19 +70,23 @@ def augmentation_of(
       names: operations of `AUGMENTATIONS`, in their order; empty for none.
       pad: pixels on each side before a crop.
       cutout_size: side of the square of a cutout.
+      randaugment_layers: as in `augment`.
+      randaugment_magnitude: likewise.
 
     Returns:
       An Augmentation that fills with the set's mean.
 
     >>> from sam_jax.data import SOURCES
-    >>> augmentation_of(SOURCES["digits"], cutout_size=3)
-    Augmentation(names=('crop_zero',), pad=1, cutout_size=3, fill=(78,))
+    >>> augmentation_of(SOURCES["digits"], cutout_size=3)[:4]
+    (('crop_zero',), 1, 3, (78,))
     """
     return Augmentation(
         names=source.augmentations if names is None else tuple(names),
         pad=source.pad if pad is None else pad,
         cutout_size=source.cutout_size if cutout_size is None else cutout_size,
         fill=tuple(round(255 * mean) for mean in source.mean),
+        randaugment_layers=randaugment_layers,
+        randaugment_magnitude=randaugment_magnitude,
     )
 
 
@@ -108,10 +122,8 @@ def random_cutout(key: Key, image: jax.Array, size: int, fill: jax.Array) -> jax
       fill: uint8 `[C]`.
     """
     height, width, _ = image.shape
-    top, left = jax.random.randint(key, (2,), 0, jnp.array([height, width])) - size // 2
-    y, x = jnp.mgrid[:height, :width]
-    inside = (y >= top) & (y < top + size) & (x >= left) & (x < left + size)
-    return jnp.where(inside[..., None], fill, image)
+    corner = jax.random.randint(key, (2,), 0, jnp.array([height, width])) - size // 2
+    return paint_square(image, corner, size, fill)
 
 
 def augment(
@@ -122,6 +134,8 @@ def augment(
     pad: int = 4,
     cutout_size: int = 16,
     fill: int | Sequence[int] | jax.Array = 128,
+    randaugment_layers: int = 2,
+    randaugment_magnitude: int = 9,
 ) -> jax.Array:
     """Return a batch of images, augmented by the named operations in the order given.
 
@@ -133,24 +147,28 @@ def augment(
       images: uint8 `[n, H, W, C]`.
       names: any of `AUGMENTATIONS`: "flip" (horizontal, probability 1/2); "crop_zero" and
         "crop_reflect" (pad by `pad`, crop to size); "cutout" (a square of `cutout_size`);
+        "randaugment" (RGB only);
         "autoaugment_cifar10" and "autoaugment_svhn" (RGB only), with the levels of the authors'
         CIFAR code; "autoaugment_cifar10_torchvision" and "autoaugment_svhn_torchvision", with
         the levels of torchvision and, as by its default, black where pixels come from outside
-        the image. AutoAugment's authors apply their policy first, then flip, crop and cutout.
+        the image. AutoAugment's authors apply their policy first, then flip, crop and cutout;
+        RandAugment comes before the flip likewise.
       pad: pixels of padding on each side for the crops; the padding of "crop_zero" is black.
       cutout_size: side of the cutout square in pixels, at most the image's longer one; half the
         image's is usual. A square of the image's size leaves nothing of one image in H * W.
       fill: grey level, or one value a channel (0 .. 255), for cutout and for what AutoAugment's
         geometric operations move in, torchvision's policies excepted. The usual choice is the
         data set's channel mean, which normalisation turns into zero.
+      randaugment_layers: operations of an image by RandAugment, N.
+      randaugment_magnitude: M of each of them, an integer in 0 .. 30.
 
     Returns:
       uint8 `[n, H, W, C]`.
 
     Raises:
       ValueError: a name is unknown; the images are not a uint8 batch; AutoAugment gets images
-        without three channels or under 3 pixels; or `pad`, `cutout_size` or `fill` do not fit the
-        images.
+        without three channels or under 3 pixels; or `pad`, `cutout_size`, `fill` or the numbers of
+        RandAugment do not fit the images.
 
     >>> images = jnp.full((2, 8, 8, 3), 7, jnp.uint8)
     >>> out = augment(jax.random.key(0), images, ("flip", "crop_zero"), pad=2)
@@ -158,6 +176,9 @@ def augment(
     ((2, 8, 8, 3), dtype('uint8'))
     """
     _validate(images, names, pad, cutout_size)
+    layers, magnitude = randaugment_layers, randaugment_magnitude
+    if "randaugment" in names:
+        check_magnitude(layers, magnitude, *images.shape[1:3])
     fill = _fill_colour(fill, images.shape[-1])
     one = {
         "flip": random_flip,
@@ -173,6 +194,8 @@ def augment(
             images = autoaugment(
                 keys, images, policy, jnp.zeros_like(fill) if black else fill, levels
             )
+        elif name == "randaugment":
+            images = randaugment(keys, images, fill, layers, magnitude)
         else:
             images = jax.vmap(one[name])(keys, images)
     return images
@@ -182,8 +205,9 @@ def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: in
     """Raise a ValueError where static arguments do not fit."""
     if isinstance(names, str) or (unknown := [n for n in names if n not in AUGMENTATIONS]):
         wrong = names if isinstance(names, str) else unknown
+        near = "" if isinstance(wrong, str) else did_you_mean(wrong[0], AUGMENTATIONS)
         raise ValueError(
-            f"Unknown augmentation {wrong!r}: give a tuple of names from {AUGMENTATIONS}."
+            f"Unknown augmentation {wrong!r}: {near}give a tuple of names from {AUGMENTATIONS}."
         )
     if images.ndim != 4 or images.dtype != jnp.uint8:
         raise ValueError(
@@ -191,9 +215,9 @@ def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: in
             f"got {images.dtype} {images.shape}."
         )
     height, width, channels = images.shape[1:]
-    if _POLICIES.keys() & set(names) and (channels != 3 or min(height, width) < 3):
+    if {"randaugment", *_POLICIES} & set(names) and (channels != 3 or min(height, width) < 3):
         raise ValueError(
-            "AutoAugment needs RGB images of at least 3 x 3 pixels, got "
+            "AutoAugment and RandAugment need RGB images of at least 3 x 3 pixels, got "
             f"{height} x {width} x {channels}; leave it out of names={tuple(names)}."
         )
     if pad < 0 or ("crop_reflect" in names and pad >= min(height, width)):

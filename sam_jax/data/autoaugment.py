@@ -16,16 +16,14 @@ differences:
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from sam_jax.data import image_operations as ops
-from sam_jax.data.autoaugment_levels import Levels, strengths_of
+from sam_jax.data.autoaugment_levels import Levels
+from sam_jax.data.drawn_operations import Draw, apply_to_batch, compile_operations
 from sam_jax.typing import Key
 
 Operation: TypeAlias = tuple[str, float, int]  # name, probability, level in 0 .. 10
@@ -87,37 +85,6 @@ SVHN_POLICY: Policy = (
     (("ShearX", 0.7, 2), ("Invert", 0.1, 5)),
 )
 
-# Every branch of the switch sees (image, strength, coefficients, fill).
-_BRANCHES: dict[str, Callable[..., jax.Array]] = {
-    "identity": lambda image, strength, coefficients, fill: image,
-    "affine": lambda image, strength, coefficients, fill: ops.affine(image, coefficients, fill),
-    "AutoContrast": lambda image, *_: ops.autocontrast(image),
-    "Equalize": lambda image, *_: ops.equalise(image),
-    "Invert": lambda image, *_: ops.invert(image),
-    "Posterize": lambda image, strength, *_: ops.posterise(image, strength),
-    "Solarize": lambda image, strength, *_: ops.solarise(image, strength),
-    "Brightness": lambda image, strength, *_: ops.brightness(image, strength),
-    "Color": lambda image, strength, *_: ops.colour(image, strength),
-    "Contrast": lambda image, strength, *_: ops.contrast(image, strength),
-    "Sharpness": lambda image, strength, *_: ops.sharpness(image, strength),
-}
-
-
-def matrix_of(name: str, strength: float, height: int, width: int) -> tuple[float, ...] | None:
-    """Return the affine matrix of a geometric operation, None for any other."""
-    match name:
-        case "ShearX":
-            return (1, strength, 0, 0, 1, 0)
-        case "ShearY":
-            return (1, 0, 0, strength, 1, 0)
-        case "TranslateX":
-            return (1, 0, strength, 0, 1, 0)
-        case "TranslateY":
-            return (1, 0, 0, 0, 1, strength)
-        case "Rotate":
-            return ops.rotation_matrix(strength, height, width)
-    return None
-
 
 class CompiledPolicy(NamedTuple):
     """A policy as NumPy arrays over sub-policies n, the two positions, and the two signs."""
@@ -145,32 +112,15 @@ def compile_policy(
     >>> compile_policy(CIFAR10_POLICY, 32, 32).coefficients.shape
     (25, 2, 2, 6)
     """
-    names = list(_BRANCHES)
     entries = [operation for sub_policy in policy for operation in sub_policy]
-    branch, strength, coefficients = [], [], []
-    for name, _, level in entries:
-        signed = strengths_of(levels, name, level, height, width)
-        matrices = [matrix_of(name, value, height, width) for value in signed]
-        geometric = matrices[0] is not None
-        if not geometric and name not in _BRANCHES:
-            raise ValueError(f"Unknown AutoAugment operation {name!r} in the policy.")
-        branch.append(names.index("affine" if geometric else name))
-        strength.append(signed)
-        coefficients.append([ops.affine_coefficients(m or (1, 0, 0, 0, 1, 0)) for m in matrices])
+    operations = [(name, level) for name, _, level in entries]
+    branch, strength, coefficients = compile_operations(operations, height, width, levels)
     return CompiledPolicy(
-        np.array(branch, np.int32).reshape(-1, 2),
+        branch.reshape(-1, 2),
         np.array([probability for _, probability, _ in entries], np.float32).reshape(-1, 2),
-        np.array(strength, np.float32).reshape(-1, 2, 2),
-        np.array(coefficients, np.int32).reshape(-1, 2, 2, 6),
+        strength.reshape(-1, 2, 2),
+        coefficients.reshape(-1, 2, 2, 6),
     )
-
-
-class Draw(NamedTuple):
-    """The two operations chosen for one image."""
-
-    branch: jax.Array  # int32 [2]; 0 where the operation is left out
-    strength: jax.Array  # float32 [2]
-    coefficients: jax.Array  # int32 [2, 6]
 
 
 def draw_operations(key: Key, policy: CompiledPolicy) -> Draw:
@@ -182,17 +132,6 @@ def draw_operations(key: Key, policy: CompiledPolicy) -> Draw:
     negative = jax.random.bernoulli(sign_key, shape=(2,)).astype(jnp.int32)
     signed = (jnp.arange(2), negative)
     return Draw(jnp.where(applies, branch[i], 0), strength[i][signed], coefficients[i][signed])
-
-
-def apply_operations(image: jax.Array, draw: Draw, fill: jax.Array) -> jax.Array:
-    """Return one uint8 image `[H, W, 3]` after its two drawn operations."""
-
-    def step(image: jax.Array, one: Draw) -> tuple[jax.Array, None]:
-        branches = tuple(_BRANCHES.values())
-        return lax.switch(one.branch, branches, image, one.strength, one.coefficients, fill), None
-
-    image, _ = lax.scan(step, image, draw)  # a scan compiles the branches once, not twice
-    return image
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "levels"))
@@ -218,16 +157,4 @@ def autoaugment(
     """
     compiled = compile_policy(policy, images.shape[1], images.shape[2], levels)
     draws = jax.vmap(lambda key: draw_operations(key, compiled))(keys)
-
-    def one(image: jax.Array, draw: Draw) -> jax.Array:
-        return apply_operations(image, draw, fill)
-
-    # On CPU a loop takes one branch of the switch per image. That is many times faster than vmap,
-    # which turns the switch into all branches and a select. On an accelerator the iterations of a
-    # loop would wait for each other, and every branch on the whole batch is little work.
-    return lax.platform_dependent(
-        images,
-        draws,
-        cpu=lambda images, draws: lax.map(lambda pair: one(*pair), (images, draws)),
-        default=jax.vmap(one),
-    )
+    return apply_to_batch(images, draws, fill)

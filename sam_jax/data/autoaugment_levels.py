@@ -1,7 +1,8 @@
 """The meaning of a level of an AutoAugment operation, in the authors' code and in torchvision.
 
-Both give a pair of strengths, for the sign + and for the sign -: the operations that draw no sign
-have twice the same. Where the tables differ, for images of 32 x 32 pixels:
+The third meaning is that of a magnitude of RandAugment. All give a pair of strengths, for the sign
++ and for the sign -: the operations that draw no sign have twice the same. Where the tables of
+AutoAugment differ, for images of 32 x 32 pixels:
 
 | operation | authors, level 0 .. 10 | torchvision, level 0 .. 9 |
 |---|---|---|
@@ -13,17 +14,28 @@ have twice the same. Where the tables differ, for images of 32 x 32 pixels:
 | Solarize | from 256 - int(25.6 level) upwards | from 255 - 255 level / 9 upwards |
 | AutoContrast, Equalize, Invert | none | none |
 
+A magnitude of RandAugment, 0 .. 30, means what a level means to the authors, but for
+
+| operation | magnitude |
+|---|---|
+| TranslateX, TranslateY | +- 10 magnitude pixels |
+| Posterize | keeps int(0.4 magnitude) bits, at most 8: all from 20 on |
+| Solarize | from int(25.6 magnitude) upwards: nothing from 10 on |
+| SolarizeAdd | adds int(11 magnitude) |
+| Cutout | a square of 2 int(4 magnitude) pixels |
+
 Sources: tensorflow/models, research/autoaugment, whose CIFAR code has ten levels for a range and
-takes them from 0 to 10; torchvision, `transforms.AutoAugment`, which spreads the levels 0 to 9 over
-a range. This is torchvision since 0.12: earlier ones shear about the centre, by an angle in place
-of a slope, and solarise from 256 - 256 level / 9.
+takes them from 0 to 10; google-research/sam, `distort_image_with_randaugment`; torchvision,
+`transforms.AutoAugment`, which spreads the levels 0 to 9 over a range. This is torchvision since
+0.12: earlier ones shear about the centre, by an angle in place of a slope, and solarise from
+256 - 256 level / 9.
 """
 
 from typing import Literal
 
 import numpy as np
 
-Levels = Literal["authors", "torchvision"]
+Levels = Literal["authors", "torchvision", "randaugment"]
 Strengths = tuple[float, float]  # for the sign +, for the sign -
 
 ENHANCEMENTS = ("Brightness", "Color", "Contrast", "Sharpness")
@@ -35,7 +47,7 @@ def strengths_of(levels: Levels, name: str, level: int, height: int, width: int)
     Args:
       levels: whose table.
       name: of the operation; one without a strength has (0, 0).
-      level: 0 .. 10, or 0 .. 9 for torchvision's.
+      level: 0 .. 10, or 0 .. 9 for torchvision's and 0 .. 30 for RandAugment's.
       height: image height in pixels.
       width: image width in pixels.
 
@@ -54,7 +66,7 @@ def strengths_of(levels: Levels, name: str, level: int, height: int, width: int)
     >>> print(f"{plus:.6f}, {minus:.6f}")
     1.400000, 0.600000
     """
-    highest = {"authors": 10, "torchvision": 9}
+    highest = {"authors": 10, "torchvision": 9, "randaugment": 30}
     if levels not in highest:
         raise ValueError(f"levels must be one of {sorted(highest)}, got {levels!r}.")
     if not 0 <= level <= highest[levels]:
@@ -63,6 +75,8 @@ def strengths_of(levels: Levels, name: str, level: int, height: int, width: int)
         )
     if levels == "authors":
         return _authors(name, level)
+    if levels == "randaugment":
+        return _randaugment(name, level)
     return _torchvision(name, level, height, width)
 
 
@@ -80,6 +94,21 @@ def _authors(name: str, level: int) -> Strengths:
     if name in ENHANCEMENTS:
         return _unsigned(level * 1.8 / 10 + 0.1)
     return _unsigned(0)
+
+
+def _randaugment(name: str, magnitude: int) -> Strengths:
+    if name.startswith("Translate"):
+        return _signed(10 * magnitude)
+    share = magnitude / 10  # in floating point as in the code: at 23 SolarizeAdd is 252, not 253
+    if name == "Posterize":
+        return _unsigned(min(8, int(share * 4)))
+    if name == "Solarize":
+        return _unsigned(min(256, int(share * 256)))
+    if name == "SolarizeAdd":
+        return _unsigned(int(share * 110))
+    if name == "Cutout":
+        return _unsigned(int(share * 40))
+    return _authors(name, magnitude)
 
 
 def _torchvision(name: str, level: int, height: int, width: int) -> Strengths:

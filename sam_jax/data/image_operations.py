@@ -151,6 +151,31 @@ def solarise(image: jax.Array, threshold: jax.Array) -> jax.Array:
     return jnp.where(image.astype(jnp.int32) < threshold, image, 255 - image)
 
 
+def solarise_add(image: jax.Array, addition: jax.Array) -> jax.Array:
+    """Return the image with `addition` on all values below 128, clipped to 255."""
+    wide = image.astype(jnp.int32)
+    added = jnp.clip(wide + addition.astype(jnp.int32), 0, 255)
+    return jnp.where(wide < 128, added, wide).astype(jnp.uint8)
+
+
+def paint_square(
+    image: jax.Array, corner: jax.Array, size: int | jax.Array, fill: jax.Array
+) -> jax.Array:
+    """Return the image with a square painted over; what lies outside the image is left away.
+
+    Args:
+      image: uint8 `[H, W, C]`.
+      corner: int32 `[2]`, the row and the column of the upper left pixel.
+      size: side of the square in pixels.
+      fill: uint8 `[C]`.
+    """
+    height, width, _ = image.shape
+    top, left = corner
+    y, x = jnp.mgrid[:height, :width]
+    inside = (y >= top) & (y < top + size) & (x >= left) & (x < left + size)
+    return jnp.where(inside[..., None], fill, image)
+
+
 def posterise(image: jax.Array, bits: jax.Array) -> jax.Array:
     """Return the image with only its `bits` (0 .. 8) leading bits kept."""
     shift = 8 - jnp.asarray(bits, jnp.int32)

@@ -25,6 +25,8 @@ _TRAINING_BEFORE = {
     "data": {
         "train_split": "train",
         "image_size": 0,
+        "randaugment_layers": 2,
+        "randaugment_magnitude": 9,
         "validation_examples": 0,
         "mixup": 0.0,
         "label_noise": 0.0,

@@ -168,7 +168,14 @@ def program_spec(
 def augmentation_of(config: ml_collections.ConfigDict, source: data.Source) -> data.Augmentation:
     """Return the augmentation of a config: the source's own where it is None."""
     c = config.data
-    return data.augmentation_of(source, c.augmentation, c.pad, c.cutout_size)
+    return data.augmentation_of(
+        source,
+        c.augmentation,
+        c.pad,
+        c.cutout_size,
+        randaugment_layers=c.randaugment_layers,
+        randaugment_magnitude=c.randaugment_magnitude,
+    )
 
 
 def _method_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from sam_jax.data import autoaugment as aa
+from sam_jax.data.drawn_operations import BRANCHES
 
 FILL = (125, 123, 114)
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -106,7 +107,7 @@ def pillow(name, level, image, sign=1, levels="authors"):
 
 @functools.partial(jax.jit, static_argnames="branch")
 def run_branch(branch, image, strength, coefficients):
-    function = list(aa._BRANCHES.values())[branch]
+    function = list(BRANCHES.values())[branch]
     return function(image, strength, coefficients, jnp.array(FILL, jnp.uint8))
 
 

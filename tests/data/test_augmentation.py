@@ -21,7 +21,8 @@ def noise(shape, seed=0):
 
 @functools.partial(jax.jit, static_argnames=("names", "pad", "cutout_size"))
 def jitted(key, images, names, pad=4, cutout_size=16, fill=128):
-    return augment(key, images, names, pad=pad, cutout_size=cutout_size, fill=fill)
+    sizes = {"pad": pad, "cutout_size": cutout_size, "randaugment_magnitude": 1}
+    return augment(key, images, names, **sizes, fill=fill)
 
 
 def test_flip_mirrors_half_of_the_images():
@@ -223,7 +224,7 @@ def test_shards_augment_their_own_examples():
 def test_a_sources_augmentation_is_taken_where_nothing_is_given():
     source = data.SOURCES["cifar10"]
     own = augmentation_of(source)
-    assert own == (("flip", "crop_reflect"), 4, 16, (125, 123, 114))
+    assert own == (("flip", "crop_reflect"), 4, 16, (125, 123, 114), 2, 9)
     assert augmentation_of(source, names=()).names == ()  # none is not the source's
     assert augmentation_of(source, ["cutout"], pad=0) == own._replace(names=("cutout",), pad=0)
 
@@ -232,7 +233,11 @@ def test_a_sources_augmentation_is_taken_where_nothing_is_given():
     ("arguments", "message"),
     [
         ({"names": ("flip", "mixup")}, r"\['mixup'\].*crop_reflect.*autoaugment_cifar10"),
+        ({"names": ("crop_zeros",)}, r"\['crop_zeros'\]: did you mean crop_zero\?"),
         ({"names": "flip"}, "give a tuple"),
+        ({"names": ("randaugment",)}, "data.randaugment_magnitude.*in 0 .. 0.*8 x 8 pixels"),
+        ({"names": ("randaugment",), "randaugment_magnitude": -1}, "magnitude = -1 "),
+        ({"names": ("randaugment",), "randaugment_layers": 0}, "layers must be at least 1, got 0"),
         ({"images": np.zeros((2, 8, 8, 3), np.float32)}, "float32"),
         ({"images": np.zeros((8, 8, 3), np.uint8)}, r"\(8, 8, 3\)"),
         ({"pad": -1}, "got -1"),

@@ -28,7 +28,7 @@ def test_translation_in_torchvision_goes_by_the_side_it_runs_along():
 
 
 def test_levels_that_do_not_exist():
-    with pytest.raises(ValueError, match="must be one of.*authors.*torchvision"):
+    with pytest.raises(ValueError, match="must be one of.*authors.*randaugment.*torchvision"):
         strengths_of("paper", "Rotate", 3, 32, 32)
     for levels, highest in HIGHEST.items():
         strengths_of(levels, "Rotate", highest, 32, 32)

@@ -59,4 +59,4 @@ def test_the_program_runs(block):
 
 def test_names_exist():
     assert missing_names(TEXT) == []
-    assert re.findall(r"\]\((?!http)([^)]+)\)", FENCE.sub("", TEXT)) == ["sources.py"]
+    assert re.findall(r"\]\((?!http)([^)]+)\)", FENCE.sub("", TEXT)) == ["crops.py", "sources.py"]

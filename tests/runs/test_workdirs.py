@@ -40,7 +40,8 @@ def test_a_config_of_before_says_the_same_in_todays_words(tmp_path, group, chang
     path = tmp_path / "config.json"
     old = json.loads(path.read_text())
     data = old[group]["data"] if group else old["data"]
-    del data["streaming"]
+    del data["streaming"], data["image_size"], data["train_split"]
+    del data["randaugment_layers"], data["randaugment_magnitude"]
     data |= {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16} | changed
     path.write_text(json.dumps(old))
     if not changed:
