@@ -22,7 +22,7 @@ def test_arms_of_m_sharpness():
     found = m_sharpness.plan(config)
     assert found.arms[0].name == "erm" and len({arm.name for arm in found.arms}) == len(found.arms)
     whole = [arm for arm in found.arms if arm.series == "n-SAM"]
-    assert {arm.m for arm in whole} == {config.training.batch_size} and len(whole) == 4
+    assert {arm.m for arm in whole} == {config.training.batch_size} and len(whole) == 3
     training = m_sharpness.training_config(config, m_sharpness.Perturbed("random", 0.8), seed=3)
     assert (training.method.name, training.method.rho) == ("average_sam", 0.8)
     assert training.method.m == training.batch_size and training.seed == 3
