@@ -25,6 +25,7 @@ from sam_jax.data.synthetic import synthetic_images
 from sam_jax.metrics.curvature import trace
 from sam_jax.metrics.directions import normalisation, random
 from sam_jax.metrics.sharpness import average, balls
+from sam_jax.models import randomness
 from sam_jax.runs.randomness import stream
 from sam_jax.training.step import epoch_order
 
@@ -130,7 +131,16 @@ def augmented(*names):
     return np.asarray(augment(KEY), np.int64).reshape(len(IMAGES), -1) @ np.arange(9 * 9 * 3)
 
 
-SMALLEST = {"resnet": {"width": 4, "blocks": (1,)}, "wide_resnet": {"depth": 10, "width": 1}}
+SMALLEST = {
+    "efficientnet": {"stages": ((1, 8, 1, 1, 3),)},
+    "imagenet_resnet": {"width": 4, "blocks": (1,)},
+    "preact_resnet": {"width": 4, "blocks": (1,)},
+    "pyramid_net": {"depth": 11, "alpha": 3},
+    "resnet": {"width": 4, "blocks": (1,)},
+    "vision_transformer": {"variant": "Ti/4", "depth": 1},
+    "wide_resnet": {"depth": 10, "width": 1},
+    "wide_resnet_shake_shake": {"depth": 8, "width": 1},
+}
 
 
 def initial(name):
@@ -144,6 +154,18 @@ def initial(name):
         return [kernel[place] for kernel in (kernels[0], kernels[-1]) for place in (0, -1)]
 
     return some(KEY)
+
+
+MIXINGS = {
+    "shake_shake": lambda x: randomness.shake_shake(x, jnp.zeros_like(x), KEY),
+    "shake_drop": lambda x: randomness.shake_drop(x, 0.2, KEY),
+    "stochastic_depth": lambda x: randomness.stochastic_depth(x, 0.5, KEY),
+}
+
+
+def mixed(mix):
+    """Return the factors of four examples in the value and in the derivative of a mixing."""
+    return jnp.stack(jax.jvp(mix, (jnp.ones((4, 1)),), (jnp.ones((4, 1)),))).ravel()
 
 
 STREAMS = {
@@ -178,6 +200,7 @@ STREAMS = {
     **{f"augmentation {name}": lambda name=name: augmented(name) for name in AUGMENTATIONS},
     "augmentation second": lambda: augmented("flip", "crop_zero"),
     **{f"parameters {name}": lambda name=name: initial(name) for name in models.MODELS},
+    **{f"mixing by {name}": lambda mix=mix: mixed(mix) for name, mix in MIXINGS.items()},
     "synthetic images": lambda: synthetic_images((4, 4, 1), 3, 5, seed=1)[0].ravel()[:6],
     "synthetic labels": lambda: synthetic_images((4, 4, 1), 3, 5, seed=1)[1],
     "split of the digits": lambda: data.load("digits").train.labels[:12],
@@ -244,10 +267,28 @@ GOLDEN = {
     "augmentation autoaugment_cifar10_torchvision": [3160242, 2505186],
     "augmentation autoaugment_svhn_torchvision": [4269530, 2987988],
     "augmentation second": [2848384, 2189222],
+    "parameters efficientnet": [-0.52726, 0.57672, -0.057019, -0.040253],
+    "parameters imagenet_resnet": [-0.43222, -0.26854, -0.056434, 0.071042],
     "parameters mobilenet_v2": [-0.025526, 0.02792, -0.091282, -0.066352],
+    "parameters preact_resnet": [-0.45662, -0.062878, -0.14958, 0.14743],
+    "parameters pyramid_net": [-0.52726, -0.18875, -0.074789, 0.036097],
     "parameters resnet": [-0.45662, -0.062878, -0.091282, 0.090136],
     "parameters small_conv_net": [-0.16144, 0.17088, -0.018093, 0.024454],
+    "parameters vision_transformer": [0.017329, -0.097247, 0.02266, -0.016601],
     "parameters wide_resnet": [-0.52726, -0.34558, -0.074789, 0.036097],
+    "parameters wide_resnet_shake_shake": [-0.52726, -0.34558, -0.074789, 0.036097],
+    "mixing by shake_shake": [
+        0.0086954,
+        0.043988,
+        0.31157,
+        0.16774,
+        0.025995,
+        0.54174,
+        0.48102,
+        0.6202,
+    ],
+    "mixing by shake_drop": [1.0, 1.0, -0.037957, 1.0, 1.0, 1.0, 0.91839, 1.0],
+    "mixing by stochastic_depth": [2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0],
     "synthetic images": [68, 0, 162, 102, 195, 123],
     "synthetic labels": [2, 1, 1, 0, 0],
     "split of the digits": [2, 2, 6, 6, 7, 1, 9, 8, 5, 2, 8, 6],

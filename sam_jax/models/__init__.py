@@ -16,6 +16,7 @@ from sam_jax import extras
 
 extras.needs(__name__, "lab", "flax")
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -61,5 +62,7 @@ def create(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
     4
     """
     if name not in MODELS:
-        raise ValueError(f"model name must be one of {sorted(MODELS)}, got {name!r}.")
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f' Did you mean "{near[0]}"?' if near else ""
+        raise ValueError(f"model name must be one of {sorted(MODELS)}, got {name!r}.{hint}")
     return MODELS[name](num_classes=num_classes, **kwargs)

@@ -1,8 +1,4 @@
-"""Weights made by a rule, for a model here and for a reference's model elsewhere.
-
-A reference's numbers in test_references.py were made outside the suite: its code ran in float64
-with these weights, carried over by the names of the layers.
-"""
+"""Weights made by a rule, for a model here and a reference's elsewhere, and what to compare."""
 
 import zlib
 
@@ -41,7 +37,7 @@ def cross_entropy(logits, labels):
 
 
 def projection(gradient):
-    """The gradient's inner product with fixed numbers, which tells every parameter from another."""
+    """The gradient's inner product with fixed numbers; tells the parameters from one another."""
 
     def along(path, leaf):
         name = "along/" + "/".join(entry.key for entry in path)

@@ -4,17 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from narrow_models import narrow
 
 from sam_jax import models
 from sam_jax.training.program import full_precision
 
-SMALL = {
-    "mobilenet_v2": {"width": 0.25, "stages": ((1, 16, 1, 1), (6, 24, 1, 2))},
-    "resnet": {"width": 8, "blocks": (1, 1)},
-    "small_conv_net": {"features": (4, 8), "strides": (1, 2)},
-    "wide_resnet": {"depth": 10, "width": 1},
+NORMED = {name: {} for name in models.MODELS} | {
+    f"{name}, group norm": {"norm": "group"} for name in ("resnet", "preact_resnet")
 }
-NORMED = {name: {} for name in models.MODELS} | {"resnet, group norm": {"norm": "group"}}
 
 
 def variances_of_norms(model):
@@ -22,7 +19,7 @@ def variances_of_norms(model):
     found = {}
 
     def note(call, args, kwargs, context):
-        if isinstance(context.module, nn.BatchNorm | nn.GroupNorm):
+        if isinstance(context.module, nn.BatchNorm | nn.GroupNorm | nn.LayerNorm):
             found[context.module.path] = context.module.use_fast_variance
         return call(*args, **kwargs)
 
@@ -34,7 +31,7 @@ def variances_of_norms(model):
 @pytest.mark.parametrize("kind", NORMED)
 def test_every_norm_takes_the_variance_that_is_asked_for(kind):
     name = kind.partition(",")[0]
-    model = models.create(name, 3, **SMALL[name], **NORMED[kind])
+    model = narrow(name, **NORMED[kind])
     fast = variances_of_norms(model)
     assert len(fast) > 1 and all(fast.values())  # Flax's default, in training
     exact = variances_of_norms(model.clone(use_fast_variance=False))
