@@ -156,6 +156,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.loss.smallest_cross_entropy = ml_collections.ConfigDict()
     config.loss.smallest_cross_entropy.removed = 0.2  # the share with the largest losses
 
+    # Start from the weights of another run where names and shapes agree; fine_tune.json in the
+    # workdir says which are new.
+    config.fine_tune = ml_collections.ConfigDict()
+    config.fine_tune.workdir = ""  # of that run; empty: start anew
+    config.fine_tune.epoch = 0  # the checkpoint to start from; 0: the last
+
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.batch_size = 480  # bounds the memory, not the result
     config.evaluation.test_every_epochs = 1  # of the test and validation sets; 0: only at the end

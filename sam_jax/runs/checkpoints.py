@@ -9,12 +9,19 @@ import orbax.checkpoint as ocp
 from sam_jax import pytree
 
 State = TypeVar("State")
+_NONE = (
+    "{workdir} holds no checkpoint yet. Train it first: python -m sam_jax.train --config=... "
+    "--workdir={workdir}"
+)
 
 
-def open_manager(workdir: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-    """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    return ocp.CheckpointManager((workdir / "checkpoints").resolve(), options=options)
+def open_manager(workdir: pathlib.Path, keep: int | None) -> ocp.CheckpointManager:
+    """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them, or all."""
+    return ocp.CheckpointManager(
+        (workdir / "checkpoints").resolve(),
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+        item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
+    )
 
 
 def exists(workdir: pathlib.Path, epoch: int) -> bool:
@@ -54,6 +61,51 @@ def restore(
     return jax.tree.map(
         lambda like, x: jax.random.wrap_key_data(x) if pytree.is_key(like) else x, template, data
     )
+
+
+def read(
+    workdir: pathlib.Path, epoch: int | None, sharding: jax.sharding.Sharding
+) -> tuple[int, dict[str, Any]]:
+    """Return a checkpoint without knowing its structure.
+
+    Args:
+      workdir: the folder of a run.
+      epoch: the checkpoint to read; None for the last.
+      sharding: where every array is to lie.
+
+    Returns:
+      The epoch, and the state as nested dicts and lists, with the integers of typed keys.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or not that one.
+    """
+    if not (workdir / "checkpoints").is_dir():
+        raise FileNotFoundError(_NONE.format(workdir=workdir))
+    with open_manager(workdir, keep=None) as manager:
+        epoch = chosen_epoch(manager, workdir, epoch)
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            manager.item_metadata(epoch).tree,
+        )
+        return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+
+
+def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: int | None) -> int:
+    """Return the epoch of a checkpoint that is there: the one asked for, or the last for None.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or not that one.
+    """
+    saved = manager.all_steps()
+    if not saved:
+        raise FileNotFoundError(_NONE.format(workdir=workdir))
+    epoch = max(saved) if epoch is None else epoch
+    if epoch not in saved:
+        raise FileNotFoundError(
+            f"{workdir} holds no checkpoint of epoch {epoch}; it has {sorted(saved)}. "
+            "checkpoint.keep says how many a run keeps."
+        )
+    return epoch
 
 
 def restore_latest(

@@ -18,6 +18,7 @@ REFUSAL = (
 )
 
 
+_ABSENT = object()
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
@@ -40,6 +41,7 @@ _TRAINING_BEFORE = {
         "smallest_cross_entropy": {"removed": 0.2},
     },
     "evaluation": {"top_k": []},
+    "fine_tune": {"workdir": "", "epoch": 0},
     "method": {
         "synchronise": "local",
         "from_share": 0.0,
@@ -64,6 +66,18 @@ _TRAINING_BEFORE = {
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Return a config as JSON would give it back: nested dicts, with lists for tuples."""
     return json.loads(config.to_json())
+
+
+def plain_as_before(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Return a config as JSON, without the fields that came later and hold what was done before.
+
+    A digest of it is the same as that of a config from before these fields.
+
+    Args:
+      config: of a training.
+    """
+    found = plain(config)
+    return _without(found, _TRAINING_BEFORE) if "optimiser" in found else found
 
 
 def claim(
@@ -149,6 +163,20 @@ def _fill(tree: dict[str, Any], values: dict[str, Any]) -> None:
             _fill(tree.setdefault(name, {}), value)
         else:
             tree.setdefault(name, value)
+
+
+def _without(tree: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree without the values, nor the groups that they fill."""
+    kept = {}
+    for name, found in tree.items():
+        value = values.get(name, _ABSENT)
+        if isinstance(value, dict) and isinstance(found, dict):
+            found = _without(found, value)
+            if found:
+                kept[name] = found
+        elif found != value:
+            kept[name] = found
+    return kept
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
-from sam_jax.training import checks, example_losses, methods, optimiser, schedules
+from sam_jax.training import checks, example_losses, fine_tune, methods, optimiser, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import (
@@ -47,6 +47,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     checks.whole("data.validation_examples", config.data.validation_examples, 0)
     schedules.check(config.optimiser, config.epochs)
     optimiser.check(config.optimiser)
+    fine_tune.check(config.fine_tune)
     _check_average(config.weight_average, config.epochs)
     devices = jax.device_count()
     if config.batch_size % devices:

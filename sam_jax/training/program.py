@@ -85,6 +85,7 @@ class Program(NamedTuple):
     top_k: tuple[int, ...]  # of the further accuracies of `evaluate`
     steps_per_epoch: int
     init: Callable[[Key], TrainState]
+    start: Callable[[Key, Params, PyTree], TrainState]  # of given parameters and statistics
     run_steps: RunSteps
     run_streamed_steps: RunSteps
     evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
@@ -123,14 +124,17 @@ def compile_program(spec: ProgramSpec) -> Program:
 
     def init(key: Key) -> TrainState:
         variables = _jit_init(model, spec.image_shape)(stream(key, "parameters"))
+        return start(key, variables["params"], variables.get("batch_stats", {}))
+
+    def start(key: Key, params: Params, batch_stats: PyTree) -> TrainState:
         # No state depends on rho or eta.
         method, optimiser = method_of({"rho": 1.0, "eta": 1.0}, stream(key, "perturbation"))
         state = TrainState(
             step=jnp.zeros((), jnp.int32),
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            method_state=method.init(variables["params"]),
-            optimiser_state=optimiser.init(variables["params"]),
+            params=params,
+            batch_stats=batch_stats,
+            method_state=method.init(params),
+            optimiser_state=optimiser.init(params),
         )
         return jax.device_put(state, replicated())
 
@@ -194,6 +198,7 @@ def compile_program(spec: ProgramSpec) -> Program:
         top_k=spec.top_k,
         steps_per_epoch=spec.steps_per_epoch,
         init=init,
+        start=start,
         run_steps=make_run_steps(step, prepare_unmixed, mesh, mix=mix),
         run_streamed_steps=make_run_steps(step, prepare_unmixed, mesh, streamed=True, mix=mix),
         evaluate=_jit_evaluate(

@@ -12,7 +12,7 @@ from sam_jax.runs import checkpoints, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build
+from sam_jax.training import build, fine_tune
 from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
 from sam_jax.training.fit import Round, due, fit, saving, warn_not_finite
 from sam_jax.training.program import Program
@@ -28,8 +28,9 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     """Train, evaluate, log and save; go on where a cut run stopped, and do nothing when it is done.
 
-    Writes to workdir: config.json, metrics.jsonl (a record an epoch), tensorboard/ and
-    checkpoints/. On CPU a run that was cut and resumed equals an uninterrupted one bit for bit.
+    Writes to workdir: config.json, metrics.jsonl (a record an epoch), tensorboard/, checkpoints/,
+    and fine_tune.json where the training starts from another run. On CPU a run that was cut and
+    resumed equals an uninterrupted one bit for bit.
     Every record has m, the examples that share a perturbation, and the numbers of devices and
     processes; on another number of devices a run goes on only where m stays the same.
 
@@ -62,6 +63,8 @@ def train_and_evaluate(
         first_epoch = manager.latest_step() or 0
         if first_epoch:
             state = restore_state(program, key, manager, first_epoch)
+        elif config.fine_tune.workdir:
+            state = fine_tune.starting_state(config.fine_tune, program, key, workdir)
         else:
             state = program.init(key)
         log = records.MetricsLog(workdir, first_epoch)

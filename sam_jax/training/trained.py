@@ -49,18 +49,7 @@ def load_trained(
     source, data = build.load_data(config)
     program = build.make_program(config, source, len(data.train_labels))
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
-        saved = manager.all_steps()
-        if not saved:
-            raise FileNotFoundError(
-                f"{workdir} holds no checkpoint yet. Train it first: python -m sam_jax.train "
-                f"--config=... --workdir={workdir}"
-            )
-        epoch = max(saved) if epoch is None else epoch
-        if epoch not in saved:
-            raise FileNotFoundError(
-                f"{workdir} holds no checkpoint of epoch {epoch}; it has {sorted(saved)}. "
-                "checkpoint.keep says how many a run keeps."
-            )
+        epoch = checkpoints.chosen_epoch(manager, workdir, epoch)
         state = restore_state(program, jax.random.key(config.seed), manager, epoch)
     state = program.evaluated_state(state, data.train_images)
     return config, Trained(state, program, data, source, epoch)

@@ -139,3 +139,42 @@ def test_a_run_that_failed_at_once_leaves_the_folder_free(tmp_path):
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="no config.json.*sam_jax.train"):
         workdirs.read_config(tmp_path)
+
+
+def leaves(tree, prefix=()):
+    """The names of all values of nested dicts, as paths."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*prefix, name))
+        else:
+            yield (*prefix, name), value
+
+
+@pytest.mark.parametrize("group", [None, "training"])  # of a run, and of a study
+def test_a_config_that_lacks_newer_fields_has_what_its_run_did(tmp_path, group):
+    config = tiny_config()
+    whole = workdirs.plain(config)
+    older = json.loads(json.dumps(whole))
+    for path, value in leaves(workdirs._TRAINING_BEFORE):
+        parent, now = older, whole
+        for name in path[:-1]:
+            parent, now = parent.get(name, {}), now[name]
+        assert now[path[-1]] == value, path  # the base config trains as before
+        parent.pop(path[-1], None)
+    older = {group: older} if group else older
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    read = workdirs.plain(workdirs.read_config(tmp_path))
+    assert (read[group] if group else read) == whole
+    # Groups that are new as a whole leave nothing behind, and a digest stays.
+    before = {name: part for name, part in (older[group] if group else older).items() if part != {}}
+    before["optimiser"] = {k: v for k, v in before["optimiser"].items() if v != {}}
+    assert workdirs.plain_as_before(config) == before
+    other = workdirs.plain_as_before(tiny_config(optimiser__piecewise__factors=(0.2, 0.01)))
+    assert other == before | {
+        "optimiser": before["optimiser"] | {"piecewise": {"factors": [0.2, 0.01]}}
+    }
+    (tmp_path / "metrics.jsonl").write_text("")
+    changed = tiny_config(optimiser__name="adamw")
+    changed = ml_collections.ConfigDict({group: changed}) if group else changed
+    with pytest.raises(ValueError, match=r"optimiser.name \(was 'sgd', is 'adamw'\)"):
+        workdirs.claim(tmp_path, changed)
