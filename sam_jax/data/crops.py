@@ -119,11 +119,13 @@ def cropped(
         # Formats other than JPEG decode to their own size alone, and say so.
         if reduction == 1 or image.draft(None, (width // reduction, height // reduction)) is None:
             reduction = 1
-        edges = [edge / reduction for edge in box or centre_box(height, width, size)]
         # What lies outside the crop must not shine into it, so it is cut out before it is resized.
-        left, top = map(math.floor, edges[:2])
-        cut = image.crop((left, top, *map(math.ceil, edges[2:]))).convert(MODES[channels])
-        inner = tuple(edge - start for edge, start in zip(edges, (left, top) * 2, strict=True))
+        left, top, right, bottom = (
+            edge / reduction for edge in box or centre_box(height, width, size)
+        )
+        x, y = math.floor(left), math.floor(top)
+        cut = image.crop((x, y, math.ceil(right), math.ceil(bottom))).convert(MODES[channels])
+        inner = (left - x, top - y, right - x, bottom - y)
         resized = cut.resize((size, size), Image.Resampling.BICUBIC, box=inner)
     return np.asarray(resized).reshape(image_shape)
 

@@ -120,6 +120,7 @@ def source_of(name: str, num_classes: int, statistics: ChannelStatistics) -> Sou
     >>> source.augmentations, source.pad, source.cutout_size
     (('crop_zero',), 4, 16)
     """
+    side = min(statistics.image_shape[:2])
     return Source(
         name=name,
         image_shape=statistics.image_shape,
@@ -127,7 +128,8 @@ def source_of(name: str, num_classes: int, statistics: ChannelStatistics) -> Sou
         mean=statistics.mean,
         std=statistics.std,
         augmentations=("crop_zero",),  # mirrored, an image may belong to another class
-        **_lengths(min(statistics.image_shape[:2])),
+        pad=_pad_of(side),
+        cutout_size=_cutout_size_of(side),
     )
 
 
@@ -148,13 +150,17 @@ def cropped_source(source: Source, image_size: int) -> Source:
     return source._replace(
         image_shape=(image_size, image_size, source.image_shape[2]),
         augmentations=tuple(name for name in source.augmentations if name == "flip"),
-        **_lengths(image_size),
+        pad=_pad_of(image_size),
+        cutout_size=_cutout_size_of(image_size),
     )
 
 
-def _lengths(side: int) -> dict[str, int]:
-    """Return the pad and the cutout of images by their shorter side."""
-    return {"pad": round(side / 8), "cutout_size": max(1, side // 2)}
+def _pad_of(side: int) -> int:
+    return round(side / 8)
+
+
+def _cutout_size_of(side: int) -> int:
+    return max(1, side // 2)
 
 
 def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
