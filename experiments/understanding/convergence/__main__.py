@@ -1,7 +1,7 @@
 """Test where m-SAM converges: python -m experiments.understanding.convergence --workdir=DIR.
 
-Hardware: two CPU cores, a minute and a half. Expected: all claims hold but one, that SAM's floor on the net
-stays: it sinks.
+Hardware: two CPU cores, a minute and a half. Expected: all claims hold but one, that SAM's floor on
+the net stays: it sinks.
 """
 
 from experiments.understanding.command import Experiment, main
