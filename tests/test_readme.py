@@ -120,8 +120,8 @@ def faults(arguments):
     if source is None:
         return [module]
     found, config, text = [], None, source.read_text()
-    if "experiments.study.command" in text:  # which defines the flags of every study
-        text += source_of("experiments.study.command").read_text()
+    for shared in re.findall(r"from (experiments\.[\w.]*command) import", text):
+        text += source_of(shared).read_text()  # which defines the flags of several commands
     for flag in flags:
         name, _, value = flag.removeprefix("--").partition("=")
         if name == "config":

@@ -1,0 +1,14 @@
+"""Test where m-SAM converges: python -m experiments.understanding.convergence --workdir=DIR.
+
+Hardware: two CPU cores, a minute and a half. Expected: all claims hold but one, that SAM's floor on
+the net stays: it sinks.
+"""
+
+from experiments.understanding.command import Experiment, main
+from experiments.understanding.convergence.report import report
+from experiments.understanding.convergence.run import SMOKE, Settings, compute
+
+EXPERIMENT = Experiment(Settings(), SMOKE, compute, report)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)
