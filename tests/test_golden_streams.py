@@ -21,12 +21,14 @@ from jax.flatten_util import ravel_pytree
 
 from sam_jax import data, metrics, models, optim
 from sam_jax.data.augmentation import AUGMENTATIONS
+from sam_jax.data.label_noise import label_noise
 from sam_jax.data.synthetic import synthetic_images
 from sam_jax.metrics.curvature import trace
 from sam_jax.metrics.directions import normalisation, random
 from sam_jax.metrics.sharpness import average, balls
 from sam_jax.models import randomness
 from sam_jax.runs.randomness import stream
+from sam_jax.training.mixup import mixup
 from sam_jax.training.step import epoch_order
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -90,6 +92,7 @@ METHODS = {
     "average_sam, gaussian": lambda key: optim.average_sam(0.5, key, distribution="gaussian"),
     "smooth_out": lambda key: optim.smooth_out(0.5, key),
     "smooth_out, copies": lambda key: optim.smooth_out(0.5, key, copies=2, adaptive=True),
+    "weight_noise": lambda key: optim.weight_noise(0.5, key, relative=0.5),
     "ss_sam": lambda key: optim.ss_sam(0.5, key=key),
     "esam": lambda key: optim.esam(0.5, key=key, gamma=1.0),
     "esam, tensor": lambda key: optim.esam(0.5, key=key, gamma=1.0, granularity="tensor"),
@@ -201,6 +204,10 @@ STREAMS = {
     "augmentation second": lambda: augmented("flip", "crop_zero"),
     **{f"parameters {name}": lambda name=name: initial(name) for name in models.MODELS},
     **{f"mixing by {name}": lambda mix=mix: mixed(mix) for name, mix in MIXINGS.items()},
+    "mixup": lambda: mixup(KEY, jnp.eye(2).reshape(2, 2, 1, 1), jnp.arange(2), 1.0, 2)[1],
+    "label noise": lambda: label_noise(data.SOURCES["digits"], 9, 0.5, "symmetric", 3)(
+        np.arange(9), np.zeros(9, int)
+    ),
     "synthetic images": lambda: synthetic_images((4, 4, 1), 3, 5, seed=1)[0].ravel()[:6],
     "synthetic labels": lambda: synthetic_images((4, 4, 1), 3, 5, seed=1)[1],
     "split of the digits": lambda: data.load("digits").train.labels[:12],
@@ -224,6 +231,8 @@ GOLDEN = {
     "key eigenvalues": [2706582108, 13695887],
     "key examples": [2160646685, 1624435680],
     "key hessian": [1539083346, 30772035],
+    "key mixup": [1522268932, 1742627756],
+    "key model": [3869947790, 423164439],
     "key order": [2830403953, 833608930],
     "key parameters": [2218926490, 152251473],
     "key perturbation": [3553878580, 989214315],
@@ -235,6 +244,7 @@ GOLDEN = {
     "method average_sam, gaussian": [1.329, 0.42028, 3.5951, 1.8896, 2.0859, 2.8418, 3.6248],
     "method smooth_out": [1.7416, 1.5376, 3.2265, 2.0416, 2.1788, 2.7675, 3.2393],
     "method smooth_out, copies": [3.8743, 0.50342, 2.8196, 0.44067, 0.27854, 4.0019, 4.2012],
+    "method weight_noise": [2.1154, 1.1915, 4.6454, 1.4982, 3.5675, 0.43403, 3.3361],
     "method ss_sam": [2.7555, 2.7555, 2.7555, 2.7555, 2.7555, 2.5, 2.7555],
     "method esam": [2.9258, 2.9258, 2.5, 2.9258, 2.9258, 2.5, 2.5],
     "method esam, tensor": [2.9258, 2.9258, 2.9258, 2.9258, 2.5, 2.5, 2.5],
@@ -289,6 +299,8 @@ GOLDEN = {
     ],
     "mixing by shake_drop": [1.0, 1.0, -0.037957, 1.0, 1.0, 1.0, 0.91839, 1.0],
     "mixing by stochastic_depth": [2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0],
+    "mixup": [0.93011, 0.069888, 0.069888, 0.93011],
+    "label noise": [0, 0, 8, 0, 1, 0, 8, 9, 0],
     "synthetic images": [68, 0, 162, 102, 195, 123],
     "synthetic labels": [2, 1, 1, 0, 0],
     "split of the digits": [2, 2, 6, 6, 7, 1, 9, 8, 5, 2, 8, 6],

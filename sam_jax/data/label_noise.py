@@ -90,7 +90,12 @@ def label_noise(source: Source, examples: int, share: float, kind: str, seed: in
 
 
 def check_label_noise(share: float, kind: str) -> None:
-    """Raise a ValueError that names the field of a config that cannot be."""
+    """Raise a ValueError that names the field of a config that cannot be.
+
+    Args:
+      share: as in `label_noise`.
+      kind: likewise.
+    """
     if not 0 <= share <= 1:
         raise ValueError(
             f"data.label_noise must be a share of the training labels, in [0, 1], got {share}."

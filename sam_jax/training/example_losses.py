@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import FrozenConfigDict
 
 from sam_jax import pytree
 
@@ -184,7 +185,7 @@ LOSSES: dict[str, Callable[[Mapping[str, Any], float], Loss]] = {
 TWO_CLASSES = ("offset_cross_entropy",)
 
 
-def make_loss(config: Mapping[str, Any], classes: int | None = None) -> Loss:
+def make_loss(config: Mapping[str, Any] | FrozenConfigDict, classes: int | None = None) -> Loss:
     """Return the loss of a config.
 
     Args:

@@ -67,7 +67,7 @@ def make_mix(
 
     def mix(key: Key, batch: Batch) -> Batch:
         weight_key, cutout_key = jax.random.split(key)
-        images, shares = mixup(weight_key, *batch, alpha, classes)
+        images, shares = mixup(weight_key, batch[0], batch[1], alpha, classes)
         if cutout_size:
             device_key = jax.random.fold_in(cutout_key, jax.lax.axis_index(axis_name))
             fill = jnp.zeros(images.shape[-1], images.dtype)

@@ -134,9 +134,8 @@ def make_run_steps(
         traced: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         device = jax.lax.axis_index(DEVICES)
-        augmentation_key, mixup_key, model_key = (
-            stream(key, name) for name in ("augmentation", "mixup", "model")
-        )
+        augmentation_key = stream(key, "augmentation")
+        mixup_key, model_key = stream(key, "mixup"), stream(key, "model")
         shares = order.reshape(len(order), device_count, -1)[:, device]
         rows = shares  # where the examples of this device lie in `images`
         if streamed:

@@ -39,6 +39,7 @@ LEFT_OUT = {
         *TERMS,
         *("usam", "unified_sam", "fisher_sam", "amp"),  # depends on the gradient
         *("esam", "esam_whole_batch", "smooth_out", "smooth_out_copies"),  # depends on the draw
+        *("weight_noise", "weight_noise_relative"),  # likewise
         "entropy_sgd",  # many points
         "extrap_sgd",  # proportional to the previous gradient
     },
@@ -46,6 +47,7 @@ LEFT_OUT = {
         *AVERAGES,
         *TERMS,
         *("average_sam", "smooth_out", "smooth_out_copies", "entropy_sgd"),  # noise
+        *("weight_noise", "weight_noise_relative"),  # likewise
         *("momentum_sam", "extrap_sgd"),  # follow past gradients
     },
     "a mask": {*AVERAGES, *TERMS, "entropy_sgd"},

@@ -51,6 +51,14 @@ LIMITS = {
     "unified_sam, lmbda=0": (lambda: optim.unified_sam(RHO, 0.0), lambda: optim.usam(RHO)),
     "fisher_sam, eta=0": (lambda: optim.fisher_sam(RHO, 0.0), lambda: optim.sam(RHO)),
     "multi_step_sam, steps=1": (lambda: optim.multi_step_sam(RHO, 1), lambda: optim.sam(RHO)),
+    "multi_step_sam, unnormalised, steps=1": (
+        lambda: optim.multi_step_sam(0.1 * RHO, 1, normalised=False),
+        lambda: optim.usam(0.1 * RHO, project=True),
+    ),
+    "weight_noise, relative=0": (
+        lambda: optim.weight_noise(RHO, jax.random.key(3)),
+        lambda: optim.average_sam(RHO, jax.random.key(3), distribution="gaussian"),
+    ),
     "friendly_sam, sigma=0": (lambda: optim.friendly_sam(RHO, 0.0), lambda: optim.sam(RHO)),
     "vasso, theta=1": (lambda: optim.vasso(RHO, 1.0), lambda: optim.sam(RHO)),
     "sam_on, all leaves": (lambda: optim.sam_on(RHO, mask=True), lambda: optim.sam(RHO)),

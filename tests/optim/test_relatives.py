@@ -17,12 +17,14 @@ from numpy_problem import (
     numpy_gradient,
     numpy_trajectory,
 )
+from scipy import stats
 
 from sam_jax import draws, optim
 from sam_jax.optim import perturbations
 
 SEED, COPIES = 5, 3
 RADIUS, GAMMA, EPSILON, RATE = 0.2, 0.1, 0.3, 0.4
+RELATIVE = 0.1  # deviation of the factors of weight noise
 SCOPE, STEP, NOISE, ALPHA, LANGEVIN = 0.5, 0.2, 0.3, 0.25, 4
 AHEAD = 0.1
 
@@ -46,6 +48,14 @@ def random_numbers(w, step, index, distribution):
     # Only the random numbers come from JAX, with a key for each update and copy.
     one = jax.random.fold_in(jax.random.fold_in(key(), step), index)
     return flat(draws.random_like(one, nested(w), distribution))
+
+
+def weight_noise_gradient(w, x, y, step, sub_batch, factor):
+    added = random_numbers(w, step, sub_batch, "gaussian")
+    one = jax.random.fold_in(jax.random.fold_in(key(), step), sub_batch)
+    factors = flat(draws.random_like(jax.random.fold_in(one, 2**31 - 1), nested(w)))
+    noise = {n: RADIUS * added[n] + RELATIVE * factors[n] * w[n] for n in NAMES}
+    return numpy_gradient(axpy(w, factor, noise), x, y)
 
 
 def smooth_out_gradient(w, x, y, step, sub_batch, factor, *, copies=1, adaptive=False):
@@ -143,6 +153,11 @@ METHODS = {
         lambda: functools.partial(smooth_out_gradient, adaptive=True),
         (8,),
     ),
+    "weight_noise": (
+        lambda: optim.weight_noise(RADIUS, key(), RELATIVE),
+        lambda: weight_noise_gradient,
+        (8, 2),
+    ),
     "awp": (lambda: optim.awp(GAMMA), lambda: awp_gradient, (8, 2)),
     "amp": (lambda: optim.amp(EPSILON, RATE), lambda: amp_gradient, (8, 2)),
     "amp_3_steps": (
@@ -209,6 +224,30 @@ def test_noise_is_uniform_and_drawn_anew():
     distance = np.abs(law - (np.arange(len(law)) + 0.5) / len(law)).max()
     assert distance < 2 / len(law) ** 0.5
     assert not trees_close(first, second, 0.1) and not trees_close(first, other_sub_batch, 0.1)
+
+
+def test_relative_noise_is_gaussian_in_proportion_to_the_weight():
+    params = {"a": jnp.full((100, 50), -3.0), "b": jnp.zeros(5000), "c": jnp.ones((400, 400))}
+
+    def drawn(rho, relative, sub_batch=0):
+        noise = perturbations.random_relative(rho, relative, key())
+        return noise.update(None, noise.init(params), params, sub_batch=sub_batch)[0]
+
+    relative = drawn(0.0, 0.1)
+    assert not np.any(relative["b"])
+    for name, deviation in (("a", 0.3), ("c", 0.1)):
+        # The largest distance to the law: beyond 2 / sqrt(n) with probability 7e-4.
+        entries = np.ravel(relative[name]) / deviation
+        assert stats.kstest(entries, "norm").statistic < 2 / entries.size**0.5
+    # The factors and what is added are independent: a correlation has a deviation of 1 / sqrt(n).
+    added = np.concatenate([np.ravel(drawn(1.0, 0.0)[name]) for name in ("a", "c")])
+    factors = np.concatenate([np.ravel(relative[name]) for name in ("a", "c")])
+    assert abs(np.corrcoef(added, factors)[0, 1]) < 4 / added.size**0.5
+    both = drawn(1.0, 0.1)
+    for name in params:
+        wanted = relative[name] + drawn(1.0, 0.0)[name]
+        np.testing.assert_allclose(both[name], wanted, rtol=1e-5, atol=1e-6)
+    assert not trees_close(relative["a"], drawn(0.0, 0.1, sub_batch=1)["a"], 0.1)
 
 
 def test_adaptive_noise_is_as_long_as_its_filter_times_the_radius():

@@ -103,7 +103,7 @@ def random_relative(
         sub_batch: Scalar = 0,
         **_: Any,
     ) -> tuple[PyTree, RandomState]:
-        epsilon, new_state = absolute.update(gradient, state, params, sub_batch=sub_batch)
+        epsilon: PyTree = absolute.update(gradient, state, params, sub_batch=sub_batch)[0]
         chosen = select(params, params, mask)
         # A number beyond the places of leaves, which large ones fold in.
         factor_key = jax.random.fold_in(draw_key(state, sub_batch), 2**31 - 1)
@@ -113,7 +113,7 @@ def random_relative(
         def added(e: jax.Array, z: jax.Array, w: jax.Array) -> jax.Array:
             return e + share * z * pytree.widen(w)
 
-        return jax.tree.map(added, epsilon, z, chosen), new_state
+        return jax.tree.map(added, epsilon, z, chosen), advance(state)
 
     return transformation(init_random(key), update)
 
