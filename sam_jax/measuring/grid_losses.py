@@ -96,7 +96,8 @@ def _compiled_measure(
     ) -> dict[str, jax.Array]:
         def at(params: Params) -> dict[str, jax.Array]:
             train, test = set_losses(params, batch_stats, data)
-            return dict(zip(QUANTITIES, (*train, *test, vdot(params, params)), strict=True))
+            means = (train.loss, train.accuracy, test.loss, test.accuracy)
+            return dict(zip(QUANTITIES, (*means, vdot(params, params)), strict=True))
 
         return values_at(at, origin, directions, points, mesh=None)
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -121,7 +122,8 @@ class ImageNetResNet(nn.Module):
         x = norm(name="stem_norm")(x)
         if self.stem_relu:
             x = nn.relu(x)
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        padding: Any = ((1, 1), (1, 1))  # Flax annotates the names of paddings alone
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
         for i, blocks in enumerate(self.blocks):
             for j in range(blocks):
                 x = Bottleneck(

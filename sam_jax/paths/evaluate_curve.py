@@ -147,7 +147,8 @@ def _compiled_evaluation(
     ) -> dict[str, jax.Array]:
         def at(t: jax.Array) -> dict[str, jax.Array]:
             train, test = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)
-            return dict(zip(QUANTITIES, (*train, *test), strict=True))
+            means = (train.loss, train.accuracy, test.loss, test.accuracy)
+            return dict(zip(QUANTITIES, means, strict=True))
 
         return jax.lax.map(at, positions)  # one position on a device
 

@@ -49,7 +49,7 @@ def fitted(fresh: PyTree, saved: PyTree) -> Fitted:
     >>> result.not_restored
     [{'name': 'head', 'shape': [3], 'saved_shape': [5]}]
     """
-    places, found = flatten_dict(fresh, sep="/"), flatten_dict(saved, sep="/")
+    places, found = _by_path(fresh), _by_path(saved)
     fits = [n for n in places if n in found and jnp.shape(found[n]) == jnp.shape(places[n])]
     tree = places | {n: jnp.asarray(found[n], places[n].dtype) for n in fits}
     not_restored = [
@@ -63,6 +63,12 @@ def fitted(fresh: PyTree, saved: PyTree) -> Fitted:
     ]
     unused = [name for name in found if name not in fits]
     return Fitted(unflatten_dict(tree, sep="/"), not_restored, unused)
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves of nested dicts by their paths."""
+    found: Any = flatten_dict(tree, sep="/")
+    return found
 
 
 def starting_state(
@@ -94,7 +100,7 @@ def starting_state(
     batch_stats = fitted(fresh.batch_stats, saved["batch_stats"] or {})
     # Biases of the same number of classes fit any model.
     new = {item["name"] for item in params.not_restored}
-    kernels = [name for name, w in flatten_dict(fresh.params, sep="/").items() if w.ndim > 1]
+    kernels = [name for name, w in _by_path(fresh.params).items() if w.ndim > 1]
     if new.issuperset(kernels):
         raise ValueError(
             f"No kernel of the run in {other} has the name and the shape of one of this model: "

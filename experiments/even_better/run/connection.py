@@ -163,5 +163,8 @@ def _settings(config: ml_collections.ConfigDict, seed: int) -> CurveSettings:
 
 def _augmentation(config: ml_collections.ConfigDict, source: Source) -> str:
     """Return a name of how a training prepares its images."""
-    names, pad, cutout_size, _ = build.augmentation_of(config, source)
-    return f"{', '.join(names) or 'none'}; pad {pad}, cutout {cutout_size}"
+    found = build.augmentation_of(config, source)
+    text = f"{', '.join(found.names) or 'none'}; pad {found.pad}, cutout {found.cutout_size}"
+    if "randaugment" in found.names:
+        text += f", {found.randaugment_layers} operations of {found.randaugment_magnitude}"
+    return text

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.study.arms import Arm, seed_folder
 from experiments.study.study import Run
-from experiments.understanding.fine_tuning.arms import Plan, starts_from
+from experiments.understanding.fine_tuning.arms import Plan, Tuned, starts_from
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.measuring.landscapes import measure_line, read_line
 from sam_jax.metrics.landscape.grids import LossLine
@@ -34,6 +34,7 @@ def measure_lines(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> Non
     line = plan.config.line
     policy = BatchNormPolicy(line.batch_norm, line.batch_norm_batch_size)
     for run in runs:
+        assert isinstance(run.arm, Tuned)
         start = starts_from(plan, run.arm)
         if start is None:
             continue
