@@ -121,7 +121,8 @@ class ImageNetResNet(nn.Module):
         x = norm(name="stem_norm")(x)
         if self.stem_relu:
             x = nn.relu(x)
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+        x = nn.max_pool(x, (3, 3), strides=(2, 2))
         for i, blocks in enumerate(self.blocks):
             for j in range(blocks):
                 x = Bottleneck(
