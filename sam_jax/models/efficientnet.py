@@ -145,7 +145,8 @@ class EfficientNet(nn.Module):
     Initialisation as in the first SAM release: convolution kernels are drawn from a truncated
     normal law of variance 2 / fan_out, the dense kernel from U(-b, b), b = 1 / sqrt(num_classes);
     biases are zero. Images are padded symmetrically, as in PyTorch; that release pads strided
-    windows only below and on the right where the image has an even side.
+    windows only below and on the right where the image has an even side. It also takes batch
+    statistics over all devices; here they are those of the batch that the model is given.
     The pooling is global, hence any image size will do; `VARIANTS` has the published ones.
     With `train=True` dropout and stochastic depth draw from the random stream "model": pass
     `rngs={"model": key}`.
