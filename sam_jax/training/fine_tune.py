@@ -49,7 +49,8 @@ def fitted(fresh: PyTree, saved: PyTree) -> Fitted:
     >>> result.not_restored
     [{'name': 'head', 'shape': [3], 'saved_shape': [5]}]
     """
-    places, found = flatten_dict(fresh, sep="/"), flatten_dict(saved, sep="/")
+    places: dict[str, Any] = flatten_dict(fresh, sep="/")
+    found: dict[str, Any] = flatten_dict(saved, sep="/")
     fits = [n for n in places if n in found and jnp.shape(found[n]) == jnp.shape(places[n])]
     tree = places | {n: jnp.asarray(found[n], places[n].dtype) for n in fits}
     not_restored = [
@@ -94,7 +95,8 @@ def starting_state(
     batch_stats = fitted(fresh.batch_stats, saved["batch_stats"] or {})
     # Biases of the same number of classes fit any model.
     new = {item["name"] for item in params.not_restored}
-    kernels = [name for name, w in flatten_dict(fresh.params, sep="/").items() if w.ndim > 1]
+    places: dict[str, Any] = flatten_dict(fresh.params, sep="/")
+    kernels = [name for name, w in places.items() if w.ndim > 1]
     if new.issuperset(kernels):
         raise ValueError(
             f"No kernel of the run in {other} has the name and the shape of one of this model: "
