@@ -34,12 +34,14 @@ class Experiment(NamedTuple):
       compute: settings -> arrays by name.
       report: (results, settings, folder, what the page shows of settings) -> the path of the page,
         and a table as text. It writes the whole report.
+      check: settings -> None; it raises a ValueError for settings that cannot be run.
     """
 
     settings: Any
     smoke: Any
     compute: Callable[[Any], Results]
     report: Callable[[Results, Any, pathlib.Path, Mapping[str, Any]], tuple[pathlib.Path, str]]
+    check: Callable[[Any], None] = lambda settings: None
 
 
 def main(experiment: Experiment) -> None:
@@ -79,8 +81,9 @@ def run_and_report(
       The path of the report's page, and the table that the command prints.
 
     Raises:
-      ValueError: the folder has the results of other settings.
+      ValueError: the settings cannot be run, or the folder has the results of others.
     """
+    experiment.check(settings)
     workdir = pathlib.Path(workdir)
     workdirs.claim(workdir, ml_collections.ConfigDict(settings._asdict()), refusal=REFUSAL)
     path = workdir / "results.npz"

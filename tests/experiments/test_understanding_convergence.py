@@ -163,6 +163,13 @@ def test_every_claim_is_tested_on_the_arms_that_it_names():
 # ------------------------------------------------------------------ the report and the command
 
 
+def test_steps_that_the_curves_do_not_divide_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="multiple of 100.*got 250"):
+        run_and_report(EXPERIMENT, SMOKE._replace(steps=250), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.e2e
 def test_the_report(tmp_path, undrawn):
     page, text = run_and_report(EXPERIMENT, SMOKE, tmp_path)
     html = page.read_text()

@@ -14,7 +14,13 @@ from experiments.understanding.diagonal_nets import sweep, table
 from experiments.understanding.diagonal_nets.__main__ import EXPERIMENT
 from experiments.understanding.diagonal_nets.arms import ARMS, DIVERGED, N_SAM, ONE_SAM
 from experiments.understanding.diagonal_nets.data import make_data
-from experiments.understanding.diagonal_nets.run import SMOKE, Settings, compute, losses_between
+from experiments.understanding.diagonal_nets.run import (
+    SMOKE,
+    Settings,
+    compute,
+    logged_iterations,
+    losses_between,
+)
 from experiments.understanding.diagonal_nets.sweep import Method, Weights, gradient
 
 # A test loss of 1e-8 has residuals of 1e-4, of which rounding of 1e-16 over 10,000 iterations
@@ -137,6 +143,14 @@ def test_the_loss_derivative_only_variant(problem):
     np.testing.assert_allclose(found.u, of_u, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(found.v, of_v, rtol=1e-13, atol=1e-13)
     assert not np.allclose(whole.u, of_u, rtol=1e-2)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 499, 500, 501, 10_001])
+def test_the_first_and_the_last_iterations_are_logged(iterations):
+    logged = logged_iterations(iterations)
+    assert logged[0] == 0 and logged[-1] == iterations - 1 and (np.diff(logged) > 0).all()
+    dense = min(iterations, 500)
+    np.testing.assert_array_equal(logged[:dense], np.arange(dense))
 
 
 def test_the_line_between_two_networks_meets_both(problem):

@@ -6,9 +6,9 @@ the net stays: it sinks.
 
 from experiments.understanding.command import Experiment, main
 from experiments.understanding.convergence.report import report
-from experiments.understanding.convergence.run import SMOKE, Settings, compute
+from experiments.understanding.convergence.run import SMOKE, Settings, check, compute
 
-EXPERIMENT = Experiment(Settings(), SMOKE, compute, report)
+EXPERIMENT = Experiment(Settings(), SMOKE, compute, report, check)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

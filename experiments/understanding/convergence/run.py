@@ -45,6 +45,15 @@ class Settings(NamedTuple):
 SMOKE = Settings(seeds=3, steps=200, decay=20)
 
 
+def check(settings: Settings) -> None:
+    """Raise a ValueError unless the curves divide the steps."""
+    if settings.steps % PARTS:
+        raise ValueError(
+            f"steps must be a multiple of {PARTS}, the parts that the curves have; got "
+            f"{settings.steps}."
+        )
+
+
 def compute(settings: Settings) -> Results:
     """Train all arms in float64.
 

@@ -53,7 +53,7 @@ def logged_iterations(iterations: int) -> np.ndarray:
     """
     last = iterations - 1
     spread = np.geomspace(1, max(last, 1), 201).astype(int)
-    return np.unique(np.concatenate([np.arange(min(DENSE, iterations)), spread, [last]]))
+    return np.unique(np.minimum(np.concatenate([np.arange(DENSE), spread, [last]]), last))
 
 
 def losses_between(

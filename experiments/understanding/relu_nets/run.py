@@ -36,7 +36,8 @@ def compute(settings: Settings) -> Results:
       every name of QUANTITIES: of these nets, [arms, seeds, records].
     """
     last = settings.iterations
-    recorded = np.unique(np.geomspace(1, last, settings.records).round().astype(int))
+    spread = np.geomspace(1, last, settings.records).round().astype(int)
+    recorded = np.unique([*spread, last])
     keys = jax.vmap(jax.random.key)(np.arange(settings.seeds))
     paths = [train(keys, recorded, rho, last) for rho in RADII]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *paths)
