@@ -163,5 +163,8 @@ def _settings(config: ml_collections.ConfigDict, seed: int) -> CurveSettings:
 
 def _augmentation(config: ml_collections.ConfigDict, source: Source) -> str:
     """Return a name of how a training prepares its images."""
-    names, pad, cutout_size, _ = build.augmentation_of(config, source)
-    return f"{', '.join(names) or 'none'}; pad {pad}, cutout {cutout_size}"
+    c = build.augmentation_of(config, source)
+    name = f"{', '.join(c.names) or 'none'}; pad {c.pad}, cutout {c.cutout_size}"
+    if "randaugment" in c.names:
+        name += f", layers {c.randaugment_layers}, magnitude {c.randaugment_magnitude}"
+    return name
