@@ -50,10 +50,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # of a device's memory. Where the device does not tell its memory, as CPUs, the limit is 4 GiB.
     config.data.streaming = "auto"
     # None means the set's own in sam_jax/data/sources.py (for the digits, crop_zero with a pad of
-    # 1). For a set that is not there it means crop_zero with a pad of an eighth of the image. A
-    # tuple of these is applied in its order, () means none: flip, crop_zero, crop_reflect, cutout,
-    # randaugment, autoaugment_cifar10, autoaugment_svhn (levels of the authors' code),
-    # autoaugment_cifar10_torchvision, autoaugment_svhn_torchvision.
+    # 1). For a set that is not there it means crop_zero with a pad of an eighth of the image.
+    # With an image_size it means of these flip alone. A tuple of names is applied in its order, ()
+    # means none: flip, crop_zero, crop_reflect, cutout, randaugment, autoaugment_cifar10,
+    # autoaugment_svhn (levels of the authors' code), autoaugment_cifar10_torchvision,
+    # autoaugment_svhn_torchvision.
     config.data.augmentation = config_dict.placeholder(tuple)
     config.data.pad = config_dict.placeholder(int)  # pixels on each side before the random crop
     config.data.cutout_size = config_dict.placeholder(int)  # side of the square, in pixels

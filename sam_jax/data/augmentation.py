@@ -207,7 +207,8 @@ def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: in
         wrong = names if isinstance(names, str) else unknown
         near = "" if isinstance(wrong, str) else did_you_mean(wrong[0], AUGMENTATIONS)
         raise ValueError(
-            f"Unknown augmentation {wrong!r}: {near}give a tuple of names from {AUGMENTATIONS}."
+            f"Unknown augmentation {wrong!r}: {near}give a tuple of names (in a config "
+            f"data.augmentation) from {AUGMENTATIONS}."
         )
     if images.ndim != 4 or images.dtype != jnp.uint8:
         raise ValueError(
@@ -218,12 +219,13 @@ def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: in
     if {"randaugment", *_POLICIES} & set(names) and (channels != 3 or min(height, width) < 3):
         raise ValueError(
             "AutoAugment and RandAugment need RGB images of at least 3 x 3 pixels, got "
-            f"{height} x {width} x {channels}; leave it out of names={tuple(names)}."
+            f"{height} x {width} x {channels}; leave it out of names={tuple(names)} "
+            "(in a config data.augmentation)."
         )
     if pad < 0 or ("crop_reflect" in names and pad >= min(height, width)):
         raise ValueError(
-            f"pad must be at least 0, and with crop_reflect below the image size {height} x "
-            f"{width}; got {pad}."
+            "pad (in a config data.pad) must be at least 0, and with crop_reflect below the image "
+            f"size {height} x {width}; got {pad}."
         )
     if cutout_size < 1:
         raise ValueError(

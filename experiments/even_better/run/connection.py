@@ -163,8 +163,8 @@ def _settings(config: ml_collections.ConfigDict, seed: int) -> CurveSettings:
 
 def _augmentation(config: ml_collections.ConfigDict, source: Source) -> str:
     """Return a name of how a training prepares its images."""
-    found = build.augmentation_of(config, source)
-    text = f"{', '.join(found.names) or 'none'}; pad {found.pad}, cutout {found.cutout_size}"
-    if "randaugment" in found.names:
-        text += f", {found.randaugment_layers} operations of {found.randaugment_magnitude}"
-    return text
+    c = build.augmentation_of(config, source)
+    name = f"{', '.join(c.names) or 'none'}; pad {c.pad}, cutout {c.cutout_size}"
+    if "randaugment" in c.names:
+        name += f", layers {c.randaugment_layers}, magnitude {c.randaugment_magnitude}"
+    return name
