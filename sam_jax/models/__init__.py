@@ -16,8 +16,9 @@ from sam_jax import extras
 
 extras.needs(__name__, "lab", "flax")
 
+import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -46,6 +47,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "wide_resnet_shake_shake": WideResNetShakeShake,
 }
 
+_NOT_FOR_CONFIGS = {"num_classes", "parent", "name"}  # the data set gives the first
+
 
 def create(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
     """Return the model called `name`.
@@ -56,13 +59,26 @@ def create(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
       **kwargs: further attributes of the model, such as `dtype`, or `depth` and `width`.
 
     Raises:
-      ValueError: if no model has that name.
+      ValueError: if no model has that name, or the model no such attribute.
 
     >>> create("wide_resnet", num_classes=100, depth=16, width=4).width
     4
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f' Did you mean "{near[0]}"?' if near else ""
-        raise ValueError(f"model name must be one of {sorted(MODELS)}, got {name!r}.{hint}")
-    return MODELS[name](num_classes=num_classes, **kwargs)
+        raise ValueError(
+            f"model name must be one of {sorted(MODELS)}, got {name!r}.{_nearest(name, MODELS)}"
+        )
+    model: Any = MODELS[name]
+    known = sorted({field.name for field in dataclasses.fields(model)} - _NOT_FOR_CONFIGS)
+    for attribute in kwargs:
+        if attribute not in known:
+            raise ValueError(
+                f"model {name} has the attributes {', '.join(known)}, and no {attribute!r}."
+                f"{_nearest(attribute, known)}"
+            )
+    return model(num_classes=num_classes, **kwargs)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f' Did you mean "{near[0]}"?' if near else ""

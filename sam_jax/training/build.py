@@ -26,6 +26,7 @@ TRACED = ("rho", "eta")  # of the group `method`: they may change without a new 
 def check(config: ml_collections.ConfigDict) -> None:
     """Raise a ValueError that names the first field of the config that cannot be run."""
     method = config.method
+    models.create(config.model.name, 2, **model_arguments(config))  # which checks its attributes
     checks.choice("method.name", method.name, methods.METHODS)
     checks.choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     checks.within("method.from_share", method.from_share, 0, 1, open_high=True)

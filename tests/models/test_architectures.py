@@ -373,3 +373,10 @@ def test_frozen_batch_norm_is_that_of_evaluation():
         kept = jax.tree.map(np.array_equal, new["batch_stats"], variables["batch_stats"])
         assert set(jax.tree.leaves(kept)) == {freeze}
     assert difference[True] < 1e-5 < 1e-2 < difference[False]
+
+
+def test_an_unknown_attribute_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="no 'widht'. Did you mean \"width\""):
+        models.create("wide_resnet", num_classes=10, widht=2)
+    with pytest.raises(ValueError, match="no 'parent'"):
+        models.create("small_conv_net", num_classes=10, parent=None)
