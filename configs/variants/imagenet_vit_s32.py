@@ -1,0 +1,26 @@
+"""The SAM family on ImageNet: ViT-S/32, the methods of the published comparison.
+
+  python -m sam_jax.data.prepare imagenet2012 --from_dir=DIR
+  python -m experiments.variants --config=configs/variants/imagenet_vit_s32.py \
+      --workdir=runs/variants_imagenet_vit_s32
+
+The row SGD is training without SAM, here by AdamW, as with all methods.
+Hardware: 32 accelerators. Expected time: not measured here; the methods and the longer SGD cost
+about 32 trainings of SGD a seed. The published numbers stand in the report beside these runs.
+"""
+
+import ml_collections
+
+from configs import imagenet_vit
+from configs.variants import cifar10_resnet18, digits
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Return the config; `variant` is empty or "smoke"."""
+    config = digits.get_config(variant)
+    config.training = imagenet_vit.get_config(variant or "S/32-sam")
+    config.training.evaluation.test_every_epochs = 0
+    if not variant:
+        cifar10_resnet18.large(config)
+        config.training.steps_per_call = 50
+    return config
