@@ -48,6 +48,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.loss.label_smoothing = 0.1
     if smoke:
         small(config)
+        with config.unlocked():
+            config.model.width = 8
+        config.model.blocks = (1, 1)
+        config.model.dtype = "float32"
     return config
 
 
@@ -70,3 +74,4 @@ def small(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 16
     config.method.m = 0
     config.evaluation.batch_size = 64
+    config.optimiser.warmup_epochs = 0.5
