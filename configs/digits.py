@@ -67,7 +67,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     # small_conv_net, mobilenet_v2, resnet, preact_resnet, wide_resnet, wide_resnet_shake_shake,
     # pyramid_net; for larger images imagenet_resnet, efficientnet, vision_transformer. A config may
-    # set the attributes of its model's class, as config.model.width = 4.
+    # also set the other attributes of its model's class, inside `with config.unlocked():`.
     config.model.name = "small_conv_net"
     config.model.dtype = "float32"  # of the computation, or bfloat16; parameters stay float32
     # Of the norms in training: one pass, which is off by a tenth where a mean is 1000 standard

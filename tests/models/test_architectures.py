@@ -1,4 +1,6 @@
 import functools
+import pathlib
+import re
 
 import flax.linen as nn
 import jax
@@ -40,6 +42,13 @@ def test_names():
         models.create("mobilenet_v9", 10)
     with pytest.raises(ValueError, match="got 'x'\\.$"):  # nothing is near
         models.create("x", 10)
+
+
+def test_the_base_config_names_every_model():
+    root = pathlib.Path(__file__).parents[2]
+    text = (root / "configs/digits.py").read_text()
+    comment = re.search(r"((?: *#.*\n)+) *config\.model\.name = ", text).group(1)
+    assert set(models.MODELS) <= set(re.findall(r"\w+", comment))
 
 
 @pytest.mark.parametrize("name", models.MODELS)
