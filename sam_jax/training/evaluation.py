@@ -17,8 +17,6 @@ class Evaluation(NamedTuple):
 
     loss: jax.Array  # cross-entropy in nats
     accuracy: jax.Array  # fraction in [0, 1]
-    # Fractions of the examples whose label is among the k largest logits, for each k asked for.
-    top_k_accuracies: tuple[jax.Array, ...] = ()
 
 
 class Inputs(NamedTuple):
@@ -73,7 +71,6 @@ def evaluate_set(
     batch_size: int,
     *,
     fill: bool = True,
-    top_k: tuple[int, ...] = (),
 ) -> Evaluation:
     """Return the mean loss and accuracy over all examples, batch after batch.
 
@@ -87,16 +84,44 @@ def evaluate_set(
         do not depend on the others of its batch, not the result.
       fill: whether a last partial batch is filled up with examples of weight zero, which compiles
         the network once. False passes it as it is, as batch statistics need it.
-      top_k: the k of further accuracies, each at most the number of classes. Of equal logits the
-        first count as larger, as in argmax.
 
     Returns:
       An Evaluation with scalars in float32 or wider. Where the mean loss is NaN, as it is where
-      logits are NaN or +infinity, the accuracies are NaN too: their largest entry says nothing. An
-      infinite loss leaves the accuracies as they are.
+      logits are NaN or +infinity, the accuracy is NaN too: their largest entry says nothing. An
+      infinite loss leaves the accuracy as it is.
 
     Raises:
       ValueError: there are no examples, or batch_size is not positive.
+    """
+    return evaluate_with_top_k(logits_fn, images, labels, batch_size, (), fill=fill)[0]
+
+
+def evaluate_with_top_k(
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    batch_size: int,
+    top_k: tuple[int, ...],
+    *,
+    fill: bool = True,
+) -> tuple[Evaluation, tuple[jax.Array, ...]]:
+    """Return the mean loss and accuracy over all examples, and accuracies of several guesses.
+
+    Args:
+      logits_fn: as in `evaluate_set`.
+      images: likewise.
+      labels: likewise.
+      batch_size: likewise.
+      top_k: the k of the further accuracies, each at most the number of classes.
+      fill: as in `evaluate_set`.
+
+    Returns:
+      The result of `evaluate_set`, and for each k the fraction of the examples whose label is among
+      the k largest logits. Of equal logits the first count as larger, as in argmax. They are NaN
+      where the accuracy is.
+
+    Raises:
+      ValueError: as in `evaluate_set`.
     """
     examples = labels.shape[0]
     if batch_size < 1 or not examples:
@@ -126,7 +151,7 @@ def evaluate_set(
         total = jax.tree.map(jnp.add, total, last)
     loss, *shares = (number / examples for number in total)
     accuracy, *top_k_accuracies = (jnp.where(jnp.isnan(loss), jnp.nan, x) for x in shares)
-    return Evaluation(loss, accuracy, tuple(top_k_accuracies))
+    return Evaluation(loss, accuracy), tuple(top_k_accuracies)
 
 
 def _among_largest(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:

@@ -16,7 +16,12 @@ from sam_jax.runs.machine import examples_per_perturbation
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses, methods
 from sam_jax.training.device_data import RunSteps, device_mesh, replicated
-from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
+from sam_jax.training.evaluation import (
+    Evaluation,
+    Inputs,
+    evaluate_with_top_k,
+    make_logits_fn,
+)
 from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.schedules import lowest_learning_rate, make_schedule
@@ -67,18 +72,25 @@ class ProgramSpec:
         return self.epochs * self.steps_per_epoch
 
 
+# (params, batch_stats, images, labels) -> the evaluation, and the top-k accuracies
+Evaluate = Callable[
+    [Params, PyTree, jax.Array, jax.Array], tuple[Evaluation, tuple[jax.Array, ...]]
+]
+
+
 class Program(NamedTuple):
     """The compiled functions of a spec, the same for every seed and every rho."""
 
     model: nn.Module
     inputs: Inputs
-    top_k: tuple[int, ...]  # of the further accuracies of `evaluate`
+    top_k: tuple[int, ...]  # of the further accuracies of `evaluate_with_top_k`
     steps_per_epoch: int
     init: Callable[[Key], TrainState]
     start: Callable[[Key, Params, PyTree], TrainState]  # of given parameters and statistics
     run_steps: RunSteps
     run_streamed_steps: RunSteps
     evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
+    evaluate_with_top_k: Evaluate
     evaluated_state: Callable[[TrainState, jax.Array], TrainState]
     prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation and normalisation
 
@@ -168,6 +180,7 @@ def compile_program(spec: ProgramSpec) -> Program:
     jax.eval_shape(prepare_images, jax.random.key(0), batch)
 
     mesh = device_mesh()
+    evaluate = _jit_evaluate(full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k)
     return Program(
         model=model,
         inputs=inputs,
@@ -177,9 +190,8 @@ def compile_program(spec: ProgramSpec) -> Program:
         start=start,
         run_steps=make_run_steps(step, prepare_images, mesh),
         run_streamed_steps=make_run_steps(step, prepare_images, mesh, streamed=True),
-        evaluate=_jit_evaluate(
-            full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k
-        ),
+        evaluate=lambda *model_and_set: evaluate(*model_and_set)[0],
+        evaluate_with_top_k=evaluate,
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
     )
@@ -266,20 +278,20 @@ def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key],
 @functools.lru_cache(maxsize=8)
 def _jit_evaluate(
     model: nn.Module, inputs: Inputs, batch_size: int, top_k: tuple[int, ...]
-) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
+) -> Evaluate:
     logits_fn = make_logits_fn(model, inputs)
 
     @jax.jit
     @jax.default_matmul_precision("highest")
     def evaluate(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Evaluation:
+    ) -> tuple[Evaluation, tuple[jax.Array, ...]]:
         logits = functools.partial(logits_fn, params, batch_stats)
-        return evaluate_set(logits, images, labels, batch_size, top_k=top_k)
+        return evaluate_with_top_k(logits, images, labels, batch_size, top_k)
 
     def evaluate_blocks(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Evaluation:
+    ) -> tuple[Evaluation, tuple[jax.Array, ...]]:
         return data.mean_over_blocks(
             functools.partial(evaluate, params, batch_stats),
             (images, labels),

@@ -94,7 +94,7 @@ def evaluate_sets(
     for name, examples in sets.items():
         numbers = [math.nan] * len(fields)
         if name in names:
-            result = program.evaluate(state.params, state.batch_stats, *examples)
+            result = program.evaluate_with_top_k(state.params, state.batch_stats, *examples)
             numbers = [float(x) for x in jax.tree.leaves(result)]
         record |= {f"{name}_{f}": x for f, x in zip(fields, numbers, strict=True)}
     return record
