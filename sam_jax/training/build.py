@@ -9,6 +9,7 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
+from sam_jax.data.label_noise import check_label_noise
 from sam_jax.training import example_losses, methods
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
@@ -29,7 +30,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_choice("method.name", method.name, tuple(methods.METHODS))
     _check_choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     _check_choice("data.streaming", config.data.streaming, data.STREAMING)
-    data.check_label_noise(config.data.label_noise, config.data.label_noise_kind)
+    check_label_noise(config.data.label_noise, config.data.label_noise_kind)
     _check_choice("weight_average.name", config.weight_average.name, ("none", "swa", "ema"))
     _check_choice("loss.name", config.loss.name, tuple(example_losses.LOSSES))
     example_losses.make_loss(_loss_of(config))
