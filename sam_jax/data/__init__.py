@@ -9,7 +9,6 @@ extras.needs(
 from sam_jax.data.augmentation import Augmentation as Augmentation
 from sam_jax.data.augmentation import augment as augment
 from sam_jax.data.augmentation import augmentation_of as augmentation_of
-from sam_jax.data.label_noise import check_label_noise as check_label_noise
 from sam_jax.data.label_noise import label_noise as label_noise
 from sam_jax.data.label_noise import with_label_noise as with_label_noise
 from sam_jax.data.loading import load as load

@@ -9,6 +9,7 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
+from sam_jax.data.label_noise import check_label_noise
 from sam_jax.training import checks, example_losses, fine_tune, methods, optimiser, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
@@ -32,7 +33,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     checks.within("method.from_share", method.from_share, 0, 1, open_high=True)
     checks.within("method.until_share", method.until_share, method.from_share, 1, open_low=True)
     checks.choice("data.streaming", config.data.streaming, data.STREAMING)
-    data.check_label_noise(config.data.label_noise, config.data.label_noise_kind)
+    check_label_noise(config.data.label_noise, config.data.label_noise_kind)
     checks.choice("loss.name", config.loss.name, example_losses.LOSSES)
     example_losses.make_loss(_loss_of(config))
     if not config.data.mixup >= 0:

@@ -72,7 +72,8 @@ def test_a_run_that_lost_its_last_epochs_equals_an_uninterrupted_one(tmp_path, m
     shutil.copytree(whole, cut)
     for epoch in (3, 4):
         shutil.rmtree(cut / "checkpoints" / str(epoch))
-    (cut / "metrics.jsonl").open("a").write('{"epoch": 5, "st')
+    with (cut / "metrics.jsonl").open("a") as log:
+        log.write('{"epoch": 5, "st')
     with count_compilations() as compiled:
         resumed_record, resumed = run(config, cut)
     assert_same_bits(resumed, state)

@@ -49,6 +49,7 @@ def multi_step_sam(
       [11.558139  -6.3161445]
 
     Source: Foret et al. 2021, the appendix on inner maximisation; tml-epfl/understanding-sam with
-    `--sam_iters`, and for normalised=False `--sam_no_grad_norm`.
+    `--sam_iters`, and for normalised=False `--sam_no_grad_norm`. With several sub-batches its
+    unnormalised steps are as many times as short, for it divides the gradient by their number.
     """
     return sharpness_aware(perturbations.multi_step_ascent(rho, steps, step_size, mask, normalised))

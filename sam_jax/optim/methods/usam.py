@@ -43,6 +43,8 @@ def usam(
 
     Source: Andriushchenko and Flammarion 2022, "Towards Understanding Sharpness-Aware
     Minimization"; tml-epfl/understanding-sam with `--sam_no_grad_norm` is `project=True`.
+    With several sub-batches its gradient of one is divided by their number, and so is its rho in
+    effect.
     """
     return sharpness_aware(perturbations.unified_ascent(rho, 0.0, mask, project))
 
