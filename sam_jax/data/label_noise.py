@@ -67,11 +67,9 @@ def label_noise(source: Source, examples: int, share: float, kind: str, seed: in
     >>> noise(np.arange(4), np.zeros(4, np.int32)).tolist()
     [0, 0, 8, 4]
 
-    Source: the noisy labels of Foret et al. 2021, section 3.3, who say that labels are "randomly
-    flipped". tml-epfl/understanding-sam draws among the other classes, as here, and takes these
-    confusions. Arazo et al. 2019, whose results that section cites, draw among all classes, the
-    true one included: their share s is s (C - 1) / C here, 0.72 for 0.8 and ten classes. Where
-    asymmetric noise leaves a label as it is, as on half of CIFAR-10's classes, the example counts
+    Source: tml-epfl/understanding-sam, which draws among the other classes, as here, and takes these
+    confusions. A definition that draws among all classes, the true one included, calls s what is
+    s (C - 1) / C here: 0.72 for 0.8 and ten classes. Where asymmetric noise leaves a label as it is, as on half of CIFAR-10's classes, the example counts
     as clean, in the metrics too; the released code counts it as noisy.
     """
     check_label_noise(share, kind)
