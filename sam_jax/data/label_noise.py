@@ -67,10 +67,11 @@ def label_noise(source: Source, examples: int, share: float, kind: str, seed: in
     >>> noise(np.arange(4), np.zeros(4, np.int32)).tolist()
     [0, 0, 8, 4]
 
-    Source: tml-epfl/understanding-sam, which draws among the other classes, as here, and takes these
+    Source: tml-epfl/understanding-sam, which draws among the other classes and takes these
     confusions. A definition that draws among all classes, the true one included, calls s what is
-    s (C - 1) / C here: 0.72 for 0.8 and ten classes. Where asymmetric noise leaves a label as it is, as on half of CIFAR-10's classes, the example counts
-    as clean, in the metrics too; the released code counts it as noisy.
+    s (C - 1) / C here: 0.72 for 0.8 and ten classes. Where asymmetric noise leaves a label as it
+    is, as on half of CIFAR-10's classes, the example counts as clean, in the metrics too. The
+    released code counts it as noisy.
     """
     check_label_noise(share, kind)
     random = np.random.RandomState(seed)  # whose numbers numpy keeps as they are
