@@ -43,8 +43,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.method.m = 128
     config.optimiser.name = "rmsprop"
     config.optimiser.learning_rate = 0.256  # 0.016 for every 256 examples
-    config.optimiser.schedule = "exponential"  # 0.97 every 2.4 epochs: 0.0118 after 350
-    config.optimiser.exponential.end = 0.0118
+    config.optimiser.schedule = "exponential"  # about 0.97 every 2.4 epochs
+    config.optimiser.exponential.end = 0.012
     config.optimiser.warmup_epochs = 5.0
     config.optimiser.weight_decay = 1e-5
     config.optimiser.weight_decay_in = "loss"
@@ -53,9 +53,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.weight_average.name = "ema"
     config.weight_average.decay = 0.9999
     config.weight_average.ema_warm_up = True
+    config.weight_average.ema_start_epochs = 5.0  # 1560 steps
     config.loss.label_smoothing = 0.1
     if smoke:
         imagenet_resnet.small(config)
+        config.weight_average.ema_start_epochs = 0.5
     else:
         config.data.image_size = SIDES[variant]
     return config

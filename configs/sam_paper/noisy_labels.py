@@ -8,7 +8,7 @@ A variant, as in `noisy_labels.py:80`, is the share of wrong labels in %: 20, 40
 or 80, uniform over the other labels.
 Published test accuracies in % with 20, 40, 60 and 80 % wrong labels: SAM 95.1, 93.4, 90.5, 77.9;
 SGD 84.8, 68.8, 48.2, 26.2. The net here is Wide ResNet 28-10 with basic augmentation; the paper
-trained a smaller ResNet for 200 epochs.
+trained a ResNet-32, for 200 epochs as here.
 
 Hardware: eight accelerators, m = 32. Expected time: not measured here.
 """

@@ -5,8 +5,12 @@
       --workdir=runs/sam_paper/pyramid_net
 
 The variants are those of configs/sam_paper/wide_resnet.py; the default is cifar10-autoaugment-1800.
-Published test errors after 1800 epochs with autoaugment in %, SAM (SGD): cifar10 1.4 (1.6),
-cifar100 10.3 (10.6).
+Learning rate, weight decay and rho are those of the paper. Published test errors after 1800 epochs
+in %, SAM (SGD, the better one of 1800 and 3600 epochs):
+
+| set       | basic       | cutout      | autoaugment |
+| cifar10   | 2.1 (2.5)   | 1.6 (1.9)   | 1.4 (1.6)   |
+| cifar100  | 13.3 (14.5) | 11.3 (11.8) | 10.3 (10.6) |
 
 Hardware: eight accelerators, m = 32. Expected time: not measured here.
 """
@@ -14,6 +18,8 @@ Hardware: eight accelerators, m = 32. Expected time: not measured here.
 import ml_collections
 
 from configs.sam_paper import wide_resnet
+
+LEARNING_RATES = {"cifar10": 0.02, "cifar100": 0.05}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -28,4 +34,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
             "dtype": "float32",
         }
     )
+    config.method.rho = 0.05
+    config.optimiser.learning_rate = LEARNING_RATES[config.data.name]
+    config.optimiser.weight_decay = 5e-4
     return config

@@ -75,6 +75,36 @@ def test_radii_and_shares_are_those_of_the_paper():
     assert (gsam.rho, gsam.gsam.rho_min, gsam.gsam.alpha) == (0.6, 0.1, 0.6)
 
 
+@pytest.mark.parametrize(
+    "module, variant, learning_rate, weight_decay, rho",
+    [  # the first paper's Table 6 and its appendix
+        (wide_resnet, "cifar10-cutout-200", 0.1, 5e-4, 0.05),
+        (wide_resnet, "cifar100-cutout-1800", 0.05, 1e-3, 0.1),
+        (shake_shake, "cifar10-basic-1800", 0.02, 1e-3, 0.02),
+        (shake_shake, "cifar100-basic-1800", 0.02, 1e-3, 0.05),
+        (pyramid_net, "cifar10-basic-1800", 0.02, 5e-4, 0.05),
+        (pyramid_net, "cifar100-basic-1800", 0.05, 5e-4, 0.05),
+        (imagenet_resnet, "152-400", 1.0, 1e-4, 0.05),
+        (fine_tune_efficientnet, "b7", 0.016, 1e-5, 0.05),
+        (fine_tune_efficientnet, "l2-475", 0.008, 1e-5, 0.05),
+    ],
+)
+def test_settings_of_the_first_paper(module, variant, learning_rate, weight_decay, rho):
+    config = module.get_config(variant)
+    assert config.optimiser.learning_rate == learning_rate
+    assert config.optimiser.weight_decay == weight_decay
+    assert config.optimiser.weight_decay_in == "loss"
+    assert config.method.rho == rho
+
+
+def test_efficientnets_are_fine_tuned_with_frozen_statistics_for_so_many_steps():
+    for variant, steps in (("b7", 5_000), ("l2-475", 10_000)):
+        config = fine_tune_efficientnet.get_config(variant)
+        assert config.model.freeze_batch_norm
+        taken = config.epochs * (50_000 // config.batch_size)
+        assert taken == pytest.approx(steps, rel=0.01)
+
+
 @pytest.mark.parametrize("module", VARIANTS, ids=lambda m: m.__name__)
 def test_an_unknown_variant_names_the_known_ones(module):
     with pytest.raises(ValueError, match="variants are"):
