@@ -1,9 +1,10 @@
 """Fields of a config, changed by their dotted names."""
 
-import difflib
 from typing import Any
 
 import ml_collections
+
+from sam_jax.suggestions import did_you_mean
 
 
 def set_field(config: ml_collections.ConfigDict, name: str, value: Any) -> bool:
@@ -28,22 +29,18 @@ def set_field(config: ml_collections.ConfigDict, name: str, value: Any) -> bool:
 
 
 def near_fields(config: ml_collections.ConfigDict, name: str) -> str:
-    """Return the fields whose names are nearest to a name that the config does not have, in words.
+    """Return a question with the field whose name is nearest to one that the config has not.
 
     >>> config = ml_collections.ConfigDict({"method": {"rho": 0.05}})
     >>> near_fields(config, "method.roh")
-    '; the nearest is method.rho'
+    " Did you mean 'method.rho'?"
     """
-    known = [name for name, _ in _flat(config)]
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"; the nearest is {found[0]}" if found else ""
+    return did_you_mean(name, _names(config))
 
 
-def _flat(config: ml_collections.ConfigDict, prefix: str = "") -> list[tuple[str, Any]]:
+def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
     found = []
     for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            found += _flat(value, f"{prefix}{name}.")
-        else:
-            found.append((f"{prefix}{name}", value))
+        is_group = isinstance(value, ml_collections.ConfigDict)
+        found += _names(value, f"{prefix}{name}.") if is_group else [f"{prefix}{name}"]
     return found

@@ -106,8 +106,8 @@ def training_config(
 def _set_field(training: ml_collections.ConfigDict, label: str, name: str, value: Any) -> None:
     if not set_field(training.method, name, value) and not set_field(training, name, value):
         raise ValueError(
-            f"{label}: there is no field training.method.{name}, and no training.{name}"
-            f"{near_fields(training, name)}."
+            f"{label}: there is no field training.method.{name}, and no training.{name}."
+            f"{near_fields(training, name)}"
         )
 
 

@@ -9,11 +9,11 @@ from jax import lax
 
 from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, Policy, autoaugment
 from sam_jax.data.autoaugment_levels import Levels
-from sam_jax.data.description import did_you_mean
 from sam_jax.data.image_operations import paint_square
 from sam_jax.data.randaugment import check_magnitude, randaugment
 from sam_jax.data.sources import Source
 from sam_jax.known import known
+from sam_jax.suggestions import did_you_mean
 from sam_jax.typing import Key
 
 
@@ -207,8 +207,8 @@ def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: in
         wrong = names if isinstance(names, str) else unknown
         near = "" if isinstance(wrong, str) else did_you_mean(wrong[0], AUGMENTATIONS)
         raise ValueError(
-            f"Unknown augmentation {wrong!r}: {near}give a tuple of names (in a config "
-            f"data.augmentation) from {AUGMENTATIONS}."
+            f"Unknown augmentation {wrong!r}: give a tuple of names (in a config "
+            f"data.augmentation) from {AUGMENTATIONS}.{near}"
         )
     if images.ndim != 4 or images.dtype != jnp.uint8:
         raise ValueError(

@@ -1,7 +1,5 @@
 """What TensorFlow Datasets says about an image classification set."""
 
-import difflib
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +72,3 @@ def builder_names() -> list[str]:
     import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return the nearest valid names as the beginning of an advice, empty where none is near.
-
-    >>> did_you_mean("cifr10", ["cifar10", "mnist"]), did_you_mean("cifr10", ["mnist"])
-    ('did you mean cifar10? ', '')
-    """
-    near = [] if name in names else difflib.get_close_matches(name, sorted(set(names)))
-    return f"did you mean {' or '.join(near)}? " if near else ""

@@ -7,6 +7,7 @@ import numpy as np
 from sam_jax.data.sources import Source
 from sam_jax.data.splits import Split
 from sam_jax.data.streaming import StreamedSplit
+from sam_jax.suggestions import did_you_mean
 
 KINDS = ("symmetric", "asymmetric")
 # Labels that asymmetric noise takes for one another, by the name of the set. In all other sets a
@@ -100,7 +101,10 @@ def check_label_noise(share: float, kind: str) -> None:
             f"data.label_noise must be a share of the training labels, in [0, 1], got {share}."
         )
     if kind not in KINDS:
-        raise ValueError(f"data.label_noise_kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+        raise ValueError(
+            f"data.label_noise_kind must be one of {', '.join(KINDS)}, got {kind!r}."
+            f"{did_you_mean(kind, KINDS)}"
+        )
 
 
 def with_label_noise(

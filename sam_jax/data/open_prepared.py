@@ -14,9 +14,10 @@ from sam_jax.data.channel_statistics import (
     read_statistics,
 )
 from sam_jax.data.cropped_records import CroppedRecords, crop_shape
-from sam_jax.data.description import Description, builder_names, describe, did_you_mean
+from sam_jax.data.description import Description, builder_names, describe
 from sam_jax.data.sources import SOURCES, Source, cropped_source, source_of
 from sam_jax.data.splits import Examples
+from sam_jax.suggestions import did_you_mean
 
 # The test split is the first of these that the set has with labels.
 TEST_SPLITS = ("test", "validation")
@@ -109,10 +110,10 @@ def _not_prepared(name: str, root: pathlib.Path) -> FileNotFoundError:
             f"run {command} first (with --from_dir=FOLDER where the published files are on disk)."
         )
     else:
-        meant = did_you_mean(name, [*SOURCES, *prepared.names(root), *builder_names()])
+        known = [*SOURCES, *prepared.names(root), *builder_names()]
         advice = (
-            f"{meant}check the name, or run {command} first. The sets with settings of their own "
-            f"are {', '.join(SOURCES)}."
+            f"check the name, or run {command} first. The sets with settings of their own are "
+            f"{', '.join(SOURCES)}.{did_you_mean(name, known, most=3)}"
         )
     return FileNotFoundError(f"Found no {name} prepared as array_record in {root / name}; {advice}")
 

@@ -21,10 +21,11 @@ from typing import Any
 from sam_jax import extras
 from sam_jax.data import prepared
 from sam_jax.data.channel_statistics import SizesDiffer
-from sam_jax.data.description import builder_names, describe, did_you_mean
+from sam_jax.data.description import builder_names, describe
 from sam_jax.data.open_prepared import open_prepared
 from sam_jax.data.raw_cifar import read_cifar
 from sam_jax.data.raw_files import RawSet, RawSplit, read_fashion_mnist, read_svhn
+from sam_jax.suggestions import did_you_mean
 
 READERS: dict[str, Callable[[pathlib.Path], RawSet]] = {
     "fashion_mnist": read_fashion_mnist,
@@ -119,9 +120,8 @@ def _builder(name: str, root: pathlib.Path) -> Any:
     try:
         builder = tfds.builder(name, data_dir=os.fspath(root), file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        meant = did_you_mean(name, builder_names())
-        advice = f"; {meant.strip()}" if meant else "."
-        raise ValueError(f"TensorFlow Datasets has no set {name!r}{advice}") from error
+        meant = did_you_mean(name, builder_names(), most=3)
+        raise ValueError(f"TensorFlow Datasets has no set {name!r}.{meant}") from error
     except ValueError as error:  # a variant that the set does not have
         raise ValueError(f"TensorFlow Datasets has no set {name!r}: {error}") from error
     if builder.builder_config is not None and "/" not in name:

@@ -17,8 +17,7 @@ from sam_jax import extras
 extras.needs(__name__, "lab", "flax")
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -33,6 +32,7 @@ from sam_jax.models.small_conv_net import SmallConvNet as SmallConvNet
 from sam_jax.models.vision_transformer import VisionTransformer as VisionTransformer
 from sam_jax.models.wide_resnet import WideResNet as WideResNet
 from sam_jax.models.wide_resnet_shake_shake import WideResNetShakeShake as WideResNetShakeShake
+from sam_jax.suggestions import did_you_mean
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet": EfficientNet,
@@ -66,7 +66,7 @@ def create(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
     """
     if name not in MODELS:
         raise ValueError(
-            f"model name must be one of {sorted(MODELS)}, got {name!r}.{_nearest(name, MODELS)}"
+            f"model name must be one of {sorted(MODELS)}, got {name!r}.{did_you_mean(name, MODELS)}"
         )
     model: Any = MODELS[name]
     known = sorted({field.name for field in dataclasses.fields(model)} - _NOT_FOR_CONFIGS)
@@ -74,11 +74,6 @@ def create(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
         if attribute not in known:
             raise ValueError(
                 f"model {name} has the attributes {', '.join(known)}, and no {attribute!r}."
-                f"{_nearest(attribute, known)}"
+                f"{did_you_mean(attribute, known)}"
             )
     return model(num_classes=num_classes, **kwargs)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f' Did you mean "{near[0]}"?' if near else ""

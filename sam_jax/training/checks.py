@@ -1,9 +1,10 @@
 """Checks of single fields of a config; an error names the field, its value and what is allowed."""
 
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from sam_jax.suggestions import did_you_mean
 
 
 def choice(name: str, value: str, choices: Iterable[str]) -> None:
@@ -21,9 +22,9 @@ def choice(name: str, value: str, choices: Iterable[str]) -> None:
     choices = tuple(choices)
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    suggestion = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.{suggestion}")
+    raise ValueError(
+        f"{name} must be one of {', '.join(choices)}, got {value!r}.{did_you_mean(value, choices)}"
+    )
 
 
 def whole(name: str, value: Any, least: int) -> None:

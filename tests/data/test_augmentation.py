@@ -233,7 +233,7 @@ def test_a_sources_augmentation_is_taken_where_nothing_is_given():
     ("arguments", "message"),
     [
         ({"names": ("flip", "mixup")}, r"\['mixup'\].*crop_reflect.*autoaugment_cifar10"),
-        ({"names": ("crop_zeros",)}, r"\['crop_zeros'\]: did you mean crop_zero\?"),
+        ({"names": ("crop_zeros",)}, r"\['crop_zeros'\].* Did you mean 'crop_zero'\?"),
         ({"names": "flip"}, "give a tuple"),
         ({"names": ("randaugment",)}, "data.randaugment_magnitude.*in 0 .. 0.*8 x 8 pixels"),
         ({"names": ("randaugment",), "randaugment_magnitude": -1}, "magnitude = -1 "),

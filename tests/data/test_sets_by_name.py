@@ -218,7 +218,7 @@ def test_preparing_prints_what_to_write_in_a_config(tiny_tfds_dir, capsys):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tiny_shape", "has no set 'tiny_shape'; did you mean .*tiny_shapes"),
+        ("tiny_shape", "has no set 'tiny_shape'. Did you mean .*tiny_shapes"),
         ("zzzzzzzzzz", "has no set 'zzzzzzzzzz'\\.$"),
         ("tiny_variants", "has variants; choose one of tiny_variants/grey, tiny_variants/unsaid"),
         ("tiny_variants/blue", "has no set 'tiny_variants/blue'"),
@@ -257,5 +257,5 @@ def test_a_set_that_is_not_prepared_has_the_command(tmp_path):
     ("name", "nearest"), [("cifr10", "cifar10"), ("tiny_shaped", "tiny_shapes"), ("mnst", "mnist")]
 )
 def test_a_misspelt_set_has_the_nearest_names(name, nearest, tiny_tfds_dir):
-    with pytest.raises(FileNotFoundError, match=rf"did you mean .*{nearest}.*\? check the name"):
+    with pytest.raises(FileNotFoundError, match=rf"check the name.* Did you mean .*{nearest}"):
         data.load(name, tiny_tfds_dir)

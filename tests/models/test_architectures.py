@@ -385,7 +385,7 @@ def test_frozen_batch_norm_is_that_of_evaluation():
 
 
 def test_an_unknown_attribute_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="no 'widht'. Did you mean \"width\""):
+    with pytest.raises(ValueError, match="no 'widht'. Did you mean 'width'"):
         models.create("wide_resnet", num_classes=10, widht=2)
     with pytest.raises(ValueError, match="no 'parent'"):
         models.create("small_conv_net", num_classes=10, parent=None)
