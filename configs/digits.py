@@ -160,7 +160,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # Start from the weights of another run where names and shapes agree; fine_tune.json in the
     # workdir says which are new.
     config.fine_tune = ml_collections.ConfigDict()
-    config.fine_tune.workdir = ""  # of that run; empty: start anew
+    # Of that run; empty: start anew. "{workdir}" in it stands for the folder of this run.
+    config.fine_tune.workdir = ""
     config.fine_tune.epoch = 0  # the checkpoint to start from; 0: the last
 
     config.evaluation = ml_collections.ConfigDict()

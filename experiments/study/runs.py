@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from experiments.study.arms import Arm, Plan, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
 from sam_jax.runs import records, workdirs
-from sam_jax.training import build
+from sam_jax.training import build, fine_tune
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
 
@@ -38,6 +39,9 @@ def run(
     for arm in plan.arms:  # all of them, before the first is trained
         build.check(study.training_config(plan.config, arm, plan.seeds[0]))
     workdir = pathlib.Path(workdir)
+    if not (workdir / "config.json").exists():  # what does not fit its data writes nothing
+        for arm in plan.arms:
+            build.data_and_program(study.training_config(plan.config, arm, plan.seeds[0]))
     workdirs.claim(workdir, plan.config, accept_config_changes)
     wait = _compilation(study, plan, workdir)
     runs, pairs = [], list(itertools.product(plan.seeds, plan.arms))
@@ -69,7 +73,8 @@ def training_config(
     training = study.training_config(plan.config, arm, seed)
     start = study.starts_from(plan, arm)
     if start is not None:
-        training.fine_tune.workdir = str(seed_folder(workdir, start, seed))
+        folders = (seed_folder(workdir, x, seed) for x in (start, arm))
+        training.fine_tune.workdir = f"{fine_tune.THIS_RUN}/{os.path.relpath(*folders)}"
     return training
 
 

@@ -88,7 +88,8 @@ def claim(
 ) -> None:
     """Write config.json, or check that the one in the folder is the same.
 
-    A folder that holds nothing but a config.json belongs to a run that failed at once, and is free.
+    A folder that holds nothing but a config.json, or empty folders, belongs to a run that failed at
+    once, and is free.
 
     Args:
       workdir: the folder of the run, made where it does not exist.
@@ -99,16 +100,32 @@ def claim(
     Raises:
       ValueError: the folder belongs to a different config; the message names the differing keys.
     """
+    if not accept_config_changes:
+        refuse_another(workdir, config, refusal)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
-    others = [item for item in workdir.iterdir() if item != path]
-    if path.exists() and others and not accept_config_changes:
-        differing = _differences(_read(path), plain(config))
-        if differing:
-            raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
     temporary.replace(path)
+
+
+def refuse_another(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, refusal: str = REFUSAL
+) -> None:
+    """Raise the error of `claim` where a folder belongs to a different config, and write nothing.
+
+    Args:
+      workdir: the folder of a run, which need not exist.
+      config: the config to run.
+      refusal: as in `claim`.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    others = [x for x in workdir.iterdir() if x != path and (x.is_file() or any(x.iterdir()))]
+    differing = _differences(_read(path), plain(config)) if others else []
+    if differing:
+        raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:

@@ -9,6 +9,7 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
+from sam_jax.data.augmentation import AUGMENTATIONS
 from sam_jax.data.label_noise import check_label_noise
 from sam_jax.training import checks, example_losses, fine_tune, methods, optimiser, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
@@ -21,19 +22,33 @@ from sam_jax.training.program import (
     make_run,
 )
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+WHOLE_OR_ZERO = (  # fields where 0 is a meaning of its own
+    ("data", "train_examples"),
+    ("data", "validation_examples"),
+    ("data", "synthetic_examples"),
+    ("data", "image_size"),
+    ("evaluation", "test_every_epochs"),
+    ("evaluation", "train_every_epochs"),
+    ("checkpoint", "every_epochs"),
+)
 TRACED = ("rho", "eta")  # of the group `method`: they may change without a new compilation
 
 
 def check(config: ml_collections.ConfigDict) -> None:
     """Raise a ValueError that names the first field of the config that cannot be run."""
     method = config.method
+    checks.choice("model.dtype", config.model.dtype, DTYPES)
     models.create(config.model.name, 2, **model_arguments(config))  # which checks its attributes
     checks.choice("method.name", method.name, methods.METHODS)
     checks.choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
     checks.within("method.from_share", method.from_share, 0, 1, open_high=True)
     checks.within("method.until_share", method.until_share, method.from_share, 1, open_low=True)
     checks.choice("data.streaming", config.data.streaming, data.STREAMING)
+    for name in config.data.augmentation or ():
+        checks.choice("data.augmentation", name, AUGMENTATIONS)
     check_label_noise(config.data.label_noise, config.data.label_noise_kind)
+    checks.whole("data.label_noise_seed", config.data.label_noise_seed, 0)
     checks.choice("loss.name", config.loss.name, example_losses.LOSSES)
     example_losses.make_loss(_loss_of(config))
     if not config.data.mixup >= 0:
@@ -46,7 +61,10 @@ def check(config: ml_collections.ConfigDict) -> None:
     checks.whole("evaluation.batch_size", config.evaluation.batch_size, 1)
     for k in config.evaluation.top_k:
         checks.whole("evaluation.top_k", k, 2)
-    checks.whole("data.validation_examples", config.data.validation_examples, 0)
+    for group, field in WHOLE_OR_ZERO:
+        checks.whole(f"{group}.{field}", config[group][field], 0)
+    checks.whole("steps_per_call", config.steps_per_call, 0)
+    checks.whole("checkpoint.keep", config.checkpoint.keep, 1)
     schedules.check(config.optimiser, config.epochs)
     optimiser.check(config.optimiser)
     fine_tune.check(config.fine_tune)
@@ -72,6 +90,19 @@ def check(config: ml_collections.ConfigDict) -> None:
         traced_hyperparameters(config),
         jax.random.key(0),
     )
+
+
+def data_and_program(
+    config: ml_collections.ConfigDict,
+) -> tuple[data.Source, DeviceData, Program]:
+    """Return the data set of a config, and its compiled functions.
+
+    Raises:
+      ValueError, FileNotFoundError: the set cannot be read, or batch, augmentation, loss or model
+        do not fit it.
+    """
+    source, data_set = load_data(config)
+    return source, data_set, make_program(config, source, len(data_set.train_labels))
 
 
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:

@@ -1,6 +1,7 @@
 """Fine-tuning: a training that starts from the weights of another run, as far as they fit."""
 
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from sam_jax.training.step import TrainState
 from sam_jax.typing import Key, PyTree
 
 REPORT = "fine_tune.json"
+THIS_RUN = "{workdir}"  # the folder of the run itself, so that both can be moved together
 
 
 class Fitted(NamedTuple):
@@ -81,7 +83,8 @@ def starting_state(
     ones, with the running statistics of the last. Method, optimiser and step start anew.
 
     Args:
-      c: the group `fine_tune` of a config: the workdir of the other run, and its epoch.
+      c: the group `fine_tune` of a config: the workdir of the other run, where `THIS_RUN` stands
+        for that of this run, and its epoch.
       program: of the run that starts.
       key: of its seed.
       workdir: the folder of the run, where fine_tune.json is written.
@@ -90,7 +93,7 @@ def starting_state(
       FileNotFoundError: the other run has no such checkpoint.
       ValueError: no kernel fits, or the other run is this one.
     """
-    other = pathlib.Path(c.workdir)
+    other = pathlib.Path(os.path.normpath(c.workdir.replace(THIS_RUN, str(workdir))))
     if other.resolve() == workdir.resolve():
         raise ValueError(f"fine_tune.workdir = {c.workdir!r} is the folder of this run itself.")
     epoch, saved = checkpoints.read(other, c.epoch or None, replicated())

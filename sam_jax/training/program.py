@@ -103,8 +103,8 @@ def compile_program(spec: ProgramSpec) -> Program:
       spec: the settings that they depend on.
 
     Raises:
-      ValueError: the batch is larger than the training set, the augmentation or the loss does not
-        fit, or there are fewer classes than a top-k accuracy needs.
+      ValueError: the batch is larger than the training set, the augmentation, the loss or the model
+        does not fit, or there are fewer classes than a top-k accuracy needs.
     """
     model, inputs, augmentation = spec.model, spec.inputs, spec.augmentation
     if not spec.steps_per_epoch:
@@ -187,9 +187,11 @@ def compile_program(spec: ProgramSpec) -> Program:
         prepare_unmixed = prepared_by(augmentation._replace(names=names))
         mix = make_mix(spec.mixup, spec.classes, cutout_size, DEVICES)
 
-    # An augmentation that does not fit the images is an error here, not within the compilation.
+    # An augmentation or a model that does not fit the images is an error here, before anything is
+    # written or compiled.
     batch = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.uint8)
     jax.eval_shape(prepare_images, jax.random.key(0), batch)
+    jax.eval_shape(_jit_init(model, spec.image_shape), jax.random.key(0))
 
     mesh = device_mesh()
     return Program(

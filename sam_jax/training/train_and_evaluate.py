@@ -50,14 +50,15 @@ def train_and_evaluate(
     workdir = pathlib.Path(workdir)
     build.check(config)
     done = _finished_record(workdir, config.epochs)
-    if done is None:
-        check_same_m(workdir, config, _resumed_record(workdir))
-    if done is None or not accept_config_changes:  # a finished run keeps the config it had
-        workdirs.claim(workdir, config, accept_config_changes)
     if done is not None:
+        if not accept_config_changes:  # a finished run keeps the config it had
+            workdirs.claim(workdir, config)
         return done
-    source, data = build.load_data(config)
-    program = build.make_program(config, source, len(data.train_labels))
+    check_same_m(workdir, config, _resumed_record(workdir))
+    if not accept_config_changes:
+        workdirs.refuse_another(workdir, config)
+    _, data, program = build.data_and_program(config)  # what does not fit writes nothing
+    workdirs.claim(workdir, config, accept_config_changes)
     key = jax.random.key(config.seed)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
         first_epoch = manager.latest_step() or 0

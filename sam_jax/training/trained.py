@@ -46,8 +46,7 @@ def load_trained(
     """
     workdir = pathlib.Path(workdir)
     config = workdirs.read_config(workdir)
-    source, data = build.load_data(config)
-    program = build.make_program(config, source, len(data.train_labels))
+    source, data, program = build.data_and_program(config)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
         epoch = checkpoints.chosen_epoch(manager, workdir, epoch)
         state = restore_state(program, jax.random.key(config.seed), manager, epoch)

@@ -1,6 +1,7 @@
 """The studies of understanding-sam that train deep nets: arms, refusals and commands."""
 
 import json
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ from real_commands import made_once, output_of
 from configs.understanding.fine_tuning import digits as fine_tuning_config
 from configs.understanding.label_noise import digits as label_noise_config
 from configs.understanding.m_sharpness import digits as m_sharpness_config
+from experiments.study.runs import training_config
 from experiments.understanding.fine_tuning import arms as fine_tuning
+from experiments.understanding.fine_tuning.__main__ import STUDY
+from experiments.understanding.fine_tuning.arms import Tuned
 from experiments.understanding.label_noise import arms as label_noise
 from experiments.understanding.m_sharpness import arms as m_sharpness
 
@@ -68,6 +72,15 @@ def test_arms_of_fine_tuning_start_from_earlier_ones():
     config.line.points = 1
     with pytest.raises(ValueError, match="line.points at least 2"):
         fine_tuning.plan(config)
+
+
+def test_a_study_of_fine_tuning_can_be_moved(tmp_path):
+    found = STUDY.plan(fine_tuning_config.get_config())
+    configs = [
+        training_config(STUDY, found, pathlib.Path(workdir), Tuned("sam", "erm"), 1)
+        for workdir in ("runs/here", tmp_path)
+    ]
+    assert {c.fine_tune.workdir for c in configs} == {"{workdir}/../../erm/seed_1"}
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,16 @@ def test_a_config_from_before_a_field_has_the_value_that_changes_nothing(tmp_pat
         workdirs.claim(tmp_path, changed)
 
 
+def test_a_folder_with_empty_folders_alone_is_free(tmp_path):
+    workdirs.claim(tmp_path, tiny_config())
+    (tmp_path / "checkpoints").mkdir()
+    workdirs.claim(tmp_path, tiny_config(epochs=9))
+    assert workdirs.read_config(tmp_path).epochs == 9
+    (tmp_path / "checkpoints" / "1").mkdir()
+    with pytest.raises(ValueError, match="epochs .was 9, is 2"):
+        workdirs.claim(tmp_path, tiny_config())
+
+
 def test_differing_keys_are_named_and_no_others(tmp_path):
     claim_and_run(tmp_path, tiny_config())
     before = (tmp_path / "config.json").read_text()

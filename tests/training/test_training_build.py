@@ -119,6 +119,15 @@ def test_a_part_of_a_set_is_evenly_spaced():
         ("epochs", 0, "epochs must be at least 1, got 0"),
         ("batch_size", 0, "batch_size must be at least 1, got 0"),
         ("evaluation__batch_size", 0, "evaluation.batch_size must be at least 1"),
+        ("evaluation__test_every_epochs", -1, "evaluation.test_every_epochs must be at least 0"),
+        ("evaluation__top_k", (1,), "evaluation.top_k must be at least 2, got 1"),
+        ("steps_per_call", -1, "steps_per_call must be at least 0, got -1"),
+        ("checkpoint__keep", 0, "checkpoint.keep must be at least 1, got 0"),
+        ("checkpoint__every_epochs", -1, "checkpoint.every_epochs must be at least 0"),
+        ("data__augmentation", ("crop",), "data.augmentation must be one of .*Did you mean 'crop_"),
+        ("data__label_noise_seed", -1, "data.label_noise_seed must be at least 0"),
+        ("data__validation_examples", -1, "data.validation_examples must be at least 0"),
+        ("model__dtype", "flaot32", "model.dtype must be one of .*Did you mean 'float32'"),
     ],
 )
 def test_a_wrong_field_is_named(field, value, message):

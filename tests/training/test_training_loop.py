@@ -4,6 +4,7 @@ import math
 import shutil
 
 import jax
+import ml_collections
 import numpy as np
 import optax
 import pytest
@@ -188,6 +189,26 @@ def test_what_is_evaluated_and_saved_when(tmp_path):
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(ValueError, match="checkpoint of epoch 3, but no metrics.jsonl"):
         train_and_evaluate(config, tmp_path, accept_config_changes=True)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"model__name": "vision_transformer"},
+            "patches of 16x16 pixels do not tile",
+        ),
+        ({"data__name": "digit"}, "Did you mean 'digits'"),
+        ({"batch_size": 4096}, "batch_size = 4096 is larger than the training set"),
+    ],
+)
+def test_what_does_not_fit_writes_nothing(tmp_path, changes, message):
+    changes |= {"data__synthetic_examples": 0} if "data__name" in changes else {}
+    config = tiny_config(**changes)
+    config.model = ml_collections.ConfigDict({"name": config.model.name, "dtype": "float32"})
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_without_a_checkpoint_cannot_be_measured(tmp_path):
