@@ -1,7 +1,8 @@
 """The commands that an installation brings: each is `python -m` of one module.
 
 `sam-jax-train`, `sam-jax-evaluate` and `sam-jax-prepare` run the commands of the package.
-`sam-jax-study NAME` runs experiments/NAME of a checkout, which the package does not hold.
+`sam-jax-study NAME` runs a study of a checkout, which the package does not hold: experiments/NAME,
+or experiments/A/B for the name A.B.
 """
 
 import pathlib
@@ -28,7 +29,9 @@ def prepare() -> None:
 
 def study() -> None:
     """Run `python -m experiments.NAME` in a checkout, where NAME is the first argument."""
-    names = sorted(path.parent.name for path in pathlib.Path("experiments").glob("*/__main__.py"))
+    folder = pathlib.Path("experiments")
+    mains = folder.rglob("__main__.py")
+    names = sorted(".".join(path.parent.relative_to(folder).parts) for path in mains)
     if not names:
         sys.exit(
             f"{pathlib.Path.cwd()} holds no studies; they are in the folder experiments/ of a "

@@ -238,6 +238,7 @@ GOLDEN = {
     "key perturbation": [3553878580, 989214315],
     "key plane": [1084726161, 647188271],
     "key spectral density": [2909119568, 3187717009],
+    "key top eigenvalues": [1664288619, 2500700056],
     "key trace": [4198113414, 2130435331],
     "key worst-case sharpness": [2682190688, 1188268951],
     "method average_sam": [2.0621, 1.9282, 3.0653, 2.0482, 2.3706, 2.6774, 2.8376],

@@ -28,7 +28,7 @@ ELSEWHERE = {
     # compare the records that they measure.
     **{name: set(named(TEXT, name)) for name in BY_NAME},
     # No committed run holds examples out, or asks for more accuracies than one.
-    **dict.fromkeys(("metrics.jsonl", "evaluation"), HELD_OUT_AND_TOP_K),
+    "metrics.jsonl": HELD_OUT_AND_TOP_K,
     # Those of a training set with noisy labels: test_training_evaluation.py compares them.
     "Noisy labels": set(named(TEXT, "Noisy labels")),
 }
