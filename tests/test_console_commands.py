@@ -50,7 +50,9 @@ def test_a_command_runs_its_module(name, called, monkeypatch):
 def test_a_study_is_named_first(arguments, called, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["sam-jax-study", *arguments])
-    with pytest.raises(SystemExit, match="one of even_better, .*understanding.m_sharpness.*, variants; got"):
+    with pytest.raises(
+        SystemExit, match="one of even_better, .*understanding.m_sharpness.*, variants; got"
+    ):
         commands.study()
     assert called == []
 

@@ -72,7 +72,7 @@ def label_noise(source: Source, examples: int, share: float, kind: str, seed: in
     confusions. A definition that draws among all classes, the true one included, calls s what is
     s (C - 1) / C here: 0.72 for 0.8 and ten classes. Where asymmetric noise leaves a label as it
     is, as on half of CIFAR-10's classes, the example counts as clean, in the metrics too. The
-    released code counts it as noisy.
+    released code counts it as noisy. It also makes held-out labels wrong, which are right here.
     """
     check_label_noise(share, kind)
     random = np.random.RandomState(seed)  # whose numbers numpy keeps as they are

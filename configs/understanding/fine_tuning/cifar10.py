@@ -4,6 +4,7 @@
   python -m experiments.understanding.fine_tuning \
       --config=configs/understanding/fine_tuning/cifar10.py --workdir=runs/fine_tuning_cifar10
 
+The paper trains for 1000 epochs before the 100 of fine-tuning: --config.training.epochs=1000.
 Hardware: one GPU or TPU. No time was measured here. Published numbers: in the report, beside these
 runs.
 """

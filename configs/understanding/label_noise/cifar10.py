@@ -4,6 +4,7 @@
   python -m experiments.understanding.label_noise \
       --config=configs/understanding/label_noise/cifar10.py --workdir=runs/label_noise_cifar10
 
+The paper's figure is of 1000 epochs: --config.training.epochs=1000.
 Hardware: one GPU or TPU. No time was measured here. Published numbers: in the report, beside these
 runs.
 """

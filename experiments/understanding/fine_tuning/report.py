@@ -21,8 +21,10 @@ TITLE = "Fine-tuning between ERM and SAM: report of these runs"
 INTRODUCTION = (
     "A model trained without perturbation (ERM) or with SAM is trained on for a few epochs with "
     "either method; the learning rate starts anew, at a lower value.",
-    "The paper: from ERM to SAM the test error falls almost to that of SAM alone; from SAM to ERM "
-    "it stays. Along the line from a SAM model to an ERM model its notebook recorded for three "
+    "The paper, Figure 9 (read off the figure, ± 0.1): after 100 epochs from ERM to SAM the test "
+    "error of ResNet-18 on CIFAR-10 has fallen from 4.7 to 4.2 %, and that of ResNet-34 on "
+    "CIFAR-100 from 20.8 to 19.8 %. SAM's own are 3.9 and 19.0 %, and from SAM to ERM they stay. "
+    "Along the line from a SAM model to an ERM model its notebook recorded for three "
     "seeds test errors of 4.30, 3.71 and 4.59 % at the start, 5.27, 4.59 and 4.39 % at the end.",
 )
 CAPTION = (
