@@ -22,9 +22,9 @@ TITLE = "Wrong labels: report of these runs"
 INTRODUCTION = (
     "ERM and SAM on the same training set, with right labels and with a share of wrong ones. The "
     "test labels are right. Training errors are against the labels that were trained on.",
-    "The paper, Figure 12 (read off the figure, ± 1): with 60 % wrong labels on CIFAR-10 SAM in the "
-    "end fits all but 9 % of them, ERM all; their test errors rise to 43 and 49 %. Stopped early, "
-    "they are 10 and 20 %.",
+    "The paper, Figure 12 (read off the figure, ± 1): with 60 % wrong labels on CIFAR-10 SAM fits "
+    "all but 9 % of them in the end, and ERM all; their test errors rise to 43 and 49 %. Stopped "
+    "early, they are 10 and 20 %.",
 )
 BEST = Column(
     "Best test error", "%", "best_test_error", {"measure": TRAINING}, best="min", scale=100.0
