@@ -13,6 +13,7 @@ from sam_jax.measuring.settings import completed, settings_digest
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
+from sam_jax.suggestions import did_you_mean
 from sam_jax.training.trained import Trained, load_trained
 
 EVALUATIONS = "evaluations.jsonl"  # in the folder of a run: its records
@@ -150,7 +151,8 @@ def _check_names(what: str, names: Sequence[str], known: Collection[str]) -> Non
         raise ValueError(f"{what} must be a tuple of names, got the string {names!r}.")
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ValueError(f"unknown {what} {unknown}; the {what} are {sorted(known)}.")
+        near = did_you_mean(unknown[0], known)
+        raise ValueError(f"unknown {what} {unknown}; the {what} are {sorted(known)}.{near}")
 
 
 def _last_with(fields: Record, found: list[Record]) -> Record | None:

@@ -83,10 +83,11 @@ def check_same_m(
     before = Machine(*(record[name] for name in Machine._fields))
     if here.m == before.m or here.device_count == before.device_count:
         return
+    local = "" if config.method.synchronise == "local" else " --config.method.synchronise=local"
     raise ValueError(
-        f"{workdir} was trained with m = {before.m} on {_devices(before)}. With method.m = 0, m is "
-        f"the share of a device, and on the {_devices(here)} here that is {here.m}. To go on with "
-        f"the same m, set --config.method.m={before.m} and, as this changes the config, "
+        f"{workdir} was trained with m = {before.m} on {_devices(before)}. With method.m = 0, m "
+        f"follows from the devices, and on the {_devices(here)} here it is {here.m}. To go on with "
+        f"the same m, set --config.method.m={before.m}{local} and, as this changes the config, "
         "--accept_config_changes; or use as many devices as before."
     )
 

@@ -96,7 +96,9 @@ def evaluate_sets(
     for name, examples in sets.items():
         fields = ("loss", "accuracy", *top_k)
         numbers: list[Any] = [math.nan] * len(fields)
-        if name in names:
+        # What is evaluated apart for clean and noisy labels gives loss and accuracy, too.
+        again = name == "train" and data.train_pairs is not None and not top_k
+        if name in names and not again:
             result = program.evaluate(state.params, state.batch_stats, *examples)
             numbers = jax.tree.leaves(result)
         record |= {f"{name}_{f}": float(x) for f, x in zip(fields, numbers, strict=True)}
