@@ -44,7 +44,7 @@ def run_tiers(folder, passes, *arguments):
 def environment():
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     kept.pop("XLA_FLAGS")
-    return kept | {"PYTHONPATH": str(ROOT)}
+    return kept | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
 
 
 def test_all_tiers_run_in_order(tmp_path):
