@@ -61,10 +61,3 @@ def large(config: ml_collections.ConfigDict) -> None:
         ("EMA", "none", {"weight_average.name": "ema", "weight_average.decay": 0.999}),
     )
     config.training.steps_per_call = 78  # a fifth of an epoch of CIFAR-10: the part that is timed
-
-
-def change_method(config: ml_collections.ConfigDict, label: str, settings: dict) -> None:
-    """Give a method of the study other settings."""
-    config.methods = tuple(
-        (found, name, settings if found == label else its) for found, name, its in config.methods
-    )

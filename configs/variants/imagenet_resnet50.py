@@ -5,7 +5,9 @@
       --workdir=runs/variants_imagenet_resnet50
 
 The settings of GSAM are its paper's for this net; those of the other methods are the ones of CIFAR
-in configs/variants/cifar10_resnet18.py.
+in configs/variants/cifar10_resnet18.py. As in the first SAM paper, 128 examples share a
+perturbation; methods that keep something of past steps, such as LookSAM, have one for the whole
+batch of 4096.
 Hardware: 32 accelerators. Expected time: not measured here; the methods and the longer SGD cost
 about 32 trainings of SGD a seed. The published numbers stand in the report beside these runs.
 """
@@ -14,6 +16,8 @@ import ml_collections
 
 from configs.sam_paper import imagenet_resnet
 from configs.variants import cifar10_resnet18, digits
+
+WITHOUT_MEMORY = ("SAM", "ASAM", "Fisher SAM", "GSAM", "SS-SAM", "Average SAM", "AWP", "AMP")
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -24,6 +28,15 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if not variant:
         cifar10_resnet18.large(config)
         gsam = {"rho": 0.04, "gsam.alpha": 0.01, "gsam.rho_min": 0.02}
-        cifar10_resnet18.change_method(config, "GSAM", gsam)
-        config.training.steps_per_call = 50
+        change(config, m=128, gsam=gsam)
     return config
+
+
+def change(config: ml_collections.ConfigDict, m: int, gsam: dict[str, float]) -> None:
+    """Set what is not as on CIFAR: examples that share a perturbation, and the settings of GSAM."""
+    changes = {label: {"m": m} for label in WITHOUT_MEMORY}
+    changes["GSAM"] |= gsam
+    config.methods = tuple(
+        (label, name, settings | changes.get(label, {})) for label, name, settings in config.methods
+    )
+    config.training.steps_per_call = 50

@@ -262,9 +262,18 @@ def make_method(
     Returns:
       A transformation over the axis `DEVICES`, and the optimiser that takes its gradient, with
       the average of its weights.
+
+    Raises:
+      ValueError: the method keeps a memory, and m makes several sub-batches.
     """
     inner, optimiser = methods.make_method(method, traced, key, run)
     m = examples_per_perturbation(method, batch_size)
+    if inner.memory and m < batch_size:
+        raise ValueError(
+            f"{method.name} keeps {inner.memory} from step to step, which is one for the whole "
+            f"batch, but perturbations would be shared by m = {m} of its {batch_size} examples: "
+            "set method.m to batch_size, or choose a method without memory."
+        )
     over_devices = optim.m_sam(inner, m, method.strategy, axis_name=DEVICES)
     return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))
 

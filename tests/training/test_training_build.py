@@ -136,6 +136,13 @@ def test_a_wrong_field_is_named(field, value, message):
         build.check(tiny_config(**{field: value}))
 
 
+def test_a_method_with_a_memory_needs_the_whole_batch():
+    config = tiny_config(method__name="looksam", method__m=8)
+    with pytest.raises(ValueError, match="looksam keeps .* m = 8 of its .*set method.m"):
+        build.check(config)
+    build.check(tiny_config(method__name="looksam", method__m=config.batch_size))
+
+
 @pytest.mark.devices
 @pytest.mark.skipif(jax.device_count() == 1, reason="needs several devices")
 def test_a_batch_that_the_devices_cannot_share_is_refused():
