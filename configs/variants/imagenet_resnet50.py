@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 def change(config: ml_collections.ConfigDict, m: int, gsam: dict[str, float]) -> None:
     """Set what is not as on CIFAR: examples that share a perturbation, and the settings of GSAM."""
-    changes = {label: {"m": m} for label in WITHOUT_MEMORY}
+    changes: dict[str, dict[str, float]] = {label: {"m": m} for label in WITHOUT_MEMORY}
     changes["GSAM"] |= gsam
     config.methods = tuple(
         (label, name, settings | changes.get(label, {})) for label, name, settings in config.methods
