@@ -1,7 +1,9 @@
 """The tables of the first SAM paper on the 1,797 digits of scikit-learn.
 
 python -m experiments.sam_paper --config=configs/sam_paper/digits.py --workdir=runs/sam_paper
-Hardware: two CPU cores. Expected time and numbers: see the end of experiments/sam_paper/README.md.
+Hardware: two CPU cores, 4 minutes. Expected (mean and standard error over three seeds): test error
+2.24 +- 0.32 % with SGD, 1.59 +- 0.41 % with SAM; with 40 % wrong labels 14.7 +- 1.9 % and
+12.1 +- 1.7 %. README.md of experiments/sam_paper has all.
 """
 
 import ml_collections

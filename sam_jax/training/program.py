@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,9 @@ from sam_jax import data, optim
 from sam_jax.runs.machine import examples_per_perturbation
 from sam_jax.runs.randomness import stream
 from sam_jax.training import example_losses, losses, methods
+from sam_jax.training.compiled_evaluation import compile_evaluation, compile_noisy_evaluation
 from sam_jax.training.device_data import RunSteps, device_mesh, replicated
-from sam_jax.training.evaluation import (
-    Evaluation,
-    Inputs,
-    NoisyEvaluation,
-    evaluate_set,
-    make_logits_fn,
-    noisy_evaluation,
-    noisy_means,
-)
+from sam_jax.training.evaluation import Evaluation, Inputs, NoisyEvaluation
 from sam_jax.training.mixup import make_mix
 from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.recalibration import recalibrated_batch_stats
@@ -203,10 +196,10 @@ def compile_program(spec: ProgramSpec) -> Program:
         start=start,
         run_steps=make_run_steps(step, prepare_unmixed, mesh, mix=mix),
         run_streamed_steps=make_run_steps(step, prepare_unmixed, mesh, streamed=True, mix=mix),
-        evaluate=_jit_evaluate(
+        evaluate=compile_evaluation(
             full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k
         ),
-        evaluate_noisy=_jit_evaluate_noisy(
+        evaluate_noisy=compile_noisy_evaluation(
             full_precision(model), inputs, spec.evaluation_batch_size
         ),
         evaluated_state=evaluated_state,
@@ -299,43 +292,3 @@ def _average_links(c: FrozenConfigDict, run: methods.Run) -> list[optax.Gradient
 @functools.lru_cache(maxsize=8)
 def _jit_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[Key], PyTree]:
     return jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)), train=False))
-
-
-@functools.lru_cache(maxsize=8)
-def _jit_evaluate(
-    model: nn.Module, inputs: Inputs, batch_size: int, top_k: tuple[int, ...]
-) -> Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]:
-    means = functools.partial(evaluate_set, top_k=top_k)
-    return _jit_over_blocks(means, model, inputs, batch_size)
-
-
-@functools.lru_cache(maxsize=8)
-def _jit_evaluate_noisy(
-    model: nn.Module, inputs: Inputs, batch_size: int
-) -> Callable[[Params, PyTree, jax.Array, jax.Array], NoisyEvaluation]:
-    means = _jit_over_blocks(noisy_means, model, inputs, batch_size)
-    return lambda *arguments: noisy_evaluation(means(*arguments))
-
-
-def _jit_over_blocks(
-    means: Callable[..., Any], model: nn.Module, inputs: Inputs, batch_size: int
-) -> Callable[[Params, PyTree, jax.Array, jax.Array], Any]:
-    """Compile means over a set, of a streamed one over its blocks."""
-    logits_fn = make_logits_fn(model, inputs)
-
-    @jax.jit
-    @jax.default_matmul_precision("highest")
-    def evaluate(params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array) -> Any:
-        return means(functools.partial(logits_fn, params, batch_stats), images, labels, batch_size)
-
-    def evaluate_blocks(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> Any:
-        return data.mean_over_blocks(
-            functools.partial(evaluate, params, batch_stats),
-            (images, labels),
-            batch_size,
-            replicated(),
-        )
-
-    return evaluate_blocks

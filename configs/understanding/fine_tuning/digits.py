@@ -3,7 +3,8 @@
   python -m experiments.understanding.fine_tuning \
       --config=configs/understanding/fine_tuning/digits.py --workdir=runs/fine_tuning
 
-Hardware: two CPU cores. Expected time and numbers: experiments/understanding/README.md.
+Hardware: two CPU cores, 3 minutes. Expected (mean and standard error over three seeds): test error
+1.68 +- 0.16 % before and 1.40 +- 0.16 % after fine-tuning ERM with SAM.
 """
 
 import ml_collections

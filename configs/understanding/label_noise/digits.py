@@ -3,7 +3,9 @@
   python -m experiments.understanding.label_noise \
       --config=configs/understanding/label_noise/digits.py --workdir=runs/label_noise
 
-Hardware: two CPU cores. Expected time and numbers: experiments/understanding/README.md.
+Hardware: two CPU cores, 4 minutes. Expected (mean and standard error over three seeds): with 60 %
+wrong labels a test error of 56.5 +- 1.6 % with ERM and 47.5 +- 1.4 % with SAM (rho = 0.4); at the
+best epoch 17.9 +- 1.3 % and 6.7 +- 1.1 %.
 """
 
 import ml_collections
