@@ -18,7 +18,9 @@ which fine-tunes on ImageNet. Departures: the paper augments images of 32 pixels
 enlarged, here random crops are enlarged first; the original averages statistics along with weights,
 here the averaged weights of PRETRAINED meet the statistics of its last ones.
 
-Hardware: 64 accelerators, 128 for l2-475; fewer keep that m. Expected time: not measured here.
+Hardware: 64 accelerators, 128 for l2-475; fewer keep that m. Expected time:
+18 hours for b7 and 78 for l2-475 on one machine at least, by multiply-adds as in
+configs/imagenet_efficientnet.py; an estimate and no measurement.
 """
 
 import ml_collections

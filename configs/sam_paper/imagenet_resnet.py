@@ -15,8 +15,9 @@ Published top-1 errors in %, SAM (SGD):
 Of what the paper does not say, the released code's defaults hold: no warm-up, clipping at 5, and
 weight decay of all parameters.
 
-Hardware: 32 accelerators, each with its own perturbation on 128 examples. Expected time: not
-measured here.
+Hardware: 32 accelerators, each with its own perturbation on 128 examples. Expected time: 44,
+69 and 101 hours for 100 epochs of ResNet-50, 101 and 152, at the 802, 518 and 351 images/s of the
+study's Table 4 for SAM on one machine; an estimate and no measurement.
 """
 
 import ml_collections

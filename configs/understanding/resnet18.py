@@ -5,8 +5,9 @@
 
 The released code holds out a tenth of the training set for validation, and so does this config. m
 is lowered by --config.method.m; `preact_resnet` and ResNet-34 are fields of `model`. Hardware: one
-GPU or TPU. Expected (its Figure 1, read off the image, +- 0.1): test error 5.15 % with ERM, 4.3 %
-with 128-SAM at rho = 0.2.
+GPU or TPU, an hour and a half by the 1,717 images/s of the study's Table 3 for SAM, an estimate and
+no measurement. Expected (its Figure 1, read off the image, +- 0.1): test error 5.15 % with ERM, 4.3
+% with 128-SAM at rho = 0.2.
 """
 
 import ml_collections

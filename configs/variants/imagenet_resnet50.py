@@ -7,9 +7,9 @@
 The settings of GSAM are its paper's for this net; those of the other methods are the ones of CIFAR
 in configs/variants/cifar10_resnet18.py. As in the first SAM paper, 128 examples share a
 perturbation; methods that keep something of past steps, such as LookSAM, have one for the whole
-batch of 4096.
-Hardware: 32 accelerators. Expected time: not measured here; the methods and the longer SGD cost
-about 32 trainings of SGD a seed. The published numbers stand in the report beside these runs.
+batch of 4096. Hardware: 32 accelerators. Expected time: the methods and the longer SGD cost about
+32 trainings of SGD a seed, a month at the images/s of the published SGD; an estimate and no
+measurement. The published numbers stand in the report beside these runs.
 """
 
 import ml_collections
