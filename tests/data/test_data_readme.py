@@ -4,7 +4,7 @@ import pathlib
 import re
 
 import pytest
-from test_readme import FENCE, commands, faults, fenced, missing_names, run_python
+from test_readme import commands, faults, fenced, missing_names, run_python
 
 from sam_jax import data
 from sam_jax.data import augmentation
@@ -58,5 +58,4 @@ def test_the_program_runs(block):
 
 
 def test_names_exist():
-    assert missing_names(TEXT) == []
-    assert re.findall(r"\]\((?!http)([^)]+)\)", FENCE.sub("", TEXT)) == ["crops.py", "sources.py"]
+    assert missing_names(TEXT) == []  # tests/test_readme.py follows the links of all pages

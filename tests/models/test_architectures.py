@@ -38,7 +38,7 @@ def moved(variables):
 
 def test_names():
     assert models.create("wide_resnet", 7, depth=16) == models.WideResNet(num_classes=7, depth=16)
-    with pytest.raises(ValueError, match="mobilenet_v2.*'mobilenet_v9'.*\"mobilenet_v2\"\\?$"):
+    with pytest.raises(ValueError, match=r"mobilenet_v2.*'mobilenet_v9'.*'mobilenet_v2'\?$"):
         models.create("mobilenet_v9", 10)
     with pytest.raises(ValueError, match="got 'x'\\.$"):  # nothing is near
         models.create("x", 10)
