@@ -112,7 +112,7 @@ def test_a_run_goes_on_with_its_m_on_another_number_of_devices(tmp_path):
         refused = train_on(1, tmp_path, *flags)
         assert refused.returncode != 0
         message = " ".join(refused.stderr.split())
-        assert "m = 16 on 2 devices" in message and "on the 1 device here that is 32" in message
+        assert "m = 16 on 2 devices" in message and "on the 1 device here it is 32" in message
         assert "set --config.method.m=16 and" in message and "--accept_config_changes" in message
         assert (tmp_path / "config.json").read_bytes() == config
         assert records.read(tmp_path / "metrics.jsonl") == history
