@@ -108,7 +108,7 @@ def test_every_method_trains_and_is_not_the_plain_optimiser(name):
 @pytest.mark.devices
 @pytest.mark.skipif(jax.device_count() < 2, reason="needs several devices")
 def test_a_memory_needs_one_sub_batch():
-    with pytest.raises(ValueError, match="Choose m equal to the whole batch"):
+    with pytest.raises(ValueError, match="m = 4 of its 32 examples: set method.m to batch_size"):
         take_steps(tiny_config(method__name="vasso"))
 
 
