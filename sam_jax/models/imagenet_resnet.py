@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import lecun_normal, zeros
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv
+from sam_jax.models.layers import Classifier, Conv, stages
 from sam_jax.models.norms import batch_norm
 
 EXPANSION = 4  # output channels of a bottleneck, over its inner ones
@@ -124,15 +124,14 @@ class ImageNetResNet(nn.Module):
             x = nn.relu(x)
         padding: Any = ((1, 1), (1, 1))  # Flax annotates the names of paddings alone
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
-        for i, blocks in enumerate(self.blocks):
-            for j in range(blocks):
-                x = Bottleneck(
-                    self.width * 2**i,
-                    norm,
-                    stride=2 if i > 0 and j == 0 else 1,
-                    dtype=self.dtype,
-                    name=f"stage{i}_block{j}",
-                )(x)
+        for channels, stride, name in stages(self.width, self.blocks):
+            x = Bottleneck(
+                channels,
+                norm,
+                stride=stride,
+                dtype=self.dtype,
+                name=name,
+            )(x)
         return Classifier(
             self.num_classes, kernel_init=lecun_normal(), dtype=self.dtype, name="classifier"
         )(x)

@@ -1,5 +1,6 @@
 """Layers that the architectures share: convolutions fit for CPUs, and the classifier."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -28,6 +29,23 @@ def uniform(bound: float) -> Initializer:
         return jax.random.uniform(key, shape, dtype or jnp.float32, -bound, bound)
 
     return initialise
+
+
+def stages(width: int, blocks: Sequence[int]) -> Iterator[tuple[int, int, str]]:
+    """Yield the channels, the stride and the name of every block of a residual network.
+
+    Every stage after the first doubles the channels and halves the image in its first block.
+
+    Args:
+      width: channels of the first stage.
+      blocks: the blocks of each stage.
+
+    >>> list(stages(64, (1, 2)))
+    [(64, 1, 'stage0_block0'), (128, 2, 'stage1_block0'), (128, 1, 'stage1_block1')]
+    """
+    for i, count in enumerate(blocks):
+        for j in range(count):
+            yield width * 2**i, 2 if i > 0 and j == 0 else 1, f"stage{i}_block{j}"
 
 
 def choose_implementation(implementation: str | None) -> str:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, fan_out_normal
+from sam_jax.models.layers import Classifier, Conv, fan_out_normal, stages
 from sam_jax.models.norms import check_norm, choose_norm
 from sam_jax.models.preactivation import PreActivationBlock
 
@@ -67,14 +67,13 @@ class PreActResNet(nn.Module):
         """
         norm = choose_norm(self.norm, self.width, train, self.dtype, self.use_fast_variance)
         x = Conv(self.width, dtype=self.dtype, kernel_init=fan_out_normal, name="stem")(images)
-        for i, blocks in enumerate(self.blocks):
-            for j in range(blocks):
-                x = PreActivationBlock(
-                    self.width * 2**i,
-                    norm,
-                    stride=2 if i > 0 and j == 0 else 1,
-                    dtype=self.dtype,
-                    name=f"stage{i}_block{j}",
-                )(x)
+        for channels, stride, name in stages(self.width, self.blocks):
+            x = PreActivationBlock(
+                channels,
+                norm,
+                stride=stride,
+                dtype=self.dtype,
+                name=name,
+            )(x)
         x = nn.relu(norm(name="head_norm")(x))
         return Classifier(self.num_classes, dtype=self.dtype, name="classifier")(x)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, fan_in_uniform, fan_out_normal, uniform
+from sam_jax.models.layers import Classifier, Conv, fan_in_uniform, fan_out_normal, stages, uniform
 from sam_jax.models.norms import check_norm, choose_norm
 
 
@@ -114,16 +114,15 @@ class ResNet(nn.Module):
         kernel_init = fan_out_normal if self.he_initialisation else fan_in_uniform
         x = Conv(self.width, dtype=self.dtype, kernel_init=kernel_init, name="stem")(images)
         x = nn.relu(norm(name="stem_norm")(x))
-        for i, blocks in enumerate(self.blocks):
-            for j in range(blocks):
-                x = BasicBlock(
-                    self.width * 2**i,
-                    norm,
-                    stride=2 if i > 0 and j == 0 else 1,
-                    kernel_init=kernel_init,
-                    dtype=self.dtype,
-                    name=f"stage{i}_block{j}",
-                )(x)
+        for channels, stride, name in stages(self.width, self.blocks):
+            x = BasicBlock(
+                channels,
+                norm,
+                stride=stride,
+                kernel_init=kernel_init,
+                dtype=self.dtype,
+                name=name,
+            )(x)
         zeros = jax.nn.initializers.zeros
         return Classifier(
             self.num_classes,
