@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.sam_paper.results import PaperResults
-from experiments.study.figures import ReportFigure
+from experiments.study.figures import ReportFigure, draw_cells, draw_reference
 from experiments.study.outcomes import ERROR
 from experiments.study.table import means_over_seeds
 from sam_jax import plotting
@@ -28,18 +28,9 @@ def error_by_m(results: PaperResults) -> ReportFigure:
     for m, look in zip(choices, plotting.styles(choices), strict=True):
         chosen = [arm for arm in arms if arm.m == m]
         cells = means_over_seeds(results, ERROR, chosen)
-        axes.errorbar(
-            [arm.rho for arm in chosen],
-            [cell.mean for cell in cells],
-            yerr=[0.0 if np.isnan(cell.stderr) else cell.stderr for cell in cells],
-            color=look.colour,
-            marker=look.marker,
-            linestyle=look.line,
-            capsize=2.5,
-            label=f"m = {m}",
-        )
+        draw_cells(axes, [arm.rho for arm in chosen], cells, look, f"m = {m}")
     (sgd,) = means_over_seeds(results, ERROR, [results.plan.spectra.sgd])
-    axes.axhline(sgd.mean, color=plotting.GREY, linestyle="--", linewidth=1.0, label="SGD")
+    draw_reference(axes, sgd.mean, "SGD")
     plotting.set_scale(axes, "x", [arm.rho for arm in arms])
     plotting.label_axes(axes, "", "ρ", "Test error / %")
     axes.legend(fontsize=plotting.FONT_SIZE - 1, frameon=False)

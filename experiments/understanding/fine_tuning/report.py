@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from experiments.study.contrasts import Contrast, contrasts_csv, contrasts_grid
-from experiments.study.figures import ReportFigure
+from experiments.study.figures import ReportFigure, curve_over_seeds
 from experiments.study.grid import Grid
 from experiments.study.outcomes import ERROR, read_measured
 from experiments.study.pages import Section, write_report, write_table
@@ -76,9 +76,8 @@ def lines_figure(results: Tunings) -> ReportFigure:
         curves = []
         for name, look in zip(("train", "test"), looks, strict=True):
             losses = np.array([line.values[f"{name}_loss"] for line in lines])
-            spread = losses.std(axis=0, ddof=1) / np.sqrt(len(losses)) if len(losses) > 1 else None
             words = {"train": "training loss", "test": "test loss"}[name]
-            curves.append(plotting.Curve(words, at, losses.mean(axis=0), look, spread))
+            curves.append(curve_over_seeds(words, at, losses, look))
         plotting.curves_with_bands(axes, curves)
         for place in (0.0, 1.0):
             axes.axvline(place, color=plotting.GREY, linewidth=0.8, linestyle="--", zorder=1)

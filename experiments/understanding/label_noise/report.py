@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.study.arms import seed_folder
 from experiments.study.contrasts import Contrast, contrasts_csv, contrasts_grid
-from experiments.study.figures import ReportFigure
+from experiments.study.figures import ReportFigure, curve_over_seeds
 from experiments.study.grid import Grid
 from experiments.study.outcomes import ERROR, TRAINING, read_measured
 from experiments.study.pages import LinkedGrid, Section, write_report, write_table
@@ -95,10 +95,9 @@ def curves_figure(results: Curves) -> ReportFigure:
         for arm in results.arms:
             if arm.label_noise == share:
                 errors = results.history[arm, name]
-                epochs, seeds = np.arange(1, errors.shape[1] + 1), len(errors)
-                spread = errors.std(axis=0, ddof=1) / np.sqrt(seeds) if seeds > 1 else None
+                epochs = np.arange(1, errors.shape[1] + 1)
                 look = looks[arm.method]
-                curves.append(plotting.Curve(arm.method, epochs, errors.mean(axis=0), look, spread))
+                curves.append(curve_over_seeds(arm.method, epochs, errors, look))
         plotting.curves_with_bands(axes, curves, markers=0, scale="linear")
         words = {"test": "Test error / %", "train": "Training error / %"}[name]
         plotting.label_axes(axes, f"{share:.0%} wrong labels", "Epoch", words)

@@ -2,11 +2,10 @@
 
 import pathlib
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.study.comparison import against_first, compare_arms
-from experiments.study.figures import ReportFigure
+from experiments.study.figures import ReportFigure, draw_cells, draw_reference
 from experiments.study.outcomes import ERROR, LOSS
 from experiments.study.pages import Section, write_report, write_table
 from experiments.study.results import Results
@@ -117,15 +116,6 @@ def _draw(
 ) -> None:
     cells = means_over_seeds(results, column, arms)
     if arms[0].kind == "erm":
-        axes.axhline(cells[0].mean, color=plotting.GREY, linestyle="--", linewidth=1.0, label="ERM")
-        return
-    axes.errorbar(
-        [arm.rho for arm in arms],
-        [cell.mean for cell in cells],
-        yerr=np.nan_to_num([cell.stderr for cell in cells]),
-        color=look.colour,
-        marker=look.marker,
-        linestyle=look.line,
-        capsize=2.5,
-        label=arms[0].series,
-    )
+        draw_reference(axes, cells[0].mean, arms[0].series)
+    else:
+        draw_cells(axes, [arm.rho for arm in arms], cells, look, arms[0].series)
