@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from sam_jax.measuring import registry
 from sam_jax.measuring.measure import EVALUATIONS, measure_run
 from sam_jax.runs import records
+from sam_jax.runs.flags import run_command
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of a run of sam_jax.train.", required=True
@@ -52,4 +53,4 @@ def summary(record: records.Record) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_command(main)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from sam_jax.runs.flags import define_config
+from sam_jax.runs.flags import define_config, run_command
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 _CONFIG = define_config()
@@ -35,4 +35,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    run_command(main)

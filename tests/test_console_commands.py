@@ -86,5 +86,6 @@ def test_a_study_is_found_from_the_current_folder(tmp_path):
         interpreter=("-P",),  # as a script, which does not look into the current folder
         env=environment() | {"PYTHONPATH": str(tmp_path)},
     )
+    assert result.returncode == 0, result.stderr
     assert "Run the study: python -m experiments.even_better" in result.stdout
     assert "--config:" in result.stdout and "--workdir:" in result.stdout

@@ -16,7 +16,7 @@ from experiments.study.provenance import software
 from experiments.study.runs import outdated, run
 from experiments.study.study import Settings, Study
 from sam_jax.runs import workdirs
-from sam_jax.runs.flags import define_config
+from sam_jax.runs.flags import define_config, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
 
@@ -28,7 +28,7 @@ def main(study: Study) -> None:
     flags.DEFINE_bool(
         "accept_config_changes", False, "Go on in a folder that was made with another config."
     )
-    app.run(functools.partial(_command, study))
+    run_command(functools.partial(_command, study))
 
 
 def _command(study: Study, argv: Sequence[str]) -> None:

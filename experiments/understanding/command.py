@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from experiments.study.provenance import software
 from sam_jax.runs import workdirs
+from sam_jax.runs.flags import run_command
 
 flags.disclaim_key_flags()  # --help shows them as the experiment's own
 
@@ -51,7 +52,7 @@ def main(experiment: Experiment) -> None:
     for name, value in experiment.settings._asdict().items():
         words = f"{name.replace('_', ' ').capitalize()} (default: {value})."
         flags.DEFINE_integer(name, None, words, lower_bound=1)
-    app.run(functools.partial(_command, experiment))
+    run_command(functools.partial(_command, experiment))
 
 
 def _command(experiment: Experiment, argv: Sequence[str]) -> None:
