@@ -12,10 +12,12 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
+from experiments.benchmark.into_page import write_into
+from experiments.benchmark.lab import Lab
 from experiments.benchmark.presets import PRESETS
 from experiments.benchmark.report import report
 from experiments.benchmark.rows import ROWS
-from experiments.benchmark.run import open_lab, run
+from experiments.benchmark.run import run
 from experiments.benchmark.tasks import Task
 from sam_jax.runs.flags import run_command
 
@@ -31,6 +33,7 @@ _BUDGET = flags.DEFINE_float(
 )
 _DATA = flags.DEFINE_string("data_dir", "", "Where prepared sets lie, for the short training.")
 _REPORT = flags.DEFINE_bool("report_only", False, "Measure nothing; write the report.")
+_INTO = flags.DEFINE_string("into", "", "A page with the comments between which the table goes.")
 
 
 def chosen(preset: str, rows: Sequence[str]) -> list[Task]:
@@ -54,17 +57,20 @@ def main(argv: Sequence[str]) -> None:
     tasks, folder = chosen(_PRESET.value, _ROWS.value), pathlib.Path(_WORKDIR.value)
     if not _REPORT.value:
         here = sys.executable if importlib.util.find_spec("torch") else ""
-        lab = open_lab(
-            folder,
+        folder.mkdir(parents=True, exist_ok=True)
+        lab = Lab(
+            folder.resolve(),
             torch_python=_TORCH.value or here,
             ends=time.monotonic() + (_BUDGET.value or preset.budget),
             data_dir=_DATA.value,
             in_process=preset.in_process,
         )
         run(tasks, lab)
-    page, table = report(tasks, folder)
-    print(table)
-    print(f"The report is {page.resolve()}")
+    written = report(tasks, folder)
+    print(written.table.markdown())
+    print(f"The report is {written.page.resolve()}")
+    if _INTO.value:
+        write_into(pathlib.Path(_INTO.value), _PRESET.value, written.table, written.made_with)
 
 
 if __name__ == "__main__":

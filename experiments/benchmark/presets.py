@@ -4,7 +4,7 @@ A run that is cut, or whose budget ends, has measured the first ones; the next r
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.benchmark.tasks import Task
 
@@ -13,7 +13,7 @@ ALL_METHODS = ["sgd", "sam", "average_sam", "looksam_5", "m_sam_vmap", "m_sam_sc
 INSTRUMENTS = ["asymmetry", "surface", "lanczos"]
 
 
-def steps(net: str, batch: int, precision: str, threads: int, **options: float) -> Task:
+def steps(net: str, batch: int, precision: str, threads: int, **options: Any) -> Task:
     """Return steps of SGD and SAM, on both sides."""
     case = {
         "net": net,
@@ -22,13 +22,13 @@ def steps(net: str, batch: int, precision: str, threads: int, **options: float) 
         "threads": threads,
         "methods": BOTH,
     }
-    return Task("steps", case, batch_examples=batch, **options)  # type: ignore[arg-type]
+    return Task("steps", case, batch_examples=batch, **options)
 
 
-def evaluation(net: str, batch: int, examples: int, threads: int, **options: float) -> Task:
+def evaluation(net: str, batch: int, examples: int, threads: int, **options: Any) -> Task:
     """Return the evaluation of so many examples, on both sides."""
     case = {"net": net, "batch": batch, "examples": examples, "threads": threads}
-    return Task("evaluation", case, batch_examples=examples, **options)  # type: ignore[arg-type]
+    return Task("evaluation", case, batch_examples=examples, **options)
 
 
 def methods(
@@ -38,7 +38,7 @@ def methods(
     precision: str = "float32",
     threads: int = 0,
     names: list[str] | None = None,
-    **options: float,
+    **options: Any,
 ) -> Task:
     """Return steps of many methods in turns."""
     case = {
@@ -49,7 +49,7 @@ def methods(
         "threads": threads,
         "methods": names or ALL_METHODS,
     }
-    return Task("methods", case, batch_examples=batch, **options)  # type: ignore[arg-type]
+    return Task("methods", case, batch_examples=batch, **options)
 
 
 def instruments(threads: int, **sizes: int) -> Task:
@@ -84,11 +84,11 @@ def memory(net: str, batch: int, programs: list[str], examples: int = 0) -> Task
 
 
 def epoch(
-    config: str, variant: str, epochs: int, overrides: dict[str, object], **options: float
+    config: str, variant: str, epochs: int, overrides: dict[str, object], **options: Any
 ) -> Task:
     """Return whole epochs of a config."""
     case = {"config": config, "variant": variant, "epochs": epochs, "overrides": overrides}
-    return Task("epoch", case, **options)  # type: ignore[arg-type]
+    return Task("epoch", case, **options)
 
 
 def cpu() -> list[Task]:
@@ -123,7 +123,7 @@ def cpu() -> list[Task]:
 
 def gpu() -> list[Task]:
     """Return the rows for one GPU: correctness, then times, then a training."""
-    timed = {"rounds": 5, "repeats": 10, "seconds": 20}
+    timed: dict[str, Any] = {"rounds": 5, "repeats": 10, "seconds": 20}
     return [
         Task("correctness", {"images": 512, "net": "mobilenet_v2", "batch": 32}),
         steps("mobilenet_v2", 128, "tf32", 0, **timed),
@@ -152,7 +152,7 @@ def gpu() -> list[Task]:
 
 def smoke() -> list[Task]:
     """Return every kind of row, in sizes that say nothing."""
-    quick = {"rounds": 2, "seconds": 1}
+    quick: dict[str, Any] = {"rounds": 2, "seconds": 1}
     return [
         steps("tiny_mobilenet", 4, "float32", 1, **quick),
         steps("tiny_resnet", 4, "bfloat16", 1, **quick),

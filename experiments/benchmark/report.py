@@ -3,7 +3,7 @@
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -28,8 +28,16 @@ INTRODUCTION = (
 NOT_MEASURED = "not measured"
 
 
-def report(tasks: Sequence[Task], folder: pathlib.Path) -> tuple[pathlib.Path, str]:
-    """Write the report of a folder's records to `folder/report`; return its page and its table."""
+class Report(NamedTuple):
+    """What was written."""
+
+    page: pathlib.Path
+    table: Grid  # of all rows
+    made_with: dict[str, Any]  # the machine and the versions
+
+
+def report(tasks: Sequence[Task], folder: pathlib.Path) -> Report:
+    """Write the report of a folder's records to `folder/report`."""
     found = records.read(folder / "records.jsonl")
     chosen = latest(tasks, found)
     lines = {name: _lines(name, chosen) for name in ROWS}
@@ -43,8 +51,9 @@ def report(tasks: Sequence[Task], folder: pathlib.Path) -> tuple[pathlib.Path, s
     whole = write_table(target, "benchmark", lines_csv(every), grid(every))
     sections = [Section("All ratios", figures=[ratios_figure(every)] if every else [])]
     sections += [Section(title, grids=[table]) for title, table in linked]
-    page = write_report(target, TITLE, INTRODUCTION, sections, settings(found))
-    return page, whole.grid.markdown()
+    made_with = settings([record for _, own in chosen for record in own])
+    page = write_report(target, TITLE, INTRODUCTION, sections, made_with)
+    return Report(page, whole.grid, made_with)
 
 
 def _lines(name: str, chosen: Sequence[tuple[Task, list[Record]]]) -> list[Line]:

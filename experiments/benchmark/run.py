@@ -1,7 +1,5 @@
 """Measure the tasks of a preset one after the other; every record is kept as it comes."""
 
-import dataclasses
-import pathlib
 from collections.abc import Iterable, Sequence
 
 from experiments.benchmark.lab import Lab
@@ -54,12 +52,6 @@ def latest(tasks: Iterable[Task], found: Sequence[Record]) -> list[tuple[Task, l
         good = {record["work"]: record for record in own if "error" not in record}
         result.append((task, list(good.values()) or own[-1:]))
     return result
-
-
-def open_lab(folder: pathlib.Path, **settings: object) -> Lab:
-    """Return the lab of a folder, made where it does not exist."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return dataclasses.replace(Lab(folder.resolve()), **settings)  # type: ignore[arg-type]
 
 
 def _words(task: Task) -> str:

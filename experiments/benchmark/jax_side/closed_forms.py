@@ -64,7 +64,11 @@ def methods() -> list[tuple[float, str, float]]:
         _worst(results, "on a quadratic, against their closed forms"),
         _worst(plain, "with rho = 0, against the plain gradient"),
         _worst(still, "at a zero gradient, against zero"),
-        (abs(drawn / RHO - 1), "average_sam: how far the length of its epsilon is from rho", BOUND),
+        (
+            float(abs(drawn / RHO - 1)),
+            "average_sam: how far the length of its epsilon is from rho",
+            BOUND,
+        ),
     ]
 
 

@@ -81,7 +81,7 @@ def make_step(
       optimiser: takes the gradient to an update; None for SGD with momentum.
     """
     model, chosen = network.model, method_of(method, m)
-    optimiser = optimiser or optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
+    descent = optimiser or optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
 
     def losses_fn(params: Params, stats: PyTree, batch: Batch) -> tuple[jax.Array, PyTree]:
         images, labels = batch
@@ -116,13 +116,13 @@ def make_step(
 
     def step(state: State, batch: Batch) -> State:
         grads, outputs, method_state = sharp(state, batch)
-        updates, optimiser_state = optimiser.update(grads, state.optimiser_state, state.params)
+        updates, optimiser_state = descent.update(grads, state.optimiser_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return State(params, outputs.batch_stats, method_state, optimiser_state)
 
     params = network.params
     method_state = () if chosen is None else chosen.init(params)
-    return Step(step, State(params, network.batch_stats, method_state, optimiser.init(params)))
+    return Step(step, State(params, network.batch_stats, method_state, descent.init(params)))
 
 
 def compiled_step(made: Step, batch: Batch, precision: str) -> Any:
