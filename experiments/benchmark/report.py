@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments.benchmark.figure import ratios_figure
+from experiments.benchmark.growth.page import write_growth
 from experiments.benchmark.measured import Ratio
 from experiments.benchmark.rows import ROWS
 from experiments.benchmark.rows.texts import significant
@@ -53,6 +54,9 @@ def report(tasks: Sequence[Task], folder: pathlib.Path) -> Report:
     sections += [Section(title, grids=[table]) for title, table in linked]
     made_with = settings([record for _, own in chosen for record in own])
     page = write_report(target, TITLE, INTRODUCTION, sections, made_with)
+    sweeps = [r for task, own in chosen for r in own if task.row == "growth" and "error" not in r]
+    if sweeps:
+        write_growth(sweeps, target, made_with)
     return Report(page, whole.grid, made_with)
 
 
