@@ -104,7 +104,8 @@ def by_operations(
         max(seconds),
         f"{MULTIPLY_ADDS[net] / 1e9:.1f} G multiply-adds forward; {gradients:g} gradients a step; "
         f"{UTILISATION[0]:.0%} to {UTILISATION[1]:.0%} of "
-        f"{peak / chips / 1e12:.0f} TFLOPS a chip",
+        f"{peak / chips / 1e12:.0f} TFLOPS a chip; {images / max(seconds) / 1e3:,.0f} to "
+        f"{images / min(seconds) / 1e3:,.0f} thousand images/s of input",
     )
 
 
