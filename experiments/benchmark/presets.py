@@ -132,7 +132,12 @@ def gpu() -> list[Task]:
         steps("resnet", 1024, "bfloat16", 0, **timed),
         Task(
             "training",
-            {"epochs": 3, "examples": 0, "overrides": {}, "least_accuracy": 0.8},
+            {
+                "epochs": {"fashion_mnist": 3, "digits": 40},
+                "examples": 0,
+                "overrides": {},
+                "least_accuracy": 0.8,
+            },
         ),
         instruments(0),
         methods("dense", 128, precision="tf32", repeats=50, seconds=10),
@@ -172,7 +177,7 @@ def smoke() -> list[Task]:
         Task(
             "training",
             {
-                "epochs": 1,
+                "epochs": {"fashion_mnist": 1, "digits": 1},
                 "examples": 64,
                 "overrides": {"model.name": "small_conv_net", "batch_size": 32},
                 "least_accuracy": 0.0,

@@ -175,13 +175,15 @@ def test_sides_are_timed_in_turns():
 
 def test_a_worker_serves_what_it_prepared(tmp_path):
     output = (tmp_path / "output").open("w+")
-    prepared = worker.Prepared({"known": 1}, {"twice": lambda repeats: 2 * repeats})
-    worker.serve(prepared, ['{"call": "twice", "repeats": 4}'], output)
+    calls = {"twice": lambda repeats: 2 * repeats, "fails": lambda repeats: repeats / 0}
+    asked = [json.dumps({"call": call, "repeats": 4}) for call in ("fails", "twice")]
+    worker.serve(worker.Prepared({"known": 1}, calls), asked, output)
     output.seek(0)
     lines = [json.loads(line.removeprefix(worker.MARK)) for line in output]
     output.close()
-    assert lines[0] == {"known": 1, "calls": ["twice"]}
-    assert lines[1]["result"] == 8
+    assert lines[0] == {"known": 1, "calls": ["twice", "fails"]}
+    assert "ZeroDivisionError" in lines[1]["error"]  # and the next call is made
+    assert lines[2]["result"] == 8
 
 
 # ---------------------------------------------------------------------------- records and report
