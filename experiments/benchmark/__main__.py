@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
         run(tasks, lab)
     written = report(tasks, folder)
     print(written.table.markdown())
-    print(f"The report is {written.page.resolve()}")
+    print(f"The report is {' and '.join(str(page.resolve()) for page in written.pages)}")
     if _INTO.value:
         write_into(pathlib.Path(_INTO.value), _PRESET.value, written.table, written.made_with)
 

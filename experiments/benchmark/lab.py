@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import sys
 import time
@@ -40,7 +41,13 @@ class Lab:
 
     @contextlib.contextmanager
     def jax(
-        self, task: str, case: Mapping[str, Any], *, cache: str = KEPT, own_process: bool = False
+        self,
+        task: str,
+        case: Mapping[str, Any],
+        *,
+        cache: str = KEPT,
+        own_process: bool = False,
+        devices: int = 1,
     ) -> Iterator[AnySide]:
         """Start the side that runs JAX, and end it after the block.
 
@@ -51,6 +58,7 @@ class Lab:
             the next call; what compiles is bound to the number of processors, and so is the
             folder. Empty for none.
           own_process: whether the task needs a process of its own even where others do not.
+          devices: above one, so many devices of the CPU.
         """
         if self.in_process and not own_process:
             with contextlib.closing(Here(f"{JAX}.{task}", case)) as here:
@@ -64,6 +72,10 @@ class Lab:
             "JAX_ENABLE_COMPILATION_CACHE": str(bool(cache)).lower(),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
+        if devices > 1:
+            known = os.environ.get("XLA_FLAGS", "")
+            flag = f"--xla_force_host_platform_device_count={devices}"
+            variables |= {"XLA_FLAGS": f"{known} {flag}".strip(), "JAX_PLATFORMS": "cpu"}
         side = Side(
             sys.executable, f"{JAX}.{task}", case, log=self._log(task), environment=variables
         )

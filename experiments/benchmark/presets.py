@@ -132,7 +132,12 @@ def gpu() -> list[Task]:
         steps("resnet", 1024, "bfloat16", 0, **timed),
         Task(
             "training",
-            {"epochs": 3, "examples": 0, "overrides": {}, "least_accuracy": 0.8},
+            {
+                "epochs": {"fashion_mnist": 3, "digits": 40},
+                "examples": 0,
+                "overrides": {},
+                "least_accuracy": 0.8,
+            },
         ),
         instruments(0),
         methods("dense", 128, precision="tf32", repeats=50, seconds=10),
@@ -163,15 +168,42 @@ def smoke() -> list[Task]:
         memory("tiny_dense", 4, ["sgd", "sam", "average_sam", "sub_batch", "m_sam_scan"], 16),
         epoch("digits", "smoke", 1, {}, **quick),
         Task("correctness", {"images": 8, "net": "tiny_mobilenet", "batch": 8}),
+        sweep("batch", "tiny_dense", [2, 4], **quick),
+        sweep("m_scan", "tiny_dense", [2, 4], 4, **quick),
+        sweep("points", "tiny_dense", [2, 4], 4, **quick),
+        sweep("directions", "tiny_dense", [2, 4], 4, **quick),
+        sweep("seeds", "tiny_dense", [1, 2], 4, **quick),
+        sweep("devices_local", "tiny_dense", [1, 2], 4),
         Task(
             "training",
             {
-                "epochs": 1,
+                "epochs": {"fashion_mnist": 1, "digits": 1},
                 "examples": 64,
                 "overrides": {"model.name": "small_conv_net", "batch_size": 32},
                 "least_accuracy": 0.0,
             },
         ),
+    ]
+
+
+def sweep(name: str, net: str, values: list[int], batch: int = 0, **options: Any) -> Task:
+    """Return one sweep of growth; `batch` is the number of images where that does not grow."""
+    case = {"sweep": name, "net": net, "values": values} | ({"batch": batch} if batch else {})
+    return Task("growth", case, **options)
+
+
+def growth() -> list[Task]:
+    """Return the sweeps of the page of growth; five minutes on two cores."""
+    timed: dict[str, Any] = {"rounds": 5, "seconds": 20}
+    return [
+        sweep("batch", "small_conv_net_32", [16, 32, 64, 128, 256], repeats=2, **timed),
+        sweep("m_scan", "small_conv_net_32", [8, 16, 32, 64, 128], 128, repeats=2, **timed),
+        sweep("m_vmap", "small_conv_net_32", [8, 16, 32, 64, 128], 128, repeats=2, **timed),
+        sweep("points", "small_conv_net", [8, 32, 128, 512], 256, **timed),
+        sweep("directions", "small_conv_net", [4, 16, 64, 256], 256, **timed),
+        sweep("seeds", "small_conv_net", [1, 2, 4, 8], 32, repeats=5, **timed),
+        sweep("devices_common", "dense", [1, 2, 4, 8], 128),
+        sweep("devices_local", "dense", [1, 2, 4, 8], 128),
     ]
 
 
@@ -186,5 +218,6 @@ class Preset(NamedTuple):
 PRESETS = {
     "cpu": Preset(cpu, 840.0),
     "gpu": Preset(gpu, 440.0),
+    "growth": Preset(growth, 600.0),
     "smoke": Preset(smoke, 600.0, in_process=True),
 }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments.benchmark.figure import ratios_figure
+from experiments.benchmark.growth.page import write_growth
 from experiments.benchmark.measured import Ratio
 from experiments.benchmark.rows import ROWS
 from experiments.benchmark.rows.texts import significant
@@ -22,6 +23,8 @@ TITLE = "The benchmark: ratios measured side by side"
 INTRODUCTION = (
     "Both sides of a ratio run in processes of their own on the same processors, and are timed in "
     "turns. A number is the median of the ratios of all rounds, with the smallest and the largest.",
+    "Where a number is to be at most something it is our time over the other, where it is to be at "
+    "least something the other time over ours. A range in brackets has the number of rounds.",
     "The processor time decides where one thread computes, the wall's elsewhere. PyTorch's fastest "
     "mode or memory format counts. Nothing here is asserted by a test: machines differ.",
 )
@@ -31,7 +34,7 @@ NOT_MEASURED = "not measured"
 class Report(NamedTuple):
     """What was written."""
 
-    page: pathlib.Path
+    pages: list[pathlib.Path]  # the benchmark's, and that of growth where it was measured
     table: Grid  # of all rows
     made_with: dict[str, Any]  # the machine and the versions
 
@@ -52,8 +55,11 @@ def report(tasks: Sequence[Task], folder: pathlib.Path) -> Report:
     sections = [Section("All ratios", figures=[ratios_figure(every)] if every else [])]
     sections += [Section(title, grids=[table]) for title, table in linked]
     made_with = settings([record for _, own in chosen for record in own])
-    page = write_report(target, TITLE, INTRODUCTION, sections, made_with)
-    return Report(page, whole.grid, made_with)
+    pages = [write_report(target, TITLE, INTRODUCTION, sections, made_with)]
+    sweeps = [r for task, own in chosen for r in own if task.row == "growth" and "error" not in r]
+    if sweeps:
+        pages.append(write_growth(sweeps, target, made_with))
+    return Report(pages, whole.grid, made_with)
 
 
 def _lines(name: str, chosen: Sequence[tuple[Task, list[Record]]]) -> list[Line]:

@@ -53,12 +53,22 @@ def timed(call: Callable[[int], Any], repeats: int) -> dict[str, Any]:
 def serve(prepared: Prepared, requests: TextIO, output: TextIO) -> None:
     """Say that the task is ready, then time what every line of requests asks for.
 
-    A request is {"call": NAME, "repeats": N}.
+    A request is {"call": NAME, "repeats": N}. A call that fails is answered by its error, and
+    others may follow: where one mode does not compile, another may.
     """
     write(output, described(prepared))
     for line in requests:
         request = json.loads(line)
-        write(output, timed(prepared.calls[request["call"]], request["repeats"]))
+        try:
+            answer = timed(prepared.calls[request["call"]], request["repeats"])
+        except Exception as error:
+            traceback.print_exc()
+            answer = _words(error)
+        write(output, answer)
+
+
+def _words(error: Exception) -> dict[str, str]:
+    return {"error": f"{type(error).__name__}: {error}"[:600]}
 
 
 def use_threads(threads: int) -> None:
@@ -76,7 +86,7 @@ def main(request: dict[str, Any]) -> int:
         serve(prepare(request["case"]), sys.stdin, output)
     except Exception as error:
         traceback.print_exc()
-        write(output, {"error": f"{type(error).__name__}: {error}"[:600]})
+        write(output, _words(error))
         return 1
     return 0
 

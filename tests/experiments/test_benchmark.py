@@ -1,5 +1,6 @@
 """The benchmark: ratios, tables from stored records, workers, and the command in its smoke form."""
 
+import importlib.util
 import json
 import math
 import pathlib
@@ -174,13 +175,15 @@ def test_sides_are_timed_in_turns():
 
 def test_a_worker_serves_what_it_prepared(tmp_path):
     output = (tmp_path / "output").open("w+")
-    prepared = worker.Prepared({"known": 1}, {"twice": lambda repeats: 2 * repeats})
-    worker.serve(prepared, ['{"call": "twice", "repeats": 4}'], output)
+    calls = {"twice": lambda repeats: 2 * repeats, "fails": lambda repeats: repeats / 0}
+    asked = [json.dumps({"call": call, "repeats": 4}) for call in ("fails", "twice")]
+    worker.serve(worker.Prepared({"known": 1}, calls), asked, output)
     output.seek(0)
     lines = [json.loads(line.removeprefix(worker.MARK)) for line in output]
     output.close()
-    assert lines[0] == {"known": 1, "calls": ["twice"]}
-    assert lines[1]["result"] == 8
+    assert lines[0] == {"known": 1, "calls": ["twice", "fails"]}
+    assert "ZeroDivisionError" in lines[1]["error"]  # and the next call is made
+    assert lines[2]["result"] == 8
 
 
 # ---------------------------------------------------------------------------- records and report
@@ -216,7 +219,7 @@ def test_the_report_of_stored_records(tmp_path, two_tasks, undrawn):
     first, second = two_tasks
     error = tasks.about(second) | {"error": "no memory | at all", "machine": {}}
     write(tmp_path, stored(first), stored(first, "sgd", torch=()), error)
-    page, grid, made_with = report(two_tasks, tmp_path)
+    (page,), grid, made_with = report(two_tasks, tmp_path)
     table = grid.markdown()
     frame = pd.read_csv(tmp_path / "report" / "tables" / "benchmark.csv")
     assert frame.ratio.tolist()[:1] == [0.75] and frame.rounds.tolist() == [2, 0, 0]
@@ -320,14 +323,8 @@ def test_the_same_command_goes_on(smoked, tmp_path):
     (tmp_path / "records.jsonl").write_text(before)
     result = run_here("experiments.benchmark", f"--workdir={tmp_path}", "--preset=smoke")
     assert result.returncode == 0, result.stderr
-    if not lab_has_torch():
+    if importlib.util.find_spec("torch") is None:  # else the rows without it are measured again
         assert (tmp_path / "records.jsonl").read_text() == before
-
-
-def lab_has_torch():
-    import importlib.util
-
-    return importlib.util.find_spec("torch") is not None
 
 
 def test_a_wrong_flag_is_refused():

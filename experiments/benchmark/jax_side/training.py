@@ -18,12 +18,12 @@ def prepare(case: dict[str, Any]) -> Prepared:
     """Choose the set, and make the call `train`.
 
     Args:
-      case: "epochs", "examples" of the training set at most, "overrides" of the config,
-        "data_dir", and "folder".
+      case: "epochs" for either set by its name, "examples" of the training set at most,
+        "overrides" of the config, "data_dir", and "folder".
     """
     config, example_count = _config(case)
     config.update_from_flattened_dict(case["overrides"])
-    config.epochs = case["epochs"]
+    config.epochs = case["epochs"][config.data.name]
     folder = pathlib.Path(case["folder"])
     images = example_count // config.batch_size * config.batch_size
 
@@ -37,6 +37,7 @@ def prepare(case: dict[str, Any]) -> Prepared:
             "test_accuracy": record["test_accuracy"],
             "test_loss": record["test_loss"],
             "examples": images,
+            "epochs": config.epochs,
             "seconds": time.perf_counter() - start,
         }
 

@@ -12,6 +12,7 @@ from experiments.benchmark.rows import (
     correctness,
     epoch,
     evaluation,
+    growth,
     instruments,
     memory,
     methods,
@@ -39,5 +40,6 @@ ROWS = {
     "memory": Row("Memory", memory.measure, memory.lines),
     "epoch": Row("A whole epoch", epoch.measure, epoch.lines),
     "correctness": Row("Correctness on this device", correctness.measure, correctness.lines),
+    "growth": Row("Growth beside its model", growth.measure, growth.lines),
     "training": Row("A short training", training.measure, training.lines),
 }

@@ -27,7 +27,7 @@ def lines(record: Record) -> list[Line]:
         Line(
             "evaluation",
             f"Evaluation, {nets.title(case['net'])}, {of_case(case)}",
-            torch_name(record) + ", its time over ours",
+            torch_name(record),
             by_clock[clock],
             reach=REACH,
             at_least=True,

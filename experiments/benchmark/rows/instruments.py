@@ -12,9 +12,9 @@ from experiments.benchmark.tasks import Line, Task, about
 from sam_jax.runs.records import Record
 
 NAMES = {
-    "asymmetry": ("Asymmetry factor", "the study's loop over directions"),
-    "surface": ("Loss surface", "the loop of Li et al. over grid points"),
-    "lanczos": ("Lanczos", "PyHessian's loop of products over batches"),
+    "asymmetry": ("Asymmetry factor", "the study's loop"),
+    "surface": ("Loss surface", "the loop of Li et al."),
+    "lanczos": ("Lanczos", "PyHessian's loop"),
 }
 CPU_REACH, GPU_REACH = 3.0, 10.0
 # Batches from a DataLoader, as the peers have them, or cut beforehand. What the DataLoader costs a
@@ -75,8 +75,8 @@ def lines(record: Record) -> list[Line]:
     if not note:
         cut = measured.of_record(record, "torch tensors", "jax", clock).median
         found = [record["results"][side] for side in ("jax", "torch")]
-        note = f"the results: {found[0]:.4g} and {found[1]:.4g}"
-        note += f"; without the DataLoader {cut:.2f}" if math.isfinite(cut) else ""
+        note = f"without the DataLoader {cut:.2f}; " if math.isfinite(cut) else ""
+        note += f"results {found[0]:.4g} and {found[1]:.4g}"
     of = {
         "asymmetry": f"{case['directions']} directions",
         "surface": f"{case['points']} x {case['points']}",
@@ -87,7 +87,7 @@ def lines(record: Record) -> list[Line]:
         Line(
             "instruments",
             f"{title}, {words}, {of_case(case)}",
-            f"PyTorch, {loop}, its time over ours",
+            f"PyTorch, {loop}",
             by_clock[clock],
             reach=GPU_REACH if on_gpu else CPU_REACH,
             at_least=True,

@@ -29,7 +29,7 @@ def lines(record: Record) -> list[Line]:
         Line(
             "steps",
             f"{NAMES[record['work']]}, {nets.title(case['net'])}, {of_case(case)}",
-            torch_name(record) + (", its time over ours" if on_gpu else ", our time over its"),
+            torch_name(record),
             by_clock[clock],
             reach=GPU_REACH if on_gpu else CPU_REACH,
             at_least=on_gpu,

@@ -24,7 +24,7 @@ def measure(task: Task, lab: Lab) -> Iterator[Record]:
 def lines(record: Record) -> list[Line]:
     """Return the line of a record."""
     found = record["result"]
-    accuracy, epochs = 100 * found["test_accuracy"], record["case"]["epochs"]
+    accuracy, epochs = 100 * found["test_accuracy"], found["epochs"]
     return [
         Line(
             "training",

@@ -54,10 +54,15 @@ def _torch(
     if found["parameters"] != jax_about["parameters"]:
         error = f"{found['parameters']} parameters and not {jax_about['parameters']}"
         return found, "", {}, f"PyTorch's network has {error}"
-    tried = {}
+    tried, error = {}, ""
     for call in found["calls"]:
         name, mode = call.split("/", maxsplit=1)
         if name == work:
-            side.time(call, 1)  # the first call allocates, or compiles
-            tried[mode] = side.time(call, task.repeats)["wall"]
+            try:
+                side.time(call, 1)  # the first call allocates, or compiles
+                tried[mode] = side.time(call, task.repeats)["wall"]
+            except SideFailed as failure:  # another mode may work
+                error = str(failure)
+    if not tried:
+        return found, "", {}, error
     return found, min(tried, key=lambda mode: tried[mode]), tried, ""
