@@ -25,6 +25,16 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.steps_per_call = 0  # steps compiled into one call; 0: a whole epoch
     config.matmul_precision = "default"  # of training; evaluation always uses "highest"
 
+    # The axes of the devices and their sizes; -1: the devices that are left. All but "model" split
+    # the batch.
+    config.mesh = (("data", -1), ("model", 1))
+    # The axes that split the parameters, and with them the states of method and optimiser: () for
+    # whole ones on every device, ("data",) for FSDP, ("model",) or both for models that are larger.
+    config.split_parameters = ()
+    # Of the compiled step: "shard_map", "jit" with sharded arrays, or "auto": shard_map where every
+    # device has all parameters. Both compute the same numbers.
+    config.step_form = "auto"
+
     config.data = ml_collections.ConfigDict()
     # The digits, or any image classification set of TensorFlow Datasets, such as "cifar10", "mnist"
     # or "imagenet_resized/32x32". This name and `python -m sam_jax.data.prepare NAME` are all.

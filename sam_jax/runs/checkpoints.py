@@ -1,6 +1,9 @@
 """Orbax checkpoints of a run: a pytree of arrays an epoch, typed keys included."""
 
+import contextlib
 import pathlib
+import threading
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -15,13 +18,26 @@ _NONE = (
 )
 
 
-def open_manager(workdir: pathlib.Path, keep: int | None) -> ocp.CheckpointManager:
+# Orbax numbers its operations in one place of the process, and managers in several threads take
+# each other's numbers: one reads or writes at a time.
+_LOCK = threading.RLock()
+_writing: list[ocp.CheckpointManager] = []  # at most one, which may write in the background
+
+
+@contextlib.contextmanager
+def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them, or all."""
-    return ocp.CheckpointManager(
+    with ocp.CheckpointManager(
         (workdir / "checkpoints").resolve(),
         options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
         item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
-    )
+    ) as manager:
+        try:
+            yield manager
+        finally:
+            with _LOCK:
+                if manager in _writing:
+                    _finish_writing()
 
 
 def exists(workdir: pathlib.Path, epoch: int) -> bool:
@@ -31,14 +47,18 @@ def exists(workdir: pathlib.Path, epoch: int) -> bool:
 
 def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
     """Save the state at the end of an epoch; the write goes on in the background."""
-    manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
+    with _LOCK:
+        if manager not in _writing:
+            _finish_writing()
+        _writing[:] = [manager]
+        manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
 
 
 def restore(
     manager: ocp.CheckpointManager,
     template: State,
     epoch: int,
-    sharding: jax.sharding.Sharding | None = None,
+    sharding: jax.sharding.Sharding | State | None = None,
 ) -> State:
     """Return the saved state of an epoch.
 
@@ -46,7 +66,8 @@ def restore(
       manager: from `open_manager`.
       template: a state, or its shapes, with the structure that was saved.
       epoch: one of `manager.all_steps()`.
-      sharding: where every array is to lie; None for the first device.
+      sharding: where every array is to lie, or a tree of where each lies, in the structure of the
+        state; None for the first device.
 
     Returns:
       The state, with typed keys where the template has them.
@@ -55,9 +76,13 @@ def restore(
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        jax.tree.broadcast(sharding, shapes),
     )
-    data = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+    with _LOCK:
+        _finish_writing()
+        data = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
     return jax.tree.map(
         lambda like, x: jax.random.wrap_key_data(x) if pytree.is_key(like) else x, template, data
     )
@@ -87,7 +112,9 @@ def read(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             manager.item_metadata(epoch).tree,
         )
-        return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+        with _LOCK:
+            _finish_writing()
+            return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
 
 
 def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: int | None) -> int:
@@ -116,6 +143,12 @@ def restore_latest(
     if epoch is None:
         return state, 0
     return restore(manager, state, epoch, sharding), epoch
+
+
+def _finish_writing() -> None:
+    """Wait for what is written in the background."""
+    while _writing:
+        _writing.pop().wait_until_finished()
 
 
 def _keys_to_data(state: State) -> State:
