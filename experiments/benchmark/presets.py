@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from experiments.benchmark.tasks import Task
 
-BOTH = ["sgd", "sam"]
+BOTH = ["sam", "sgd"]
 ALL_METHODS = ["sgd", "sam", "average_sam", "looksam_5", "m_sam_vmap", "m_sam_scan", "esam"]
 INSTRUMENTS = ["asymmetry", "surface", "lanczos"]
 
