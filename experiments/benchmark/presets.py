@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from experiments.benchmark.tasks import Task
 
-BOTH = ["sgd", "sam"]
+BOTH = ["sam", "sgd"]
 ALL_METHODS = ["sgd", "sam", "average_sam", "looksam_5", "m_sam_vmap", "m_sam_scan", "esam"]
 INSTRUMENTS = ["asymmetry", "surface", "lanczos"]
 
@@ -94,21 +94,21 @@ def epoch(
 def cpu() -> list[Task]:
     """Return the rows for a machine with a few cores; a quarter of an hour on two."""
     tasks = [
-        steps("mobilenet_v2", 128, "float32", 1, rounds=3, seconds=40),
+        steps("mobilenet_v2", 128, "float32", 1, rounds=3, seconds=40, needs=90),
         evaluation("mobilenet_v2", 128, 512, 1, rounds=5, seconds=20),
         methods("dense", 128, threads=1, rounds=7, repeats=20, seconds=20),
         instruments(1),
         compilation("mobilenet_v2", 128, "float32"),
         memory("wide_dense", 8, ["sgd", "sam", "average_sam"]),
         memory("small_conv_net_32", 50, ["sub_batch", "m_sam_scan"], 5000),
-        epoch("digits", "", 5, {}, rounds=5, seconds=30),
-        steps("mobilenet_v2", 128, "float32", 2, rounds=3, seconds=30),
+        epoch("digits", "", 30, {}, rounds=3, seconds=30),
+        steps("mobilenet_v2", 128, "float32", 2, rounds=3, seconds=30, needs=60),
         evaluation("mobilenet_v2", 128, 512, 2, rounds=5, seconds=10),
         evaluation("resnet", 128, 256, 1, rounds=3, seconds=20),
         evaluation("resnet", 128, 256, 2, rounds=3, seconds=10),
-        steps("resnet", 128, "float32", 1, rounds=3, seconds=40),
-        methods("mobilenet_v2", 16, rounds=5, seconds=20),
-        steps("resnet", 128, "float32", 2, rounds=3, seconds=30),
+        steps("resnet", 128, "float32", 1, rounds=3, seconds=40, needs=100),
+        methods("mobilenet_v2", 16, rounds=5, seconds=20, needs=150),
+        steps("resnet", 128, "float32", 2, rounds=3, seconds=30, needs=60),
         epoch(
             "cifar10",
             "",
@@ -116,6 +116,7 @@ def cpu() -> list[Task]:
             {"data.synthetic_examples": 256, "checkpoint.every_epochs": 0},
             rounds=3,
             seconds=60,
+            needs=120,
         ),
     ]
     return tasks

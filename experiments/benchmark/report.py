@@ -169,8 +169,8 @@ def settings(found: Sequence[Record]) -> dict[str, Any]:
     sides: dict[str, list[str]] = {"jax": [], "torch": []}
     for record in found:
         for side, facts in record.get("software", {}).items():
-            names = ("jax", "jaxlib", "flax", "optax", "torch", "device")
-            text = ", ".join(f"{name} {facts[name]}" for name in names if name in facts)
+            names = ("jax", "jaxlib", "flax", "optax", "torch", "torch_threads", "device")
+            text = ", ".join(f"{n.replace('_', ' ')} {facts[n]}" for n in names if n in facts)
             if text and text not in sides[side]:
                 sides[side].append(text)
     named = {f"machine {i}": one for i, one in enumerate(machines, 1)}

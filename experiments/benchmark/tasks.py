@@ -16,6 +16,7 @@ class Task(NamedTuple):
     rounds: int = 5
     repeats: int = 1  # of the work in one timed call
     seconds: float = 60.0  # after so many no further round begins, from the third on
+    needs: float = 15.0  # seconds; with less of the budget left it is not begun
     batch_examples: int = 0  # of one repeat, to say images/s; 0 where that means nothing
 
 

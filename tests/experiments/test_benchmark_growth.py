@@ -56,7 +56,8 @@ def test_a_common_perturbation_sums_the_gradient_twice():
 
 
 def test_forecasts_follow_their_assumptions():
-    trained, evaluated = forecast.study_on_one_gpu(rate=5000.0)
+    trained, evaluated, seeds = forecast.study_on_one_gpu(rate=5000.0)
+    assert seeds.high == pytest.approx(3 * (trained.high + evaluated.high))
     # Eleven models: SGD 1 and 2, five SAMs 2 each, four average SAMs 1 each; and two curves.
     assert trained.low == pytest.approx((3 + 10 + 4 + 2) * 200 * 50_000 / 10_000)
     assert trained.low == pytest.approx(2 * forecast.study_on_one_gpu(10_000.0)[0].low)

@@ -51,26 +51,27 @@ def study_on_one_gpu(rate: float = SAM_RATE) -> list[Forecast]:
     asymmetries = len(config.presets) * len(config.models) * (1 + 2 * c.asymmetry.num_directions)
     both = CIFAR_IMAGES + 10_000  # planes evaluate the training and the test set
     evaluated = (planes + curve_planes) * both + asymmetries * CIFAR_IMAGES
-    rates = f"{rate:,.0f} images/s of SAM as measured, half its time for a gradient"
-    return [
+    parts = [
         Forecast(
             "the models and the curves",
             H100.name,
             trained / of_gradients,
             trained / of_gradients * 1.05,
-            f"{gradients} trainings' worth of gradients of {epochs} epochs; {rates}; at most 5 % "
-            "for input, logging and evaluation",
+            f"{gradients} gradients x {epochs} epochs, each half a measured SAM step; up to 5 % "
+            "for all else",
         ),
         Forecast(
             "planes and asymmetries",
             H100.name,
             evaluated * FORWARD / of_gradients,
             evaluated * FORWARD / of_gradients * 2,
-            f"{planes + curve_planes:,} points on {both:,} images and {asymmetries:,} on the "
-            "training set; a forward pass takes a third of a gradient, and twice that in full "
-            "precision",
+            f"{planes + curve_planes + asymmetries:,} evaluations, each image a third of a "
+            "gradient, or twice that in full precision",
         ),
     ]
+    seeds = len(config.seeds)
+    low, high = (seeds * sum(getattr(part, end) for part in parts) for end in ("low", "high"))
+    return [*parts, Forecast(f"all of {seeds} seeds", H100.name, low, high, "one after the other")]
 
 
 def by_operations(

@@ -32,6 +32,8 @@ LABELS = {
     "collective_bytes": ("bytes of collectives / MB", 1e-6),
 }
 
+WIDE = 4.0  # a panel whose numbers differ by more has a logarithmic axis
+
 
 def write_growth(
     found: Sequence[Record], folder: pathlib.Path, made_with: dict[str, Any]
@@ -90,7 +92,11 @@ def _figure(number: int, record: Record) -> ReportFigure:
         axes.set_xscale("log", base=2)
         axes.set_xticks(xs, [str(x) for x in xs])
         axes.minorticks_off()
-        axes.set_ylim(0, 1.15 * max([x for x in (*measured, *line) if math.isfinite(x)] + [1e-9]))
+        finite = [x for x in (*measured, *line) if math.isfinite(x)] or [1.0]
+        if min(finite) > 0 and max(finite) > WIDE * min(finite):
+            plotting.set_scale(axes, "y", finite, "log")
+        else:
+            axes.set_ylim(0, 1.15 * max(finite) or 1.0)
     panels[0].legend(frameon=False)
     return ReportFigure(f"Figure {number}", f"growth_{record['work']}", f"{sweep.title}.", figure)
 
@@ -136,7 +142,7 @@ def _numbers_table(folder: pathlib.Path, numbers: pd.DataFrame) -> LinkedGrid:
 def _forecasts() -> list[tuple[str, str, list[forecast.Forecast]]]:
     paper = forecast.paper_on_eight_gpus()
     return [
-        ("study", "The study on CIFAR-10, one seed", forecast.study_on_one_gpu()),
+        ("study", "The study on CIFAR-10; parts of one seed, and all", forecast.study_on_one_gpu()),
         (
             "paper",
             "The CIFAR table of the SAM paper, each net on one set with one augmentation",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import digits
 from experiments.benchmark.jax_side import networks
 from experiments.benchmark.jax_side.steps import State, make_step
 from experiments.benchmark.worker import Prepared
@@ -15,7 +16,7 @@ from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn
 from sam_jax.training.losses import cross_entropy
 from sam_jax.typing import Params, PyTree
 
-BATCH = 480  # images in one pass, as in configs/digits.py
+BATCH = digits.get_config().instruments.batch_size  # images in one pass
 DISTANCE, LIMIT = 5.0, 1.0  # of the asymmetry; of the surface, in filter norms
 TRAINED_STEPS, TRAIN_BATCH = 200, 32
 

@@ -1,10 +1,13 @@
 """The networks of nets.py as Flax modules, their variables, and random batches."""
 
+import importlib.metadata
 from typing import Any, NamedTuple
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jax.typing import DTypeLike
 
 from experiments.benchmark.nets import NETS
@@ -79,12 +82,10 @@ def random_batch(name: str, batch: int) -> tuple[jax.Array, jax.Array]:
 
 def about() -> dict[str, Any]:
     """Return the versions and the device of this process."""
-    import flax
-    import optax
-
     device = jax.devices()[0]
     return {
         "jax": jax.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
         "flax": flax.__version__,
         "optax": optax.__version__,
         "platform": device.platform,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from experiments.benchmark.lab import Lab
+from experiments.benchmark.measured import judged_clock
 from experiments.benchmark.sides import AnySide, Side, SideFailed, alternate
 from experiments.benchmark.tasks import Task, about
 from sam_jax.runs.records import Record
@@ -17,13 +18,13 @@ def versus(
     Args:
       task: its case is given to both sides.
       lab: the place.
-      works: the names of the calls; PyTorch's are WORK/MODE.
+      works: the names of the calls; PyTorch's are WORK/MODE, and the last chooses the mode.
       jax_task: the module of the side that runs JAX.
       torch_task: the module of the other one.
     """
     with lab.jax(jax_task, task.case) as jax_side, lab.torch(torch_task, task.case) as torch_side:
         jax_about = jax_side.ready(lab.start_seconds())
-        torch_about, mode, tried, error = _torch(lab, torch_side, works[0], task, jax_about)
+        torch_about, mode, tried, error = _torch(lab, torch_side, works[-1], task, jax_about)
         for work in works:
             calls: dict[str, tuple[AnySide, str]] = {"jax": (jax_side, work)}
             jax_side.time(work, 1)
@@ -55,12 +56,13 @@ def _torch(
         error = f"{found['parameters']} parameters and not {jax_about['parameters']}"
         return found, "", {}, f"PyTorch's network has {error}"
     tried, error = {}, ""
+    clock = judged_clock(task.case)
     for call in found["calls"]:
         name, mode = call.split("/", maxsplit=1)
         if name == work:
             try:
                 side.time(call, 1)  # the first call allocates, or compiles
-                tried[mode] = side.time(call, task.repeats)["wall"]
+                tried[mode] = side.time(call, task.repeats)[clock]
             except SideFailed as failure:  # another mode may work
                 error = str(failure)
     if not tried:
