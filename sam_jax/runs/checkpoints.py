@@ -58,7 +58,7 @@ def restore(
     manager: ocp.CheckpointManager,
     template: State,
     epoch: int,
-    sharding: jax.sharding.Sharding | None = None,
+    sharding: jax.sharding.Sharding | State | None = None,
 ) -> State:
     """Return the saved state of an epoch.
 
@@ -66,7 +66,8 @@ def restore(
       manager: from `open_manager`.
       template: a state, or its shapes, with the structure that was saved.
       epoch: one of `manager.all_steps()`.
-      sharding: where every array is to lie; None for the first device.
+      sharding: where every array is to lie, or a tree of where each lies, in the structure of the
+        state; None for the first device.
 
     Returns:
       The state, with typed keys where the template has them.
@@ -75,7 +76,9 @@ def restore(
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        jax.tree.broadcast(sharding, shapes),
     )
     with _LOCK:
         _finish_writing()
