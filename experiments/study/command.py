@@ -16,7 +16,8 @@ from experiments.study.provenance import software
 from experiments.study.runs import outdated, run
 from experiments.study.study import Settings, Study
 from sam_jax.runs import workdirs
-from sam_jax.runs.flags import define_config, run_command
+from sam_jax.runs.distributed import from_first, is_first
+from sam_jax.runs.flags import define_config, define_distributed, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
 
@@ -28,6 +29,7 @@ def main(study: Study) -> None:
     flags.DEFINE_bool(
         "accept_config_changes", False, "Go on in a folder that was made with another config."
     )
+    define_distributed()
     run_command(functools.partial(_command, study))
 
 
@@ -37,6 +39,8 @@ def _command(study: Study, argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     f = flags.FLAGS
     page, summary = run_and_report(study, f.config, f.workdir, f.accept_config_changes)
+    if not is_first():
+        return
     print(summary)
     print(f"The report is {page.resolve()}")
 
@@ -60,9 +64,14 @@ def run_and_report(
     """
     plan, workdir = study.plan(config), pathlib.Path(workdir)
     run(study, plan, workdir, accept_config_changes)
-    results = study.read(workdir, plan)
-    page = study.report(results, workdir / "report", _settings(study, plan, workdir))
-    return page, study.summary(results)
+
+    def report() -> list[str]:
+        results = study.read(workdir, plan)
+        page = study.report(results, workdir / "report", _settings(study, plan, workdir))
+        return [str(page), study.summary(results)]
+
+    page, summary = from_first(report)
+    return pathlib.Path(page), summary
 
 
 def _settings(study: Study, plan: Plan, workdir: pathlib.Path) -> Settings:
