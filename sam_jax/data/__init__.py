@@ -21,7 +21,5 @@ from sam_jax.data.splits import Split as Split
 from sam_jax.data.streaming import STREAMING as STREAMING
 from sam_jax.data.streaming import StreamedColumn as StreamedColumn
 from sam_jax.data.streaming import StreamedSplit as StreamedSplit
-from sam_jax.data.streaming import local_mesh as local_mesh
 from sam_jax.data.streaming import mean_over_blocks as mean_over_blocks
 from sam_jax.data.streaming import training_blocks as training_blocks
-from sam_jax.data.streaming import whole_here as whole_here

@@ -4,6 +4,7 @@ Whoever asks decides the order. So a streamed training sees the same batches as 
 memory. A resumed training goes on with the next batches.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from sam_jax.data.splits import Examples, Split
 from sam_jax.typing import Key, PyTree
@@ -108,11 +108,6 @@ class StreamedSplit:
         options = grain.ReadOptions(num_threads=min(THREADS, ahead), prefetch_buffer_size=ahead)
         batches = grain.MapDataset.source(_Batches(self, rows, batch_size, seeds))
         return iter(batches.to_iter_dataset(options))
-
-    def blocks(self, batch_size: int, rows: np.ndarray) -> Iterator[Split]:
-        """Yield the examples at some places in order, in blocks of whole batches but the last."""
-        batches = max(1, self.examples_in_a_block() // batch_size)
-        return self.batches(rows, batches * batch_size)
 
     def examples_in_a_block(self) -> int:
         """Return how many images are read at a time."""
@@ -237,76 +232,61 @@ def mean_over_blocks(
     mean: Callable[..., PyTree],
     columns: Sequence[jax.Array | StreamedColumn | None],
     batch_size: int,
+    sharding: NamedSharding,
 ) -> PyTree:
     """Return a mean over a set, of a streamed one as the mean over its blocks.
 
+    Of a block every process reads the shares of its own devices alone; they lie whole on each
+    device once all are read.
+
     Args:
-      mean: (images, labels) -> a pytree of means over these examples. Of a streamed split it is
-        computed by each process alone, see `whole_here`.
-      columns: the images and the labels, as arrays or of a streamed split. Of the latter every
-        process reads its share of the batches, which lie whole on each of its devices.
+      mean: (images, labels) -> a pytree of means over these examples.
+      columns: the images and the labels, as arrays or of a streamed split.
       batch_size: blocks have a multiple of so many examples, but for the last.
+      sharding: of a block on the devices, whole on each of a mesh.
 
     Returns:
       What `mean` returns of arrays; of a streamed split the average over blocks by their numbers of
-      examples, summed in float64 on the hosts.
+      examples, summed in float64 on the host.
     """
     images, labels = columns
     if not isinstance(images, StreamedColumn):
         return mean(images, labels)
-    sharding = NamedSharding(local_mesh(), PartitionSpec())
-    rows = _share_of_process(len(images), batch_size)
-    weight = 1 / len(images) if len(rows) else 0.0
     total: Any = None
     part: Any = None
-    # A process without a share takes an example for the structure of the mean.
-    for block in images.split.blocks(batch_size, rows if len(rows) else np.arange(1)):
-        share = weight * len(block.labels)
-        on_device = jax.device_put(block, sharding)
-        part = mean(on_device.images, on_device.labels)
+    for block in _whole_blocks(images.split, batch_size, sharding):
+        share = len(block.labels) / len(images)
+        part = mean(*block)
         weighted = jax.tree.map(lambda x, share=share: share * np.asarray(x, np.float64), part)
         total = weighted if total is None else jax.tree.map(np.add, total, weighted)
-    total = _sum_over_processes(total)
     return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), total, part)
 
 
-def local_mesh() -> Mesh:
-    """Return the devices of this process along one axis."""
-    return Mesh(np.array(jax.local_devices()), ("devices",))
+def _whole_blocks(
+    split: StreamedSplit, batch_size: int, whole: NamedSharding
+) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Yield images and labels in order, in blocks of whole batches but for the last."""
+    batches = max(1, split.examples_in_a_block() // batch_size)
+    per_block = min(batches * batch_size, len(split))
+    sharding = NamedSharding(whole.mesh, PartitionSpec(None, whole.mesh.axis_names))
+    full, rest = divmod(len(split), per_block)
+    for first, count, blocks in ((0, per_block, full), (full * per_block, rest, 1)):
+        if not count:
+            continue
+        size = count + -count % whole.mesh.size
+        columns = local_columns(sharding, size)
+        starts = first + per_block * np.arange(blocks)[:, None]
+        rows = starts + np.minimum(columns, count - 1)  # the last example fills up
+        for part in split.batches(rows.reshape(-1), len(columns)):
+            shares = (_on_devices(x[None], columns, size, sharding) for x in part)
+            images, labels = (_joined(x, count, whole) for x in shares)
+            yield images, labels
 
 
-def whole_here(tree: PyTree) -> PyTree:
-    """Return arrays that lie on the devices of several processes whole, for this process alone.
-
-    Args:
-      tree: arrays.
-    """
-
-    def whole(x: jax.Array) -> Any:
-        return x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
-
-    return jax.tree.map(whole, tree)
-
-
-def _share_of_process(examples: int, batch_size: int) -> np.ndarray:
-    """Return the places of this process's share of the batches."""
-    batches, (index, count) = -(-examples // batch_size), (jax.process_index(), jax.process_count())
-    start, end = (batches * part // count * batch_size for part in (index, index + 1))
-    return np.arange(start, min(end, examples))
-
-
-def _sum_over_processes(tree: PyTree) -> PyTree:
-    """Return the sum of pytrees of float64 arrays, the same numbers in every process."""
-    if jax.process_count() == 1:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    shapes = [np.shape(x) for x in leaves]
-    vector = np.concatenate([np.ravel(x) for x in leaves])
-    words = multihost_utils.process_allgather(vector.view(np.uint32))  # which JAX does not round
-    summed = words.view(np.float64).sum(axis=0)
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    parts = np.split(summed, ends[:-1])
-    return structure.unflatten(x.reshape(shape) for x, shape in zip(parts, shapes, strict=True))
+@functools.partial(jax.jit, static_argnames=("count", "whole"))
+def _joined(shares: jax.Array, count: int, whole: NamedSharding) -> jax.Array:
+    """Return the first examples of [1, n, ...] whole on every device."""
+    return jax.lax.with_sharding_constraint(shares[0, :count], whole)
 
 
 def local_columns(sharding: NamedSharding, batch_size: int) -> np.ndarray:

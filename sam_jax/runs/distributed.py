@@ -54,14 +54,14 @@ def check(cluster: Cluster) -> None:
             "and --process_index belong together. Leave all three out under Slurm and where else "
             "JAX finds the processes by itself."
         )
-    if not cluster.coordinator_address.rpartition(":")[2].isdecimal():
+    address, count, index = cluster[:3]
+    assert address is not None and count is not None and index is not None
+    if not address.rpartition(":")[2].isdecimal():
+        raise ValueError(f"--coordinator_address must be HOST:PORT, got {address!r}.")
+    if not 0 <= index < count:
         raise ValueError(
-            f"--coordinator_address must be HOST:PORT, got {cluster.coordinator_address!r}."
-        )
-    if not 0 <= cluster.process_index < cluster.process_count:
-        raise ValueError(
-            "--process_index must be one of 0 ... process_count - 1, got "
-            f"{cluster.process_index} with --process_count={cluster.process_count}."
+            f"--process_index must be one of 0 ... process_count - 1, got {index} with "
+            f"--process_count={count}."
         )
 
 
@@ -79,8 +79,9 @@ def processes(cluster: Cluster) -> Iterator[None]:
       RuntimeError: nobody answers at the address of process 0.
     """
     check(cluster)
-    if cluster.process_index:  # JAX itself ends the process where it finds nobody
-        _wait_for(cluster)
+    if cluster.coordinator_address and cluster.process_index:
+        # JAX itself ends the process without a reason where it finds nobody.
+        _wait_for(cluster.coordinator_address, cluster.start_timeout)
     try:
         jax.distributed.initialize(
             cluster.coordinator_address,
@@ -102,10 +103,10 @@ def processes(cluster: Cluster) -> Iterator[None]:
     jax.distributed.shutdown()
 
 
-def _wait_for(cluster: Cluster) -> None:
+def _wait_for(address: str, seconds: int) -> None:
     """Return once the port of process 0 is open."""
-    host, _, port = cluster.coordinator_address.rpartition(":")
-    deadline = time.monotonic() + cluster.start_timeout
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + seconds
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
@@ -113,16 +114,20 @@ def _wait_for(cluster: Cluster) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"Nobody answers at {cluster.coordinator_address} after "
-                    f"{cluster.start_timeout} s ({error}). Start process 0 on that machine and "
-                    "open that port, or give more time by --start_timeout."
+                    f"Nobody answers at {address} after {seconds} s ({error}). Start process 0 on "
+                    "that machine and open that port, or give more time by --start_timeout."
                 ) from error
         time.sleep(0.2)
 
 
 def is_first() -> bool:
     """Say whether this is process 0, which alone prints and writes records."""
-    return jax.process_index() == 0
+    return process_count() == 1 or jax.process_index() == 0
+
+
+def process_count() -> int:
+    """Return the number of processes, without asking for devices where there is one alone."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def from_first(function: Callable[[], Value]) -> Value:
@@ -142,7 +147,7 @@ def from_first(function: Callable[[], Value]) -> Value:
     >>> from_first(lambda: {"epoch": 3})
     {'epoch': 3}
     """
-    if getattr(_alone, "yes", False) or jax.process_count() == 1:
+    if getattr(_alone, "yes", False) or process_count() == 1:
         return function()
     outcome: dict[str, Any] = {}
     error = None
@@ -179,7 +184,7 @@ def _end() -> None:
     Its connections close with it, on which the collectives of the others fail. An orderly end would
     wait for processes that wait for this one.
     """
-    count = jax.process_count()
+    count = process_count()
     if count == 1:
         raise
     traceback.print_exc()

@@ -1,5 +1,6 @@
 """What the command lines of all commands share: the flag of the config, and how they are run."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -50,10 +51,9 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
 
     def among_processes(argv: Sequence[str]) -> None:
         values = flags.FLAGS.flag_values_dict()
-        if not values.get("distributed"):
+        together = values.get("distributed")
+        with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
             return main(argv)
-        with distributed.processes(_cluster(values)):
-            main(argv)
 
     app.run(among_processes, flags_parser=_parse)
 

@@ -1,8 +1,4 @@
-"""Evaluations of a whole set, compiled, of a streamed set block after block.
-
-The devices share the examples out. Of a streamed set every process reads its share alone, for its
-own devices; else each device has the whole set.
-"""
+"""Evaluations of a whole set, compiled, of a streamed set block after block."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +6,9 @@ from typing import Any
 
 import jax
 from flax import linen as nn
-from jax.sharding import Mesh
 
 from sam_jax import data
-from sam_jax.metrics.over_devices import even_batch_size
-from sam_jax.training.device_data import device_mesh
+from sam_jax.training.device_data import replicated
 from sam_jax.training.evaluation import (
     Evaluation,
     Inputs,
@@ -62,23 +56,19 @@ def _jit_over_blocks(
     """Compile means over a set, of a streamed one over its blocks."""
     logits_fn = make_logits_fn(model, inputs)
 
-    @functools.partial(jax.jit, static_argnames="mesh")
+    @jax.jit
     @jax.default_matmul_precision("highest")
-    def evaluate(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array, *, mesh: Mesh
-    ) -> Any:
-        logits = functools.partial(logits_fn, params, batch_stats)
-        return means(logits, images, labels, batch_size, mesh=mesh)
+    def evaluate(params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array) -> Any:
+        return means(functools.partial(logits_fn, params, batch_stats), images, labels, batch_size)
 
-    def evaluate_any(
+    def evaluate_blocks(
         params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array
     ) -> Any:
-        if not isinstance(images, data.StreamedColumn):
-            return evaluate(params, batch_stats, images, labels, mesh=device_mesh())
-        params, batch_stats = data.whole_here((params, batch_stats))
-        here = data.local_mesh()
-        size = even_batch_size(len(images), batch_size, jax.process_count())
-        mean = functools.partial(evaluate, params, batch_stats, mesh=here)
-        return data.mean_over_blocks(mean, (images, labels), size)
+        return data.mean_over_blocks(
+            functools.partial(evaluate, params, batch_stats),
+            (images, labels),
+            batch_size,
+            replicated(),
+        )
 
-    return evaluate_any
+    return evaluate_blocks

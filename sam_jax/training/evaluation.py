@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.sharding import Mesh
 
 from sam_jax.data import normalise
-from sam_jax.metrics.over_devices import even_batch_size, map_rows
 from sam_jax.training.losses import cross_entropy
 from sam_jax.typing import Params, PyTree
 
@@ -83,7 +81,6 @@ def evaluate_set(
     *,
     fill: bool = True,
     top_k: tuple[int, ...] = (),
-    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Return the mean loss and accuracy over all examples, batch after batch.
 
@@ -99,7 +96,6 @@ def evaluate_set(
         the network once. False passes it as it is, as batch statistics need it.
       top_k: the k of further accuracies, each at most the number of classes. Of equal logits the
         first count as larger, as in argmax.
-      mesh: devices to share the batches out over, where they are filled up; None for no sharing.
 
     Returns:
       An Evaluation with scalars in float32 or wider. Where the mean loss is NaN, as it is where
@@ -118,7 +114,7 @@ def evaluate_set(
             tuple(_among_largest(logits, labels, k) for k in top_k),
         )
 
-    loss, *shares = _means_over_set(values_of, images, labels, batch_size, fill, mesh)
+    loss, *shares = _means_over_set(values_of, images, labels, batch_size, fill)
     return Evaluation(loss, *jax.tree.map(functools.partial(_unless_nan, loss), shares))
 
 
@@ -156,8 +152,6 @@ def noisy_means(
     images: jax.Array,
     pairs: jax.Array,
     batch_size: int,
-    *,
-    mesh: Mesh | None = None,
 ) -> NoisyMeans:
     """Return what `noisy_evaluation` needs of a set, or of a part of one.
 
@@ -166,7 +160,6 @@ def noisy_means(
       images: likewise.
       pairs: [n, 2] integers, the given and the true label of each example.
       batch_size: as in `evaluate_set`.
-      mesh: likewise.
     """
 
     def values_of(images: jax.Array, pairs: jax.Array) -> NoisyMeans:
@@ -186,7 +179,7 @@ def noisy_means(
             clean_correct=~noisy & correct,
         )
 
-    return _means_over_set(values_of, images, pairs, batch_size, mesh=mesh)
+    return _means_over_set(values_of, images, pairs, batch_size)
 
 
 def noisy_evaluation(means: NoisyMeans) -> NoisyEvaluation:
@@ -220,7 +213,6 @@ def _means_over_set(
     labels: jax.Array,
     batch_size: int,
     fill: bool = True,
-    mesh: Mesh | None = None,
 ) -> Any:
     """Return the means of what (images, labels) have each, [n] a leaf; see `evaluate_set`."""
     examples = labels.shape[0]
@@ -229,8 +221,7 @@ def _means_over_set(
             "An evaluation needs examples and a positive batch_size, got "
             f"{examples} examples and batch_size = {batch_size}."
         )
-    mesh = mesh if fill else None
-    batch_size = even_batch_size(examples, batch_size, mesh.size if mesh else 1)
+    batch_size = min(batch_size, examples)
     batches, remainder = divmod(examples, batch_size)
     if fill and remainder:
         batches, remainder = batches + 1, 0
@@ -242,7 +233,7 @@ def _means_over_set(
         return jax.tree.map(lambda x: jnp.sum(jnp.where(counts, x, jnp.zeros_like(x))), values)
 
     positions = jnp.arange(batches * batch_size).reshape(batches, batch_size)
-    total = jax.tree.map(jnp.sum, map_rows(sums, positions, mesh))
+    total = jax.tree.map(jnp.sum, jax.lax.map(sums, positions))
     if remainder:
         last = sums(examples - remainder + jnp.arange(remainder))
         total = jax.tree.map(jnp.add, total, last)

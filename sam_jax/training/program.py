@@ -154,15 +154,13 @@ def compile_program(spec: ProgramSpec) -> Program:
         params = optim.averaged_params(state.optimiser_state, state.params)
         if not jax.tree.leaves(state.batch_stats):
             return state._replace(params=params)
-        here = (params, state.batch_stats)
-        if isinstance(images, data.StreamedColumn):
-            here = data.whole_here(here)
         batch_stats = data.mean_over_blocks(
             lambda images, _: recalibrated_batch_stats(
-                full_precision(model), *here, images, inputs, spec.batch_size
+                full_precision(model), params, state.batch_stats, images, inputs, spec.batch_size
             ),
             (images, None),
             spec.batch_size,
+            replicated(),
         )
         return state._replace(params=params, batch_stats=batch_stats)
 

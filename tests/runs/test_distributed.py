@@ -74,7 +74,7 @@ def test_one_process_calls_what_it_is_given_and_raises_its_error():
 def test_several_processes_hear_what_the_first_one_returns_or_raises(monkeypatch):
     """Two of them one after the other; what the first one sends is kept for the second."""
     sent = []
-    monkeypatch.setattr(distributed.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed, "process_count", lambda: 2)
 
     def as_process(index, function):
         monkeypatch.setattr(distributed, "is_first", lambda: index == 0)

@@ -3,16 +3,19 @@
 import math
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 import time
 
+import jax
 import pytest
 from real_commands import ROOT, made_once, read_lines
 from several_processes import MEASURED, MEASURES, RUNS
 from training_problems import assert_same_bits
 
+from sam_jax.measuring.measure import measure_run
 from sam_jax.training.trained import load_trained
 
 HERE = pathlib.Path(__file__).parent
@@ -109,13 +112,18 @@ def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(folders):
 
 
 @pytest.mark.commands
-def test_two_processes_measure_as_one(folders):
-    one, two = (
-        read_lines(folders[0] / name / MEASURED / "evaluations.jsonl") for name in ("one", "two")
-    )
+def test_two_processes_measure_as_one_and_as_one_device(folders, tmp_path):
+    folder, _ = folders
+    one, two = (read_lines(folder / x / MEASURED / "evaluations.jsonl") for x in ("one", "two"))
+    copied = shutil.copytree(folder / "one" / MEASURED, tmp_path / "run")
+    (copied / "evaluations.jsonl").unlink()
+    shutil.rmtree(copied / "landscapes")
+    alone = measure_run(copied, measures=MEASURES)
+    assert jax.device_count() == 1
     assert {record["measure"] for record in one} == set(MEASURES)
     # An error over a few differences of losses keeps the fewest digits.
-    assert max(distance(*pair) for pair in zip(one, two, strict=True)) < 1e-3
+    for others in (two, alone):
+        assert max(distance(*pair) for pair in zip(one, others, strict=True)) < 1e-3
 
 
 def distance(one, other):
