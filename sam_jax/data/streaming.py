@@ -255,7 +255,7 @@ def mean_over_blocks(
     total: Any = None
     part: Any = None
     for block in _whole_blocks(images.split, batch_size, sharding):
-        share = len(block.labels) / len(images)
+        share = len(block[1]) / len(images)
         part = mean(*block)
         weighted = jax.tree.map(lambda x, share=share: share * np.asarray(x, np.float64), part)
         total = weighted if total is None else jax.tree.map(np.add, total, weighted)
