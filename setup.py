@@ -14,6 +14,7 @@ CORE = ["jax>=0.8", "numpy", "optax>=0.2.5"]
 LAB = [
     "absl-py",
     "array_record",
+    "filelock",  # JAX bounds its cache of compiled programs with it
     "flax>=0.12",
     "grain",  # streams sets that do not fit on a device
     "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
@@ -26,6 +27,7 @@ LAB = [
     "pillow",  # decodes the images of prepared sets
     "scikit-learn",
     "scipy",
+    "submitit",  # runs of a study as jobs
     "tensorboardX",
     "tensorflow-datasets",
     "tqdm",

@@ -1,25 +1,35 @@
 """The command of a study: python -m experiments.NAME --config=CONFIG --workdir=DIR.
 
 It runs the missing trainings and measurements, writes the report to DIR/report/index.html and
-prints its main table. The same command goes on where a cut run stopped.
+prints its main table. The same command goes on where a cut run stopped. --launcher=local or slurm
+makes every arm and seed a job of its own; one that fails is shown in the report, and the exit code
+is then 1.
 """
 
 import functools
+import os
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
 import ml_collections
 from absl import app, flags, logging
 
+from experiments.study import launcher
 from experiments.study.arms import Plan
+from experiments.study.launcher import Fault, Launcher
 from experiments.study.provenance import software
-from experiments.study.runs import outdated, run
+from experiments.study.runs import begin, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.runs import workdirs
-from sam_jax.runs.distributed import from_first, is_first
+from sam_jax.runs.distributed import from_first, is_first, process_count
 from sam_jax.runs.flags import define_config, define_distributed, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
+
+# Of this process on a CPU, measured on two cores; more of them need more memory.
+AT_ONCE = 2
 
 
 def main(study: Study) -> None:
@@ -29,20 +39,68 @@ def main(study: Study) -> None:
     flags.DEFINE_bool(
         "accept_config_changes", False, "Go on in a folder that was made with another config."
     )
+    flags.DEFINE_integer(
+        "jobs",
+        0,
+        "How many arms and seeds run at once. 0: two on CPUs and one elsewhere; on Slurm all.",
+        lower_bound=0,
+    )
+    flags.DEFINE_enum(
+        "launcher", None, launcher.NAMES, "Run every arm and seed as a job of its own."
+    )
+    flags.DEFINE_integer("gpus", 0, "GPUs of a job.", lower_bound=0)
+    flags.DEFINE_integer("cpus", 0, "Cores of a job; 0: an equal share.", lower_bound=0)
+    flags.DEFINE_integer(
+        "minutes",
+        24 * 60,
+        "After so many minutes Slurm stops a job, which then goes on in a new one.",
+    )
+    flags.DEFINE_string("partition", "", "The partition of Slurm; empty: its default.")
+    flags.DEFINE_list("sbatch", [], "Further options of sbatch, such as account=me,qos=low.")
     define_distributed()
     run_command(functools.partial(_command, study))
 
 
-def _command(study: Study, argv: Sequence[str]) -> None:
+def _command(study: Study, argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     f = flags.FLAGS
-    page, summary = run_and_report(study, f.config, f.workdir, f.accept_config_changes)
-    if not is_first():
-        return
-    print(summary)
-    print(f"The report is {page.resolve()}")
+    done = run_and_report(
+        study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
+    )
+    if is_first():
+        print(done.summary)
+        for fault in done.faults:
+            print(f"failed: {fault}")
+        print(f"The report is {done.page.resolve()}")
+    return 1 if done.faults else 0
+
+
+def _launcher() -> Launcher | None:
+    """Return the launcher that the flags name."""
+    f = flags.FLAGS
+    if f.launcher is None:
+        return None
+    if f.distributed:
+        raise app.UsageError(
+            "--launcher starts jobs of one process each, and --distributed makes this process one "
+            "of several; leave one of them out"
+        )
+    for option in f.sbatch:
+        if "=" not in option:
+            raise app.UsageError(f"--sbatch takes NAME=VALUE, got {option!r}")
+    more = tuple(tuple(option.split("=", 1)) for option in f.sbatch)
+    at_once = f.jobs or (AT_ONCE if f.launcher == "local" else 10_000)
+    return Launcher(f.launcher, at_once, f.gpus, f.cpus, f.minutes, f.partition, more)
+
+
+class Reported(NamedTuple):
+    """What a study has come to."""
+
+    page: pathlib.Path  # of the report
+    summary: str  # the table that the command prints
+    faults: list[Fault]  # runs that failed
 
 
 def run_and_report(
@@ -50,7 +108,9 @@ def run_and_report(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path | str,
     accept_config_changes: bool = False,
-) -> tuple[pathlib.Path, str]:
+    at_once: int | None = None,
+    jobs: Launcher | None = None,
+) -> Reported:
     """Run a study and write its report.
 
     Args:
@@ -58,20 +118,52 @@ def run_and_report(
       config: its config.
       workdir: the folder of the study.
       accept_config_changes: go on in a folder that was made with another config.
+      at_once: how many arms and seeds run in this process at a time; None for two on CPUs of
+        several cores, and one elsewhere.
+      jobs: what runs every arm and seed as a job of its own; None for this process.
 
-    Returns:
-      The path of the report's page, and the table that the command prints.
+    Raises:
+      ValueError: the config cannot be run, or the folder belongs to another one.
+      RuntimeError: all jobs failed.
     """
     plan, workdir = study.plan(config), pathlib.Path(workdir)
-    run(study, plan, workdir, accept_config_changes)
+    at_once = at_once if at_once and process_count() == 1 else _threads()
+    faults: list[Fault] = []
+    if jobs is None:
+        run(study, plan, workdir, accept_config_changes, at_once)
+    else:
+        begin(study, plan, workdir, accept_config_changes)
+        faults = launcher.launch(study, config, workdir, jobs, accept_config_changes)
+        failed = {fault.task for fault in faults}
+        tasks = [task for task in tasks_of(study, plan) if task not in failed]
+        if not tasks:
+            lines = "\n".join(map(str, faults))
+            raise RuntimeError(f"All runs failed, and there is nothing to report:\n{lines}")
+        runs = [train(study, plan, workdir, task, accept_config_changes) for task in tasks]
+        study.measure_across(plan, workdir, runs, at_once)
+    failures = {"failed": [*map(str, faults)]} if faults else {}
 
     def report() -> list[str]:
         results = study.read(workdir, plan)
-        page = study.report(results, workdir / "report", _settings(study, plan, workdir))
+        settings = _settings(study, plan, workdir) | failures
+        page = study.report(results, workdir / "report", settings)
         return [str(page), study.summary(results)]
 
     page, summary = from_first(report)
-    return pathlib.Path(page), summary
+    return Reported(pathlib.Path(page), summary, faults)
+
+
+def _threads() -> int:
+    """Return how many trainings and measurements this process runs at once.
+
+    On two cores two threads of the default study's measurements do 1.46 times the work of one,
+    whose operations are too small for two cores. Two trainings on one accelerator wait for it.
+    Several processes take their calls over all devices in one order, which threads would break.
+    """
+    if process_count() > 1:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(AT_ONCE, cores or 1) if jax.default_backend() == "cpu" else 1
 
 
 def _settings(study: Study, plan: Plan, workdir: pathlib.Path) -> Settings:

@@ -22,7 +22,9 @@ def compile_ahead(
       arm -> None, which waits until the arm is compiled.
     """
     executor = futures.ThreadPoolExecutor(max_workers=1)
-    compiled = {arm: executor.submit(_compile, training) for arm, training in trainings.items()}
+    compiled = {
+        arm: executor.submit(compile_training, training) for arm, training in trainings.items()
+    }
     executor.shutdown(wait=False)
 
     def wait(arm: Hashable) -> None:
@@ -32,8 +34,12 @@ def compile_ahead(
     return wait
 
 
-def _compile(training: ml_collections.ConfigDict) -> None:
-    """Compile the program that trains an arm, so that the call that trains it finds it."""
+def compile_training(training: ml_collections.ConfigDict) -> None:
+    """Compile the program that trains an arm, so that the call that trains it finds it.
+
+    Args:
+      training: the training config of the arm.
+    """
     source, data = build.load_data(training)
     program = build.make_program(training, source, len(data.train_labels))
     state = program.init(jax.random.key(training.seed))

@@ -4,22 +4,41 @@ import functools
 import itertools
 import os
 import pathlib
+import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 import ml_collections
 
 from experiments.study.arms import Arm, Plan, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
+from experiments.study.together import Work
 from sam_jax.runs import records, workdirs
 from sam_jax.runs.distributed import from_first, process_count
 from sam_jax.training import build, fine_tune
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
 
+_BUILDING = threading.Lock()
+
+
+class Task(NamedTuple):
+    """One arm and seed, and where it stands among all of them."""
+
+    arm: Arm
+    seed: int
+    number: int  # counted from zero
+    after: int | None  # the number of the task whose trained weights it starts from
+    label: str  # for progress
+
 
 def run(
-    study: Study, plan: Plan, workdir: pathlib.Path | str, accept_config_changes: bool = False
+    study: Study,
+    plan: Plan,
+    workdir: pathlib.Path | str,
+    accept_config_changes: bool = False,
+    at_once: int = 1,
 ) -> None:
     """Train and measure all arms over all seeds, then measure across runs.
 
@@ -33,32 +52,87 @@ def run(
       accept_config_changes: go on in a folder that was made with another config, for example with
         fewer seeds. Trained models stay as they are, and the report names those with other
         settings.
+      at_once: how many trainings and measurements run at a time, each in a thread.
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
     """
+    workdir = pathlib.Path(workdir)
+    begin(study, plan, workdir, accept_config_changes)
+    # Several trainings compile their programs at once anyway.
+    wait = _compilation(study, plan, workdir) if at_once == 1 else lambda arm: None
+
+    def train_task(task: Task) -> Run:
+        wait(task.arm)
+        return train(study, plan, workdir, task, accept_config_changes)
+
+    tasks = tasks_of(study, plan)
+    work = Work(
+        [functools.partial(train_task, task) for task in tasks],
+        functools.partial(measure, study, plan),
+        [task.after for task in tasks],
+    )
+    study.measure_across(plan, workdir, work.run(at_once), at_once)
+
+
+def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes: bool) -> None:
+    """Check the configs of all arms, and claim the folder of the study.
+
+    Args:
+      study, plan, workdir, accept_config_changes: as in `run`.
+
+    Raises:
+      ValueError: as `run`.
+    """
     for arm in plan.arms:  # all of them, before the first is trained
         build.check(study.training_config(plan.config, arm, plan.seeds[0]))
-    workdir = pathlib.Path(workdir)
-    if not from_first(
-        (workdir / "config.json").exists
-    ):  # what does not fit its data writes nothing
+    # What does not fit its data writes nothing.
+    if not from_first((workdir / "config.json").exists):
         for arm in plan.arms:
             build.data_and_program(study.training_config(plan.config, arm, plan.seeds[0]))
     workdirs.claim(workdir, plan.config, accept_config_changes)
-    wait = _compilation(study, plan, workdir)
-    runs, pairs = [], list(itertools.product(plan.seeds, plan.arms))
-    for number, (seed, arm) in enumerate(pairs, start=1):
-        wait(arm)
-        folder = seed_folder(workdir, arm, seed)
-        label = f"[{number}/{len(pairs)}] {arm.label} seed {seed}"
-        training = training_config(study, plan, workdir, arm, seed)
-        outcome = train_and_evaluate(training, folder, label, accept_config_changes)
-        load = functools.cache(functools.partial(load_trained, folder))  # once, where it is needed
-        trained = Run(arm, seed, folder, training, outcome, load, label)
-        study.measure(plan, trained)
-        runs.append(trained._replace(load=functools.partial(load_trained, folder)))
-    study.measure_across(plan, workdir, runs)
+
+
+def tasks_of(study: Study, plan: Plan) -> list[Task]:
+    """Return the arms and seeds in the order in which they are trained."""
+    pairs = list(itertools.product(plan.seeds, plan.arms))
+    numbers = {(seed, arm): number for number, (seed, arm) in enumerate(pairs)}
+    tasks = []
+    for (seed, arm), number in numbers.items():
+        start = study.starts_from(plan, arm)
+        after = None if start is None else numbers[seed, start]
+        label = f"[{number + 1}/{len(pairs)}] {arm.label} seed {seed}"
+        tasks.append(Task(arm, seed, number, after, label))
+    return tasks
+
+
+def train(
+    study: Study, plan: Plan, workdir: pathlib.Path, task: Task, accept_config_changes: bool
+) -> Run:
+    """Train an arm with a seed to the end, or from where it was cut.
+
+    Args:
+      study, plan, workdir, accept_config_changes: as in `run`.
+      task: the arm and the seed.
+    """
+    folder = seed_folder(workdir, task.arm, task.seed)
+    training = training_config(study, plan, workdir, task.arm, task.seed)
+    # One thread after the other: what one loads and builds, the others then find.
+    with _BUILDING:
+        build.data_and_program(training)
+    outcome = train_and_evaluate(training, folder, task.label, accept_config_changes)
+    load = functools.partial(load_trained, folder)
+    return Run(task.arm, task.seed, folder, training, outcome, load, task.label)
+
+
+def measure(study: Study, plan: Plan, trained: Run) -> None:
+    """Take the measurements of a run that are missing; its model is loaded once, where needed.
+
+    Args:
+      study, plan: as in `run`.
+      trained: the run.
+    """
+    study.measure(plan, trained._replace(load=functools.cache(trained.load)))
 
 
 def training_config(
@@ -85,8 +159,11 @@ def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
     """Return the runs that were trained with another config, as accepted changes leave them."""
     found = []
     for seed, arm in itertools.product(plan.seeds, plan.arms):
+        folder = seed_folder(workdir, arm, seed)
+        if not (folder / "config.json").exists():  # it failed before it began
+            continue
         wanted = workdirs.plain(training_config(study, plan, workdir, arm, seed))
-        trained = workdirs.plain(workdirs.read_config(seed_folder(workdir, arm, seed)))
+        trained = workdirs.plain(workdirs.read_config(folder))
         del wanted["instruments"], trained["instruments"]  # they change no training
         if wanted != trained:
             found.append(f"{arm.label} seed {seed}")

@@ -28,7 +28,7 @@ class Run(NamedTuple):
     label: str  # for progress
 
 
-def nothing_more(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> None:
+def nothing_more(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_once: int) -> None:
     """Measure nothing across runs."""
 
 
@@ -52,14 +52,16 @@ class Study:
       training_config: (config, arm, seed) -> the config that the arm is trained with.
       measure: (plan, run) -> None; it appends its records to `records.jsonl` in the run's folder,
         and repeats no measurement that is there.
-      measure_across: (plan, workdir, runs) -> None, the same of several runs together, at the end.
+      measure_across: (plan, workdir, runs, at_once) -> None, the same of several runs together, at
+        the end, in at most so many threads; a run that failed is not among them.
       report: (results, folder, settings) -> the path of the page; it writes the whole report.
       summary: results -> a table that the command prints.
       read: (workdir, plan) -> results of the runs.
       starts_from: (plan, arm) -> an earlier arm, whose trained weights of the same seed it starts
         from, or None.
       settings: (plan, the config as a dict) -> the settings that the report shows.
-      compile_ahead: a thread compiles the arms that are not trained while others train.
+      compile_ahead: a thread compiles the arms that are not trained while another one trains; not
+        where several train at once, each of which compiles its own.
     """
 
     config: str
@@ -69,7 +71,7 @@ class Study:
     report: Callable[[Any, pathlib.Path, Settings], pathlib.Path]
     summary: Callable[[Any], str]
     read: Callable[[pathlib.Path, Any], Any] = read_results
-    measure_across: Callable[[Any, pathlib.Path, Sequence[Run]], None] = nothing_more
+    measure_across: Callable[[Any, pathlib.Path, Sequence[Run], int], None] = nothing_more
     starts_from: Callable[[Any, Any], Arm | None] = from_scratch
     settings: Callable[[Any, Settings], Settings] = all_settings
     compile_ahead: bool = False

@@ -27,10 +27,12 @@ def measure(plan: Plan, run: Run) -> None:
         records.rewrite(path, [{**about, **run.outcome, **made}])
 
 
-def measure_costs(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> None:
+def measure_costs(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_once: int) -> None:
     """Measure what each method costs beside the reference, once nothing runs beside it."""
-    for method in plan.arms:
-        _measure_costs(plan, workdir, method, plan.arms[0])
+    trained = {run.arm for run in runs if run.seed == plan.seeds[0]}
+    for method in plan.arms if plan.arms[0] in trained else ():
+        if method in trained:  # one that failed has no costs
+            _measure_costs(plan, workdir, method, plan.arms[0])
 
 
 def _measure_costs(plan: Plan, workdir: pathlib.Path, method: Method, reference: Method) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh, PartitionSpec
 
 from sam_jax.metrics.placement import explicit_axes, placed
@@ -134,6 +135,9 @@ def _on_parts(
 ) -> PyTree:
     """Return what the devices make of their parts, combined, whole on every device."""
     split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+    if not explicit_axes(mesh):
+        fn, closed_over = _without_closure(fn, rows, others, mesh.size)
+        others = (*others, closed_over)
 
     def of_part(rows: PyTree, others: PyTree) -> PyTree:
         return jax.tree.map(lambda x: combine(x, mesh.axis_names), fn(rows, *others))
@@ -152,3 +156,27 @@ def _on_parts(
             "as its data are; or give arrays that lie on no mesh, such as NumPy arrays."
         ) from error
     return placed(values, mesh)
+
+
+def _without_closure(
+    fn: Callable[..., PyTree], rows: PyTree, others: PyTree, parts: int
+) -> tuple[Callable[..., PyTree], list[Any]]:
+    """Return `fn(rows, *others, closed_over)` for a part of the rows, and what `fn` closes over.
+
+    An array whose type names a mesh with automatic axes, as the arguments of jit do, is refused by
+    some operations inside of shard_map where it is closed over, and taken where it is an argument.
+    """
+
+    def part_of(x: jax.Array) -> jax.ShapeDtypeStruct:
+        length, *shape = jnp.shape(x)
+        return jax.ShapeDtypeStruct((length // parts, *shape), jnp.result_type(x))
+
+    jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(jax.tree.map(part_of, rows), *others)
+    structure = jax.tree.structure(shapes)
+
+    def call(*arguments: Any) -> PyTree:
+        *visible, closed_over = arguments
+        values = jaxpr_as_fun(jaxpr.replace(consts=closed_over))(*jax.tree.leaves(visible))
+        return structure.unflatten(values)
+
+    return call, jaxpr.consts

@@ -4,7 +4,10 @@ Several processes save and restore them together, each the arrays of its devices
 all of them see. Which ones there are the first process says.
 """
 
+import contextlib
 import pathlib
+import threading
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -20,13 +23,26 @@ _NONE = (
 )
 
 
-def open_manager(workdir: pathlib.Path, keep: int | None) -> ocp.CheckpointManager:
+# Orbax numbers its operations in one place of the process, and managers in several threads take
+# each other's numbers: one reads or writes at a time.
+_LOCK = threading.RLock()
+_writing: list[ocp.CheckpointManager] = []  # at most one, which may write in the background
+
+
+@contextlib.contextmanager
+def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them, or all."""
-    return ocp.CheckpointManager(
+    with ocp.CheckpointManager(
         (workdir / "checkpoints").resolve(),
         options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
         item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
-    )
+    ) as manager:
+        try:
+            yield manager
+        finally:
+            with _LOCK:
+                if manager in _writing:
+                    _finish_writing()
 
 
 def exists(workdir: pathlib.Path, epoch: int) -> bool:
@@ -41,14 +57,18 @@ def epochs_of(manager: ocp.CheckpointManager) -> list[int]:
 
 def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
     """Save the state at the end of an epoch; the write goes on in the background."""
-    manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
+    with _LOCK:
+        if manager not in _writing:
+            _finish_writing()
+        _writing[:] = [manager]
+        manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
 
 
 def restore(
     manager: ocp.CheckpointManager,
     template: State,
     epoch: int,
-    sharding: jax.sharding.Sharding | None = None,
+    sharding: jax.sharding.Sharding | State | None = None,
 ) -> State:
     """Return the saved state of an epoch.
 
@@ -56,7 +76,8 @@ def restore(
       manager: from `open_manager`.
       template: a state, or its shapes, with the structure that was saved.
       epoch: one of `epochs_of(manager)`.
-      sharding: where every array is to lie; None for the first device.
+      sharding: where every array is to lie, or a tree of where each lies, in the structure of the
+        state; None for the first device.
 
     Returns:
       The state, with typed keys where the template has them.
@@ -65,9 +86,13 @@ def restore(
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        jax.tree.broadcast(sharding, shapes),
     )
-    data = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+    with _LOCK:
+        _finish_writing()
+        data = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
     return jax.tree.map(
         lambda like, x: jax.random.wrap_key_data(x) if pytree.is_key(like) else x, template, data
     )
@@ -97,7 +122,9 @@ def read(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             manager.item_metadata(epoch).tree,
         )
-        return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+        with _LOCK:
+            _finish_writing()
+            return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
 
 
 def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: int | None) -> int:
@@ -126,6 +153,12 @@ def restore_latest(
     if not saved:
         return state, 0
     return restore(manager, state, saved[-1], sharding), saved[-1]
+
+
+def _finish_writing() -> None:
+    """Wait for what is written in the background."""
+    while _writing:
+        _writing.pop().wait_until_finished()
 
 
 def _keys_to_data(state: State) -> State:

@@ -8,7 +8,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from sam_jax.runs import distributed
+from sam_jax.runs import compilation_cache, distributed
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -42,14 +42,16 @@ def define_distributed() -> None:
     flags.register_multi_flags_validator(names, _check_distributed)
 
 
-def run_command(main: Callable[[Sequence[str]], None]) -> None:
+def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
     """Parse the flags of a command, call `main` with what is left of its line, and exit.
 
-    With --distributed it runs among the other processes. The exit code is 0 after help, where
-    `absl.app.run` gives 1, and 2 for flags that are wrong.
+    With --distributed it runs among the other processes. The exit code is what `main` returns, 0
+    for None. It is 0 after help, where `absl.app.run` gives 1, and 2 for flags that are wrong.
+    Programs that are compiled are kept for the next command.
     """
 
-    def among_processes(argv: Sequence[str]) -> None:
+    def among_processes(argv: Sequence[str]) -> int | None:
+        compilation_cache.turn_on()
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():

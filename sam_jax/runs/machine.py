@@ -2,8 +2,8 @@
 
 With `method.m = 0` it is the share of one device, batch_size / devices, or of several that
 `method.synchronise` puts together: the same config perturbs on 32 examples with one device and on
-8 with four. So every record of an epoch gives m, and a run only goes on with the m that it began
-with.
+8 with four. The devices here are those of the axes of `config.mesh` that split the batch. So every
+record of an epoch gives m, and a run only goes on with the m that it began with.
 """
 
 import pathlib
@@ -12,22 +12,25 @@ from typing import NamedTuple
 import jax
 import ml_collections
 
+from sam_jax.runs.mesh_axes import mesh_axes, share_count
 from sam_jax.runs.records import Record
 
 
-def examples_per_perturbation(method: ml_collections.ConfigDict, batch_size: int) -> int:
-    """Return m, the examples that share a perturbation, on the devices that JAX sees here.
+def examples_per_perturbation(
+    method: ml_collections.ConfigDict, batch_size: int, devices: int
+) -> int:
+    """Return m, the examples that share a perturbation.
 
     Args:
       method: the group `method` of a config. `synchronise` says over how many devices the gradient
         of the perturbation is averaged, and `m` says the same in examples.
       batch_size: over all devices.
+      devices: those that the batch is split over.
 
     Raises:
       ValueError: `synchronise` is not "local", "all" or a number that divides the devices, or `m`
         is set as well.
     """
-    devices = jax.device_count()
     share, group = batch_size // devices, str(method.synchronise)
     if group == "local":
         return method.m or share
@@ -41,7 +44,7 @@ def examples_per_perturbation(method: ml_collections.ConfigDict, batch_size: int
     if not group.isdecimal() or not int(group) or devices % int(group):
         raise ValueError(
             "method.synchronise must be 'local', 'all' or a number of devices that divides the "
-            f"{devices} here, got {method.synchronise!r}."
+            f"{devices} that split the batch, got {method.synchronise!r}."
         )
     return int(group) * share
 
@@ -56,7 +59,8 @@ class Machine(NamedTuple):
 
 def this_machine(config: ml_collections.ConfigDict) -> Machine:
     """Return the m and the devices that a config trains with, as JAX sees them here."""
-    m = examples_per_perturbation(config.method, config.batch_size)
+    shares = share_count(mesh_axes(config.mesh, jax.device_count()))
+    m = examples_per_perturbation(config.method, config.batch_size, shares)
     return Machine(m, jax.device_count(), jax.process_count())
 
 

@@ -27,6 +27,9 @@ _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 _TRAINING_BEFORE = {
+    "mesh": [["data", -1], ["model", 1]],
+    "split_parameters": [],
+    "step_form": "auto",
     "data": {
         "train_split": "train",
         "image_size": 0,

@@ -14,6 +14,7 @@ from sam_jax.data.label_noise import check_label_noise
 from sam_jax.training import checks, example_losses, fine_tune, methods, optimiser, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.placement import placement_of
 from sam_jax.training.program import (
     Program,
     ProgramSpec,
@@ -69,12 +70,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     optimiser.check(config.optimiser)
     fine_tune.check(config.fine_tune)
     _check_average(config.weight_average, config.epochs)
-    devices = jax.device_count()
-    if config.batch_size % devices:
-        raise ValueError(
-            f"batch_size = {config.batch_size} cannot be split over {devices} devices; choose a "
-            f"multiple of {devices}."
-        )
     run = make_run(
         FrozenConfigDict(config.optimiser),
         config.epochs,
@@ -86,6 +81,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         _method_of(config),
         FrozenConfigDict(config.weight_average),
         config.batch_size,
+        placement_of(config),
         run,
         traced_hyperparameters(config),
         jax.random.key(0),
@@ -196,6 +192,7 @@ def program_spec(
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
         top_k=tuple(config.evaluation.top_k),
+        placement=placement_of(config),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sam_jax import data
-from sam_jax.training.step import BATCHES, DEVICES, StepMetrics, TrainState
+from sam_jax.training.step import DEVICES, StepMetrics, TrainState
 from sam_jax.typing import Key
 
 RunSteps = Callable[..., tuple[TrainState, StepMetrics]]
@@ -76,6 +76,7 @@ def epoch_calls(
     *,
     key: Key,
     first_step: int,
+    sharding: NamedSharding,
 ) -> Iterator[tuple[RunSteps, tuple[jax.Array, ...]]]:
     """Yield the compiled calls of an epoch: the function, and its images, labels and order.
 
@@ -87,10 +88,10 @@ def epoch_calls(
       steps_per_call: steps of one call; zero for all.
       key: of the crops of a set that is cropped when it is read.
       first_step: the number of the first step of the epoch.
+      sharding: of batches that are streamed, [steps, batch].
     """
     images, labels = data_set.train_images, data_set.train_labels
     if isinstance(images, data.StreamedColumn):
-        sharding = NamedSharding(device_mesh(), BATCHES)
         blocks = data.training_blocks(
             images.split, order, steps_per_call, sharding, key=key, first_step=first_step
         )

@@ -81,6 +81,7 @@ def evaluate_set(
     *,
     fill: bool = True,
     top_k: tuple[int, ...] = (),
+    multiple: int = 1,
 ) -> Evaluation:
     """Return the mean loss and accuracy over all examples, batch after batch.
 
@@ -96,6 +97,7 @@ def evaluate_set(
         the network once. False passes it as it is, as batch statistics need it.
       top_k: the k of further accuracies, each at most the number of classes. Of equal logits the
         first count as larger, as in argmax.
+      multiple: batches are rounded up to a multiple of so many examples, where they are filled.
 
     Returns:
       An Evaluation with scalars in float32 or wider. Where the mean loss is NaN, as it is where
@@ -114,7 +116,9 @@ def evaluate_set(
             tuple(_among_largest(logits, labels, k) for k in top_k),
         )
 
-    loss, *shares = _means_over_set(values_of, images, labels, batch_size, fill)
+    loss, *shares = _means_over_set(
+        values_of, images, labels, batch_size, fill=fill, multiple=multiple
+    )
     return Evaluation(loss, *jax.tree.map(functools.partial(_unless_nan, loss), shares))
 
 
@@ -152,6 +156,8 @@ def noisy_means(
     images: jax.Array,
     pairs: jax.Array,
     batch_size: int,
+    *,
+    multiple: int = 1,
 ) -> NoisyMeans:
     """Return what `noisy_evaluation` needs of a set, or of a part of one.
 
@@ -160,6 +166,7 @@ def noisy_means(
       images: likewise.
       pairs: [n, 2] integers, the given and the true label of each example.
       batch_size: as in `evaluate_set`.
+      multiple: likewise.
     """
 
     def values_of(images: jax.Array, pairs: jax.Array) -> NoisyMeans:
@@ -179,7 +186,7 @@ def noisy_means(
             clean_correct=~noisy & correct,
         )
 
-    return _means_over_set(values_of, images, pairs, batch_size)
+    return _means_over_set(values_of, images, pairs, batch_size, multiple=multiple)
 
 
 def noisy_evaluation(means: NoisyMeans) -> NoisyEvaluation:
@@ -212,7 +219,9 @@ def _means_over_set(
     images: jax.Array,
     labels: jax.Array,
     batch_size: int,
+    *,
     fill: bool = True,
+    multiple: int = 1,
 ) -> Any:
     """Return the means of what (images, labels) have each, [n] a leaf; see `evaluate_set`."""
     examples = labels.shape[0]
@@ -222,6 +231,8 @@ def _means_over_set(
             f"{examples} examples and batch_size = {batch_size}."
         )
     batch_size = min(batch_size, examples)
+    if fill:
+        batch_size += -batch_size % multiple
     batches, remainder = divmod(examples, batch_size)
     if fill and remainder:
         batches, remainder = batches + 1, 0

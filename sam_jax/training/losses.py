@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from sam_jax import pytree
@@ -61,6 +62,7 @@ def make_functions(
     loss: Loss = CROSS_ENTROPY,
     weight_decay: float = 0.0,
     weight_decay_on: str = "all",
+    share_keys: Key | None = None,
 ) -> BatchFunctions:
     r"""Return the gradient of the training loss, and what else methods ask for.
 
@@ -78,6 +80,9 @@ def make_functions(
       weight_decay: lambda; zero where weight decay lives in the update.
       weight_decay_on: "all" parameters, biases and batch norm included, or "not_norms"; see
         `WeightDecay`.
+      share_keys: typed keys, [shares], where a batch holds several equal shares. Each share is
+        normalised on its own and draws from its key, in the place of `rngs`; the loss and the
+        running statistics are means over the shares. None: a batch is one share.
 
     Returns:
       - `grad_fn(params, (images, labels), term=None, rngs=None) -> (gradients, PassOutputs)`, where
@@ -88,7 +93,7 @@ def make_functions(
         no such keyword. So google-research/sam makes epsilon.
     """
 
-    def apply(
+    def apply_to_share(
         params: Params, images: jax.Array, rngs: Key | None, **keywords: Any
     ) -> tuple[jax.Array, PyTree]:
         return model.apply(
@@ -100,6 +105,22 @@ def make_functions(
             **keywords,
         )
 
+    def apply(
+        params: Params, images: jax.Array, rngs: Key | None, **keywords: Any
+    ) -> tuple[jax.Array, PyTree]:
+        if share_keys is None:
+            return apply_to_share(params, images, rngs, **keywords)
+        logits, mutated = jax.vmap(functools.partial(apply_to_share, params, **keywords))(
+            images.reshape(len(share_keys), -1, *images.shape[1:]), share_keys
+        )
+        return logits.reshape(-1, logits.shape[-1]), jax.tree.map(_mean_of_shares, mutated)
+
+    def reduce(losses: jax.Array) -> jax.Array:
+        # The mean is inside of the derivative, so that no share has a gradient of its own.
+        if share_keys is None:
+            return loss.reduce(losses)
+        return jnp.mean(jax.vmap(loss.reduce)(losses.reshape(len(share_keys), -1)))
+
     def loss_fn(
         params: Params,
         batch: Batch,
@@ -110,7 +131,7 @@ def make_functions(
         images, labels = batch
         logits, mutated = apply(params, images, rngs, **keywords)
         losses = loss.of_examples(logits, labels)
-        batch_loss = loss.reduce(losses)
+        batch_loss = reduce(losses)
         w = decayed(params, weight_decay_on)
         penalty = 0.5 * weight_decay * pytree.vdot(w, w) if weight_decay else 0.0
         addition = 0.0 if term is None else term(logits)
@@ -138,3 +159,8 @@ def make_functions(
     has_true_gradient = "true_gradient" in inspect.signature(type(model).__call__).parameters
     ascent_grad_fn = functools.partial(grad_fn, true_gradient=True) if has_true_gradient else None
     return BatchFunctions(grad_fn, losses_fn, logits_fn, ascent_grad_fn)
+
+
+def _mean_of_shares(x: jax.Array) -> jax.Array:
+    """Return the mean over the leading axis, accumulated in float32 or wider."""
+    return jnp.mean(pytree.widen(x), axis=0).astype(x.dtype)

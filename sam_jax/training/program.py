@@ -16,12 +16,14 @@ from sam_jax.runs.machine import examples_per_perturbation
 from sam_jax.runs.randomness import stream
 from sam_jax.training import example_losses, losses, methods
 from sam_jax.training.compiled_evaluation import compile_evaluation, compile_noisy_evaluation
-from sam_jax.training.device_data import RunSteps, device_mesh, replicated
+from sam_jax.training.device_data import RunSteps, replicated
 from sam_jax.training.evaluation import Evaluation, Inputs, NoisyEvaluation
 from sam_jax.training.mixup import make_mix
 from sam_jax.training.optimiser import make_optimiser
+from sam_jax.training.placement import Placement
 from sam_jax.training.recalibration import recalibrated_batch_stats
 from sam_jax.training.schedules import lowest_learning_rate, make_schedule
+from sam_jax.training.sharded_steps import make_sharded_run_steps
 from sam_jax.training.step import (
     DEVICES,
     StepInputs,
@@ -58,6 +60,7 @@ class ProgramSpec:
     matmul_precision: str  # of training
     evaluation_batch_size: int
     top_k: tuple[int, ...]  # of further accuracies
+    placement: Placement
 
     @property
     def steps_per_epoch(self) -> int:
@@ -77,6 +80,7 @@ class Program(NamedTuple):
     inputs: Inputs
     top_k: tuple[int, ...]  # of the further accuracies of `evaluate`
     steps_per_epoch: int
+    placement: Placement
     init: Callable[[Key], TrainState]
     start: Callable[[Key, Params, PyTree], TrainState]  # of given parameters and statistics
     run_steps: RunSteps
@@ -108,28 +112,38 @@ def compile_program(spec: ProgramSpec) -> Program:
         raise ValueError(
             f"evaluation.top_k must be at most the {spec.classes} classes, got {spec.top_k}."
         )
-    run = make_run(spec.optimiser, spec.epochs, spec.steps_per_epoch, spec.examples, spec.classes)
+    placement = spec.placement
+    run = make_run(
+        spec.optimiser,
+        spec.epochs,
+        spec.steps_per_epoch,
+        spec.examples,
+        spec.classes,
+        axis_name=DEVICES if placement.form == "shard_map" else None,
+    )
     loss = example_losses.make_loss(spec.loss, spec.classes)
     weight_decay = weight_decay_of(spec.optimiser)
+    m = _examples_together(spec.method, spec.batch_size, placement)
+    # Under jit one perturbation of the whole batch is one call for all of its shares.
+    joins_shares = placement.form == "jit" and placement.share_count > 1 and m == spec.batch_size
     method_of = functools.partial(
-        make_method, spec.method, spec.weight_average, spec.batch_size, run
+        make_method, spec.method, spec.weight_average, spec.batch_size, placement, run
     )
 
-    def init(key: Key) -> TrainState:
-        variables = _jit_init(model, spec.image_shape)(stream(key, "parameters"))
-        return start(key, variables["params"], variables.get("batch_stats", {}))
-
-    def start(key: Key, params: Params, batch_stats: PyTree) -> TrainState:
+    def fresh(key: Key, params: Params, batch_stats: PyTree) -> TrainState:
         # No state depends on rho or eta.
         method, optimiser = method_of({"rho": 1.0, "eta": 1.0}, stream(key, "perturbation"))
-        state = TrainState(
+        return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             batch_stats=batch_stats,
             method_state=method.init(params),
             optimiser_state=optimiser.init(params),
         )
-        return jax.device_put(state, replicated())
+
+    def created(key: Key) -> TrainState:
+        variables = _jit_init(model, spec.image_shape)(stream(key, "parameters"))
+        return fresh(key, variables["params"], variables.get("batch_stats", {}))
 
     def step(
         state: TrainState, inputs: StepInputs, traced: Mapping[str, Scalar]
@@ -139,8 +153,15 @@ def compile_program(spec: ProgramSpec) -> Program:
 
         def make_functions(batch_stats: PyTree) -> losses.BatchFunctions:
             return losses.make_functions(
-                model, batch_stats, loss, weight_decay.in_loss, weight_decay.on
+                model, batch_stats, loss, weight_decay.in_loss, weight_decay.on, share_keys
             )
+
+        share_keys = None
+        if joins_shares:  # which draw as the devices of shard_map do, where m_sam folds so
+            share_keys = jax.vmap(
+                lambda share: jax.random.fold_in(jax.random.fold_in(inputs.rngs, share), 0)
+            )(jnp.arange(placement.share_count))
+            inputs = inputs._replace(rngs=None)
 
         with jax.default_matmul_precision(spec.matmul_precision):
             return train_step(
@@ -186,21 +207,26 @@ def compile_program(spec: ProgramSpec) -> Program:
     jax.eval_shape(prepare_images, jax.random.key(0), batch)
     jax.eval_shape(_jit_init(model, spec.image_shape), jax.random.key(0))
 
-    mesh = device_mesh()
+    def compiled(streamed: bool) -> RunSteps:
+        if placement.form == "shard_map":
+            return make_run_steps(step, prepare_unmixed, placement.mesh, streamed, mix)
+        return make_sharded_run_steps(step, prepare_unmixed, placement, streamed, mix)
+
     return Program(
         model=model,
         inputs=inputs,
         top_k=spec.top_k,
         steps_per_epoch=spec.steps_per_epoch,
-        init=init,
-        start=start,
-        run_steps=make_run_steps(step, prepare_unmixed, mesh, mix=mix),
-        run_streamed_steps=make_run_steps(step, prepare_unmixed, mesh, streamed=True, mix=mix),
+        placement=placement,
+        init=placement.laid_out(created),
+        start=placement.laid_out(fresh),
+        run_steps=compiled(streamed=False),
+        run_streamed_steps=compiled(streamed=True),
         evaluate=compile_evaluation(
-            full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k
+            full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k, placement
         ),
         evaluate_noisy=compile_noisy_evaluation(
-            full_precision(model), inputs, spec.evaluation_batch_size
+            full_precision(model), inputs, spec.evaluation_batch_size, placement
         ),
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
@@ -208,7 +234,13 @@ def compile_program(spec: ProgramSpec) -> Program:
 
 
 def make_run(
-    optimiser: FrozenConfigDict, epochs: int, steps_per_epoch: int, examples: int, classes: int
+    optimiser: FrozenConfigDict,
+    epochs: int,
+    steps_per_epoch: int,
+    examples: int,
+    classes: int,
+    *,
+    axis_name: str | None = DEVICES,
 ) -> methods.Run:
     """Return the facts about a run that a method may need.
 
@@ -218,6 +250,7 @@ def make_run(
       steps_per_epoch: the whole batches of an epoch.
       examples: size of the training set.
       classes: number of classes.
+      axis_name: of the devices, where a step sees one share of the batch; None where it sees all.
     """
     total_steps = epochs * steps_per_epoch
     learning_rate = make_schedule(optimiser, steps_per_epoch, total_steps)
@@ -230,7 +263,7 @@ def make_run(
         optimiser=make_optimiser(optimiser, learning_rate),
         examples=examples,
         classes=classes,
-        axis_name=DEVICES,
+        axis_name=axis_name,
     )
 
 
@@ -238,6 +271,7 @@ def make_method(
     method: FrozenConfigDict,
     weight_average: FrozenConfigDict,
     batch_size: int,
+    placement: Placement,
     run: methods.Run,
     traced: Mapping[str, Scalar],
     key: Key,
@@ -248,27 +282,50 @@ def make_method(
       method: the group `method` of the config; rho and eta are not read.
       weight_average: the group `weight_average` of the config.
       batch_size: examples of a step, over all devices.
+      placement: where they lie.
       run: the run that the method is part of.
       traced: "rho" and "eta", concrete or traced.
       key: for the methods that draw at random.
 
     Returns:
-      A transformation over the axis `DEVICES`, and the optimiser that takes its gradient, with
-      the average of its weights.
+      A transformation over the axis `DEVICES`, or under jit over the axes of the batch, and the
+      optimiser that takes its gradient, with the average of its weights.
 
     Raises:
       ValueError: the method keeps a memory, and m makes several sub-batches.
     """
     inner, optimiser = methods.make_method(method, traced, key, run)
-    m = examples_per_perturbation(method, batch_size)
+    share = batch_size // placement.share_count
+    m = _examples_together(method, batch_size, placement)
     if inner.memory and m < batch_size:
         raise ValueError(
             f"{method.name} keeps {inner.memory} from step to step, which is one for the whole "
             f"batch, but perturbations would be shared by m = {m} of its {batch_size} examples: "
             "set method.m to batch_size, or choose a method without memory."
         )
-    over_devices = optim.m_sam(inner, m, method.strategy, axis_name=DEVICES)
+    if inner.splits_batch and m > share:
+        raise ValueError(
+            f"{method.name} divides its sub-batch, which has to lie on one device, but m = {m} is "
+            f"spread over devices of {share} examples each: choose method.m up to {share}."
+        )
+    if placement.form == "shard_map":
+        over_devices = optim.m_sam(inner, m, method.strategy, axis_name=DEVICES)
+    else:
+        over_devices = optim.m_sam(
+            inner, m, method.strategy, batch_axes=placement.batch_axes, mesh=placement.mesh
+        )
     return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))
+
+
+def _examples_together(method: FrozenConfigDict, batch_size: int, placement: Placement) -> int:
+    """Return the examples that m_sam is to take together.
+
+    The plain gradient is the same for any number of whole shares; under jit a call for all of them
+    needs no gathered parameters.
+    """
+    m = examples_per_perturbation(method, batch_size, placement.share_count)
+    is_free = method.name == "none" and m * placement.share_count >= batch_size
+    return batch_size if is_free and placement.form == "jit" else m
 
 
 def full_precision(model: nn.Module) -> nn.Module:

@@ -95,6 +95,33 @@ def train_step(
     return new_state, StepMetrics(outputs.loss, outputs.accuracy, pytree.norm(result.gradient))
 
 
+def make_load(
+    prepare_images: Callable[[Key, jax.Array], jax.Array],
+    mix: Callable[[Key, Batch], Batch] | None,
+    key: Key,
+) -> Callable[..., Batch]:
+    """Return `load(step, share, images, labels)`, which prepares one share of a step's batch.
+
+    Args:
+      prepare_images: as in `make_run_steps`.
+      mix: likewise.
+      key: of the run.
+    """
+    augmentation_key, mixup_key = stream(key, "augmentation"), stream(key, "mixup")
+
+    def load(step: jax.Array, share: jax.Array, images: jax.Array, labels: jax.Array) -> Batch:
+        step_key = jax.random.fold_in(jax.random.fold_in(augmentation_key, step), share)
+        batch = prepare_images(step_key, images), labels
+        return batch if mix is None else mix(jax.random.fold_in(mixup_key, step), batch)
+
+    return load
+
+
+def model_key(key: Key, step: jax.Array) -> Key:
+    """Return the key that a model with randomness draws from in a step."""
+    return jax.random.fold_in(stream(key, "model"), step)
+
+
 def make_run_steps(
     step: Callable[[TrainState, StepInputs, PyTree], tuple[TrainState, StepMetrics]],
     prepare_images: Callable[[Key, jax.Array], jax.Array],
@@ -134,27 +161,19 @@ def make_run_steps(
         traced: PyTree,
     ) -> tuple[TrainState, StepMetrics]:
         device = jax.lax.axis_index(DEVICES)
-        augmentation_key = stream(key, "augmentation")
-        mixup_key, model_key = stream(key, "mixup"), stream(key, "model")
+        load = make_load(prepare_images, mix, key)
         shares = order.reshape(len(order), device_count, -1)[:, device]
         rows = shares  # where the examples of this device lie in `images`
         if streamed:
             images, labels = (x.reshape(-1, *x.shape[2:]) for x in (images, labels))
             rows = jnp.arange(shares.size).reshape(shares.shape)
 
-        def load(step: jax.Array, examples: tuple[jax.Array, jax.Array]) -> tuple[Batch, jax.Array]:
-            share, rows = examples
-            step_key = jax.random.fold_in(jax.random.fold_in(augmentation_key, step), device)
-            batch = prepare_images(step_key, images[rows]), labels[rows]
-            if mix is not None:
-                batch = mix(jax.random.fold_in(mixup_key, step), batch)
-            return batch, share
-
         def one(state: TrainState, examples: PyTree) -> tuple[TrainState, StepMetrics]:
-            previous, current = examples
-            batch, indices = load(state.step, current)
-            previous_batch, _ = load(jnp.maximum(state.step - 1, 0), previous)
-            rngs = jax.random.fold_in(model_key, state.step)
+            (_, before), (indices, now) = examples
+            batch = load(state.step, device, images[now], labels[now])
+            previous_step = jnp.maximum(state.step - 1, 0)
+            previous_batch = load(previous_step, device, images[before], labels[before])
+            rngs = model_key(key, state.step)
             return step(state, StepInputs(batch, previous_batch, indices, rngs), traced)
 
         return jax.lax.scan(one, state, ((shares[:-1], rows[:-1]), (shares[1:], rows[1:])))

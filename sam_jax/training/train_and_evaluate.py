@@ -122,6 +122,7 @@ def training_calls(
         config.steps_per_call,
         key=stream(key, "crops"),
         first_step=epoch * program.steps_per_epoch,
+        sharding=program.placement.batches,
     )
     for run_steps, arrays in calls:
         yield run_steps, (*arrays, *more)

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from sam_jax.data import Source
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.training import build
-from sam_jax.training.device_data import DeviceData, replicated
+from sam_jax.training.device_data import DeviceData
 from sam_jax.training.evaluation import NoisyEvaluation
 from sam_jax.training.program import Program
 from sam_jax.training.step import TrainState
@@ -66,7 +66,7 @@ def restore_state(
       epoch: one of `checkpoints.epochs_of(manager)`.
     """
     template = jax.eval_shape(program.init, key)
-    return checkpoints.restore(manager, template, epoch, replicated())
+    return checkpoints.restore(manager, template, epoch, program.placement.shardings(template))
 
 
 def evaluate_sets(

@@ -47,7 +47,7 @@ def test_a_third_study_is_short():
 
 
 def test_a_third_study_has_its_own_page_tables_figure_and_claim(finished):
-    workdir, page, text = finished
+    workdir, page, text, _ = finished
     norms = {}
     for arm in ("slow", "fast"):
         for seed in (0, 1):
@@ -86,16 +86,25 @@ def test_a_study_repeats_nothing(study, finished):
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_the_numbers_do_not_depend_on_how_many_run_at_once(study, finished, tmp_path, at_once):
+    # Both arms have one program: what one thread builds, another finds.
+    done = run_and_report(study.STUDY, small_config(), tmp_path, at_once=at_once)
+    assert done.summary == finished[2]
+    for path in finished[0].glob("models/*/*/*.jsonl"):
+        assert (tmp_path / path.relative_to(finished[0])).read_bytes() == path.read_bytes()
+
+
 def test_accepted_changes_are_named(study, finished):
     config = small_config()
     config.optimiser.momentum = 0.5
     with pytest.raises(ValueError, match="another config"):
         run_and_report(study.STUDY, config, finished[0])
-    page, _ = run_and_report(study.STUDY, config, finished[0], accept_config_changes=True)
+    page = run_and_report(study.STUDY, config, finished[0], accept_config_changes=True).page
     assert "slow seed 0, fast seed 0, slow seed 1, fast seed 1" in page.read_text()
     config = small_config()
     config.instruments.seed = 7  # which changes no training
-    page, _ = run_and_report(study.STUDY, config, finished[0], accept_config_changes=True)
+    page = run_and_report(study.STUDY, config, finished[0], accept_config_changes=True).page
     assert "trained with other settings" not in page.read_text()
 
 

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sam_jax import metrics
+from sam_jax.metrics.over_devices import map_rows, sum_rows
 
 pytestmark = pytest.mark.devices
 
@@ -173,3 +174,22 @@ def test_every_instrument_that_evaluates_a_loss_shares_it_out():
         row.function for row in TABLE if row.function not in ON_THE_HOST if work(row, None)
     }
     assert evaluating == {row.function for row in SHARED} | alone
+
+
+@pytest.mark.parametrize("spec", [P(), P("data"), P("data", "model")])
+def test_what_a_loss_closes_over_may_lie_on_other_axes_of_the_same_devices(spec):
+    """As parameters that a training has split do, and its data, which lie whole on every device."""
+    training = jax.sharding.Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "model"))
+    kernel = jax.device_put(NET["kernel"], NamedSharding(training, spec))
+    rows = jnp.arange(5)
+
+    @jax.jit
+    def squares(kernel):
+        square = lambda row: jnp.sum(kernel[row] ** 2)  # noqa: E731
+        total = sum_rows(square, rows, jnp.ones(5), jnp.zeros(()), devices_mesh(8))
+        return map_rows(square, rows, devices_mesh(8)), total
+
+    each, total = squares(kernel)
+    wanted = np.sum(NET["kernel"][:5] ** 2, axis=1)
+    np.testing.assert_allclose(each, wanted, rtol=1e-6)
+    np.testing.assert_allclose(total, wanted.sum(), rtol=1e-6)

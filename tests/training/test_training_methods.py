@@ -14,6 +14,7 @@ from configs import digits
 from sam_jax import optim
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build, methods
+from sam_jax.training.placement import placement_of
 from sam_jax.training.program import make_method, make_run
 from sam_jax.training.step import epoch_order
 from sam_jax.training.train_and_evaluate import train_and_evaluate
@@ -158,7 +159,8 @@ def test_the_options_of_the_moving_average_reach_it():
         config = config_of("none", weight_average__name="ema", epochs=4, **changes)
         run = make_run(config.optimiser, 4, steps_per_epoch=2, examples=64, classes=10)
         groups = config.method, config.weight_average
-        _, tx = make_method(*groups, config.batch_size, run, {"rho": 0.0, "eta": 0.0}, KEY)
+        arguments = config.batch_size, placement_of(config), run, {"rho": 0.0, "eta": 0.0}
+        _, tx = make_method(*groups, *arguments, KEY)
         params = jnp.zeros(())
         state, found = tx.init(params), []
         for _ in range(8):

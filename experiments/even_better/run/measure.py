@@ -1,5 +1,6 @@
 """Measure the trained models, the planes around them and the curves between them."""
 
+import functools
 import itertools
 import pathlib
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from experiments.even_better.arms import Model, Plan
 from experiments.even_better.run.connection import run_connection
 from experiments.even_better.run.plane import run_plane
 from experiments.study.study import Run
+from experiments.study.together import after_the_first
 from sam_jax.measuring import registry
 from sam_jax.measuring.measure import measurements, record_measurements
 from sam_jax.measuring.settings import relevant
@@ -36,14 +38,21 @@ def measure(plan: Plan, run: Run) -> None:
     run_plane(plan.config, run.folder, run.load, epoch, run.seed, f"{run.label} plane")
 
 
-def measure_curves(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> None:
+def measure_curves(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_once: int) -> None:
     """Train and measure the curves between pairs of models, in workdir/curves."""
     epochs = {(run.arm, run.seed): run.outcome["epoch"] for run in runs}
     curves = list(itertools.product(plan.seeds, plan.pairs))
+    tasks = []
     for number, (seed, ends) in enumerate(curves, start=1):
         label = f"[{number}/{len(curves)}] {ends[0].name} to {ends[1].name} seed {seed}"
-        both = epochs[ends[0], seed], epochs[ends[1], seed]
-        run_connection(plan.config, workdir, ends, both, seed, label)
+        start, end = (epochs.get((model, seed)) for model in ends)
+        if start is not None and end is not None:  # a model that failed has no curves
+            tasks.append(
+                functools.partial(
+                    run_connection, plan.config, workdir, ends, (start, end), seed, label
+                )
+            )
+    after_the_first(tasks, at_once)
 
 
 def _digest(training: ml_collections.ConfigDict, presets: tuple[str, ...]) -> str:

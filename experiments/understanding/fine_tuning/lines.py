@@ -26,7 +26,7 @@ def positions(plan: Plan) -> np.ndarray:
     return np.linspace(line.low, line.high, line.points)
 
 
-def measure_lines(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run]) -> None:
+def measure_lines(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_once: int) -> None:
     """Measure both sets along the line from start to end, for every fine-tuned model.
 
     The statistics of batch norm are computed again at every point.

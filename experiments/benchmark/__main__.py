@@ -1,0 +1,77 @@
+"""Run the benchmark: python -m experiments.benchmark --workdir=DIR.
+
+Measures what the preset lists and DIR/records.jsonl does not hold yet, writes the report to
+DIR/report/index.html and prints its table. The same command goes on where a cut run stopped.
+"""
+
+import importlib.util
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+
+from experiments.benchmark.into_page import write_into
+from experiments.benchmark.lab import Lab
+from experiments.benchmark.presets import PRESETS
+from experiments.benchmark.report import report
+from experiments.benchmark.rows import ROWS
+from experiments.benchmark.run import run
+from experiments.benchmark.tasks import Task
+from sam_jax.runs.flags import run_command
+
+flags.disclaim_key_flags()
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the benchmark.", required=True)
+_PRESET = flags.DEFINE_enum("preset", "cpu", [*PRESETS], "What is measured, in which sizes.")
+_ROWS = flags.DEFINE_list("rows", [], f"Only these rows, of {', '.join(ROWS)}.")
+_TORCH = flags.DEFINE_string(
+    "torch_python", "", "A Python with PyTorch and NumPy; by default this one, where it has them."
+)
+_BUDGET = flags.DEFINE_float(
+    "budget_seconds", 0.0, "After so many seconds no further row begins; 0: as the preset says."
+)
+_DATA = flags.DEFINE_string("data_dir", "", "Where prepared sets lie, for the short training.")
+_REPORT = flags.DEFINE_bool("report_only", False, "Measure nothing; write the report.")
+_INTO = flags.DEFINE_string("into", "", "A page with the comments between which the table goes.")
+
+
+def chosen(preset: str, rows: Sequence[str]) -> list[Task]:
+    """Return the tasks of a preset, of some rows alone where they are named.
+
+    Raises:
+      UsageError: a row is unknown.
+    """
+    unknown = sorted(set(rows) - set(ROWS))
+    if unknown:
+        raise app.UsageError(f"--rows has {unknown}; the rows are {', '.join(ROWS)}.")
+    return [task for task in PRESETS[preset].tasks() if not rows or task.row in rows]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure and report."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    preset = PRESETS[_PRESET.value]
+    logging.set_verbosity(logging.WARNING)
+    tasks, folder = chosen(_PRESET.value, _ROWS.value), pathlib.Path(_WORKDIR.value)
+    if not _REPORT.value:
+        here = sys.executable if importlib.util.find_spec("torch") else ""
+        folder.mkdir(parents=True, exist_ok=True)
+        lab = Lab(
+            folder.resolve(),
+            torch_python=_TORCH.value or here,
+            ends=time.monotonic() + (_BUDGET.value or preset.budget),
+            data_dir=_DATA.value,
+            in_process=preset.in_process,
+        )
+        run(tasks, lab)
+    written = report(tasks, folder)
+    print(written.table.markdown())
+    print(f"The report is {' and '.join(str(page.resolve()) for page in written.pages)}")
+    if _INTO.value:
+        write_into(pathlib.Path(_INTO.value), _PRESET.value, written.table, written.made_with)
+
+
+if __name__ == "__main__":
+    run_command(main)
