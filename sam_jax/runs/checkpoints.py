@@ -124,7 +124,8 @@ def read(
         )
         with _LOCK:
             _finish_writing()
-            return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+            found: Any = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+        return epoch, found
 
 
 def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: int | None) -> int:
