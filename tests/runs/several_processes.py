@@ -19,8 +19,13 @@ from sam_jax.runs import checkpoints
 from sam_jax.runs.flags import define_distributed, run_command
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
-# The folder of a run -> where its gradients of the perturbation are averaged; and a streamed set.
-RUNS = {"local": ("local", "never"), "groups": ("2", "always"), "all": ("all", "never")}
+# The folder of a run -> where its gradients of the perturbation are averaged, a method, one of them
+# with a key in its state, and whether the set is streamed.
+RUNS = {
+    "local": ("local", "ss_sam", "never"),
+    "groups": ("2", "sam", "always"),
+    "all": ("all", "sam", "never"),
+}
 MEASURED = "local"
 # An instrument of each way to share the work: examples, batches, directions, products, grid points.
 MEASURES = ("evaluation", "adversarial_sharpness", "asymmetry_factor", "hessian", "loss_line")
@@ -28,8 +33,9 @@ MEASURES = ("evaluation", "adversarial_sharpness", "asymmetry_factor", "hessian"
 
 def get_config(run=MEASURED):
     """Return the config of a run."""
-    synchronise, streaming = RUNS[run]
-    changes = {"method__synchronise": synchronise, "data__streaming": streaming}
+    synchronise, method, streaming = RUNS[run]
+    changes = {"method__synchronise": synchronise, "method__name": method}
+    changes["data__streaming"] = streaming
     return tiny_config(epochs=2, batch_size=16, checkpoint__every_epochs=1, **changes)
 
 
