@@ -265,11 +265,13 @@ def test_what_was_measured_is_not_measured_again(tmp_path, two_tasks, monkeypatc
         asked.append(task.case)
         if task.case == missing.case and len(asked) == 1:
             raise sides.SideFailed("the first time")
-        yield stored(task, torch=() if not place.torch_python else (1.0,))
+        for work in task.case["methods"]:
+            yield stored(task, work, torch=() if not place.torch_python else (2.0, 2.0))
 
     monkeypatch.setitem(ROWS, "steps", ROWS["steps"]._replace(measure=measure))
     place = lab.Lab(tmp_path)
-    write(tmp_path, stored(done))
+    write(tmp_path, stored(done), stored(done, "sgd"))
+    assert not run.is_done(done, [stored(done)], has_torch=False)  # it was cut in between
     run.run(two_tasks, place)  # fails
     run.run(two_tasks, place)  # measures without PyTorch
     run.run(two_tasks, place)  # nothing is left to do
