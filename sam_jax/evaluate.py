@@ -13,7 +13,8 @@ from absl import app, flags, logging
 from sam_jax.measuring import registry
 from sam_jax.measuring.measure import EVALUATIONS, measure_run
 from sam_jax.runs import records
-from sam_jax.runs.flags import run_command
+from sam_jax.runs.distributed import is_first
+from sam_jax.runs.flags import define_distributed, run_command
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of a run of sam_jax.train.", required=True
@@ -28,6 +29,7 @@ _MEASURES = flags.DEFINE_list(
     f"What to measure, of {', '.join(registry.NAMES)}; by default "
     f"{', '.join(i.name for i in registry.chosen())}.",
 )
+define_distributed()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
+    if not is_first():
+        return
     hidden = ("epoch", "seed", "settings")
     for record in measured:
         print(summary({name: record[name] for name in record if name not in hidden}))

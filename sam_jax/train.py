@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from sam_jax.runs.flags import define_config, run_command
+from sam_jax.runs.distributed import is_first
+from sam_jax.runs.flags import define_config, define_distributed, run_command
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 _CONFIG = define_config()
@@ -17,6 +18,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.", requir
 _ACCEPT = flags.DEFINE_bool(
     "accept_config_changes", False, "Go on in a folder that was made with another config."
 )
+define_distributed()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,6 +28,8 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
     record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+    if not is_first():
+        return
     print(
         f"epoch {record['epoch']}: train loss {record['train_loss']:.4f}, "
         f"train accuracy {record['train_accuracy']:.2%}, test loss {record['test_loss']:.4f}, "

@@ -26,7 +26,7 @@ def measure(plan: Plan, run: Run) -> None:
 def kept_epochs(folder: pathlib.Path, keep: int) -> list[int]:
     """Return the epochs of the checkpoints that a run holds."""
     with checkpoints.open_manager(folder, keep) as manager:
-        return sorted(manager.all_steps())
+        return checkpoints.epochs_of(manager)
 
 
 def spectra_of(folder: pathlib.Path) -> list[Record]:

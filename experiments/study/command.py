@@ -23,7 +23,8 @@ from experiments.study.provenance import software
 from experiments.study.runs import begin, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.runs import workdirs
-from sam_jax.runs.flags import define_config, run_command
+from sam_jax.runs.distributed import from_first, is_first, process_count
+from sam_jax.runs.flags import define_config, define_distributed, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
 
@@ -56,6 +57,7 @@ def main(study: Study) -> None:
     )
     flags.DEFINE_string("partition", "", "The partition of Slurm; empty: its default.")
     flags.DEFINE_list("sbatch", [], "Further options of sbatch, such as account=me,qos=low.")
+    define_distributed()
     run_command(functools.partial(_command, study))
 
 
@@ -67,10 +69,11 @@ def _command(study: Study, argv: Sequence[str]) -> int:
     done = run_and_report(
         study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
     )
-    print(done.summary)
-    for fault in done.faults:
-        print(f"failed: {fault}")
-    print(f"The report is {done.page.resolve()}")
+    if is_first():
+        print(done.summary)
+        for fault in done.faults:
+            print(f"failed: {fault}")
+        print(f"The report is {done.page.resolve()}")
     return 1 if done.faults else 0
 
 
@@ -79,6 +82,11 @@ def _launcher() -> Launcher | None:
     f = flags.FLAGS
     if f.launcher is None:
         return None
+    if f.distributed:
+        raise app.UsageError(
+            "--launcher starts jobs of one process each, and --distributed makes this process one "
+            "of several; leave one of them out"
+        )
     for option in f.sbatch:
         if "=" not in option:
             raise app.UsageError(f"--sbatch takes NAME=VALUE, got {option!r}")
@@ -119,7 +127,7 @@ def run_and_report(
       RuntimeError: all jobs failed.
     """
     plan, workdir = study.plan(config), pathlib.Path(workdir)
-    at_once = at_once or _threads()
+    at_once = at_once if at_once and process_count() == 1 else _threads()
     faults: list[Fault] = []
     if jobs is None:
         run(study, plan, workdir, accept_config_changes, at_once)
@@ -133,11 +141,16 @@ def run_and_report(
             raise RuntimeError(f"All runs failed, and there is nothing to report:\n{lines}")
         runs = [train(study, plan, workdir, task, accept_config_changes) for task in tasks]
         study.measure_across(plan, workdir, runs, at_once)
-    results = study.read(workdir, plan)
-    settings = _settings(study, plan, workdir) | ({"failed": [*map(str, faults)]} if faults else {})
-    return Reported(
-        study.report(results, workdir / "report", settings), study.summary(results), faults
-    )
+    failures = {"failed": [*map(str, faults)]} if faults else {}
+
+    def report() -> list[str]:
+        results = study.read(workdir, plan)
+        settings = _settings(study, plan, workdir) | failures
+        page = study.report(results, workdir / "report", settings)
+        return [str(page), study.summary(results)]
+
+    page, summary = from_first(report)
+    return Reported(pathlib.Path(page), summary, faults)
 
 
 def _threads() -> int:
@@ -145,7 +158,10 @@ def _threads() -> int:
 
     On two cores two threads of the default study's measurements do 1.46 times the work of one,
     whose operations are too small for two cores. Two trainings on one accelerator wait for it.
+    Several processes take their calls over all devices in one order, which threads would break.
     """
+    if process_count() > 1:
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(AT_ONCE, cores or 1) if jax.default_backend() == "cpu" else 1
 

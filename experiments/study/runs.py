@@ -15,6 +15,7 @@ from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
 from experiments.study.together import Work
 from sam_jax.runs import records, workdirs
+from sam_jax.runs.distributed import from_first, process_count
 from sam_jax.training import build, fine_tune
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
@@ -85,7 +86,8 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
     """
     for arm in plan.arms:  # all of them, before the first is trained
         build.check(study.training_config(plan.config, arm, plan.seeds[0]))
-    if not (workdir / "config.json").exists():  # what does not fit its data writes nothing
+    # What does not fit its data writes nothing.
+    if not from_first((workdir / "config.json").exists):
         for arm in plan.arms:
             build.data_and_program(study.training_config(plan.config, arm, plan.seeds[0]))
     workdirs.claim(workdir, plan.config, accept_config_changes)
@@ -170,7 +172,8 @@ def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
 
 def _compilation(study: Study, plan: Plan, workdir: pathlib.Path) -> Callable[[Arm], None]:
     """Return what waits until an arm is compiled."""
-    if not study.compile_ahead:
+    # Several processes take their calls over all devices in one order, which a thread would break.
+    if not study.compile_ahead or process_count() > 1:
         return lambda arm: None
     missing = [
         arm

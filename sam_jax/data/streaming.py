@@ -4,6 +4,7 @@ Whoever asks decides the order. So a streamed training sees the same batches as 
 memory. A resumed training goes on with the next batches.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, Sharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from sam_jax.data.splits import Examples, Split
 from sam_jax.typing import Key, PyTree
@@ -107,11 +108,6 @@ class StreamedSplit:
         options = grain.ReadOptions(num_threads=min(THREADS, ahead), prefetch_buffer_size=ahead)
         batches = grain.MapDataset.source(_Batches(self, rows, batch_size, seeds))
         return iter(batches.to_iter_dataset(options))
-
-    def blocks(self, batch_size: int) -> Iterator[Split]:
-        """Yield the whole split in order, in blocks of whole batches but for the last."""
-        batches = max(1, self.examples_in_a_block() // batch_size)
-        return self.batches(np.arange(len(self)), batches * batch_size)
 
     def examples_in_a_block(self) -> int:
         """Return how many images are read at a time."""
@@ -236,15 +232,18 @@ def mean_over_blocks(
     mean: Callable[..., PyTree],
     columns: Sequence[jax.Array | StreamedColumn | None],
     batch_size: int,
-    sharding: Sharding,
+    sharding: NamedSharding,
 ) -> PyTree:
     """Return a mean over a set, of a streamed one as the mean over its blocks.
+
+    Of a block every process reads the shares of its own devices alone; they lie whole on each
+    device once all are read.
 
     Args:
       mean: (images, labels) -> a pytree of means over these examples.
       columns: the images and the labels, as arrays or of a streamed split.
       batch_size: blocks have a multiple of so many examples, but for the last.
-      sharding: of a block on the devices.
+      sharding: of a block on the devices, whole on each of a mesh.
 
     Returns:
       What `mean` returns of arrays; of a streamed split the average over blocks by their numbers of
@@ -255,13 +254,39 @@ def mean_over_blocks(
         return mean(images, labels)
     total: Any = None
     part: Any = None
-    for block in images.split.blocks(batch_size):
-        share = len(block.labels) / len(images)
-        on_device = jax.device_put(block, sharding)
-        part = mean(on_device.images, on_device.labels)
+    for block in _whole_blocks(images.split, batch_size, sharding):
+        share = len(block[1]) / len(images)
+        part = mean(*block)
         weighted = jax.tree.map(lambda x, share=share: share * np.asarray(x, np.float64), part)
         total = weighted if total is None else jax.tree.map(np.add, total, weighted)
     return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), total, part)
+
+
+def _whole_blocks(
+    split: StreamedSplit, batch_size: int, whole: NamedSharding
+) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Yield images and labels in order, in blocks of whole batches but for the last."""
+    batches = max(1, split.examples_in_a_block() // batch_size)
+    per_block = min(batches * batch_size, len(split))
+    sharding = NamedSharding(whole.mesh, PartitionSpec(None, whole.mesh.axis_names))
+    full, rest = divmod(len(split), per_block)
+    for first, count, blocks in ((0, per_block, full), (full * per_block, rest, 1)):
+        if not count:
+            continue
+        size = count + -count % whole.mesh.size
+        columns = local_columns(sharding, size)
+        starts = first + per_block * np.arange(blocks)[:, None]
+        rows = starts + np.minimum(columns, count - 1)  # the last example fills up
+        for part in split.batches(rows.reshape(-1), len(columns)):
+            shares = (_on_devices(x[None], columns, size, sharding) for x in part)
+            images, labels = (_joined(x, count, whole) for x in shares)
+            yield images, labels
+
+
+@functools.partial(jax.jit, static_argnames=("count", "whole"))
+def _joined(shares: jax.Array, count: int, whole: NamedSharding) -> jax.Array:
+    """Return the first examples of [1, n, ...] whole on every device."""
+    return jax.lax.with_sharding_constraint(shares[0, :count], whole)
 
 
 def local_columns(sharding: NamedSharding, batch_size: int) -> np.ndarray:

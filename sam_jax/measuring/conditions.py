@@ -10,7 +10,9 @@ import ml_collections
 from flax import linen as nn
 
 from sam_jax.metrics import Conditions
+from sam_jax.metrics.over_devices import even_batch_size
 from sam_jax.runs.randomness import stream
+from sam_jax.training.device_data import device_mesh
 from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
 from sam_jax.training.losses import cross_entropy
 from sam_jax.training.program import full_precision
@@ -96,7 +98,7 @@ def set_batches(
       - The weights of the batches. With them, the mean over batches is the mean over n examples.
     """
     examples = labels.shape[0]
-    batch_size = min(batch_size, examples)
+    batch_size = even_batch_size(examples, batch_size, device_mesh().size)
     positions = jnp.arange(-(-examples // batch_size) * batch_size).reshape(-1, batch_size)
     logits_fn = _logits_fn(network, conditions)
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
-from sam_jax.metrics.landscape.over_devices import over_devices
+from sam_jax.metrics.over_devices import over_devices
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.workdirs import checksum

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from sam_jax.known import is_known
+from sam_jax.metrics.over_devices import map_rows
 from sam_jax.pytree import add, power_of_two, widen
 from sam_jax.typing import Batch, LossFn, Params, PyTree
 
@@ -41,18 +43,20 @@ def losses_along(
     direction_at: Callable[[jax.Array], PyTree],
     indices: jax.Array,
     distances: jax.Array,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """Return the losses at `params + distances[j] * direction_at(indices[j])` for every j.
 
     One loop, so that the loss is compiled once for all points. It runs over the points one
-    after the other: batching over weights would turn every convolution into a grouped one.
+    after the other: batching over weights would turn every convolution into a grouped one. With a
+    mesh each device goes through its part of them.
     """
 
     def evaluate(point: tuple[jax.Array, jax.Array]) -> jax.Array:
         index, distance = point
         return loss_fn(add(params, direction_at(index), distance))
 
-    return jax.lax.map(evaluate, (indices, distances))
+    return map_rows(evaluate, (indices, distances), mesh)
 
 
 def standard_error(values: jax.Array) -> jax.Array:

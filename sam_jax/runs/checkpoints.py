@@ -1,4 +1,8 @@
-"""Orbax checkpoints of a run: a pytree of arrays an epoch, typed keys included."""
+"""Orbax checkpoints of a run: a pytree of arrays an epoch, typed keys included.
+
+Several processes save and restore them together, each the arrays of its devices, in a folder that
+all of them see. Which ones there are the first process says.
+"""
 
 import contextlib
 import pathlib
@@ -10,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from sam_jax import pytree
+from sam_jax.runs.distributed import from_first
 
 State = TypeVar("State")
 _NONE = (
@@ -42,7 +47,12 @@ def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.Checkp
 
 def exists(workdir: pathlib.Path, epoch: int) -> bool:
     """Say whether the checkpoint of an epoch is complete; orbax renames it only then."""
-    return (workdir / "checkpoints" / str(epoch)).is_dir()
+    return from_first((workdir / "checkpoints" / str(epoch)).is_dir)
+
+
+def epochs_of(manager: ocp.CheckpointManager) -> list[int]:
+    """Return the epochs whose checkpoints are there, ascending."""
+    return from_first(lambda: sorted(map(int, manager.all_steps())))
 
 
 def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
@@ -65,7 +75,7 @@ def restore(
     Args:
       manager: from `open_manager`.
       template: a state, or its shapes, with the structure that was saved.
-      epoch: one of `manager.all_steps()`.
+      epoch: one of `epochs_of(manager)`.
       sharding: where every array is to lie, or a tree of where each lies, in the structure of the
         state; None for the first device.
 
@@ -104,7 +114,7 @@ def read(
     Raises:
       FileNotFoundError: there is no checkpoint, or not that one.
     """
-    if not (workdir / "checkpoints").is_dir():
+    if not from_first((workdir / "checkpoints").is_dir):
         raise FileNotFoundError(_NONE.format(workdir=workdir))
     with open_manager(workdir, keep=None) as manager:
         epoch = chosen_epoch(manager, workdir, epoch)
@@ -114,7 +124,8 @@ def read(
         )
         with _LOCK:
             _finish_writing()
-            return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+            found: Any = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+        return epoch, found
 
 
 def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: int | None) -> int:
@@ -123,13 +134,13 @@ def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: i
     Raises:
       FileNotFoundError: there is no checkpoint, or not that one.
     """
-    saved = manager.all_steps()
+    saved = epochs_of(manager)
     if not saved:
         raise FileNotFoundError(_NONE.format(workdir=workdir))
     epoch = max(saved) if epoch is None else epoch
     if epoch not in saved:
         raise FileNotFoundError(
-            f"{workdir} holds no checkpoint of epoch {epoch}; it has {sorted(saved)}. "
+            f"{workdir} holds no checkpoint of epoch {epoch}; it has {saved}. "
             "checkpoint.keep says how many a run keeps."
         )
     return epoch
@@ -139,10 +150,10 @@ def restore_latest(
     manager: ocp.CheckpointManager, state: State, sharding: jax.sharding.Sharding
 ) -> tuple[State, int]:
     """Return the state of the last checkpoint and its epoch; without one `state` itself and 0."""
-    epoch = manager.latest_step()
-    if epoch is None:
+    saved = epochs_of(manager)
+    if not saved:
         return state, 0
-    return restore(manager, state, epoch, sharding), epoch
+    return restore(manager, state, saved[-1], sharding), saved[-1]
 
 
 def _finish_writing() -> None:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import tempfile
+from typing import Any
 
 import jax
 from absl import logging
@@ -22,8 +23,9 @@ def turn_on() -> None:
     that cannot be written is a warning, and the command works without a cache. Call it before
     anything is compiled.
     """
-    chosen = jax.config.jax_compilation_cache_dir is not None
-    if chosen or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config  # whose fields are made as JAX is imported
+    chosen = settings.jax_compilation_cache_dir is not None
+    if chosen or not settings.jax_enable_compilation_cache:
         return
     folder = default_folder()
     try:

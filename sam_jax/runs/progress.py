@@ -1,4 +1,4 @@
-"""Progress of a run: a bar in a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar in a terminal, plain lines elsewhere, of the first process alone."""
 
 import sys
 import time
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from sam_jax.runs.distributed import is_first
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -21,7 +23,8 @@ class Progress:
         self._first = self._done = round(first_epoch * images_per_epoch)
         self._start = self._last_line = time.perf_counter()
         self._bar = None
-        if sys.stderr.isatty():
+        self._shown = is_first()
+        if self._shown and sys.stderr.isatty():
             self._bar = tqdm(
                 total=epochs * images_per_epoch,
                 initial=self._first,
@@ -43,7 +46,7 @@ class Progress:
             self._bar.update(images)
             return
         now = time.perf_counter()
-        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+        if self._shown and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             rate = (self._done - self._first) / (now - self._start)
             left = (self._epochs * self._images_per_epoch - self._done) / rate
@@ -58,7 +61,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         seconds = time.perf_counter() - self._start
-        print(f"{self._label}: {message} ({seconds:.1f} s)", flush=True)
+        if self._shown:
+            print(f"{self._label}: {message} ({seconds:.1f} s)", flush=True)
 
 
 def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
@@ -74,6 +78,9 @@ def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
     Yields:
       The items, in their order.
     """
+    if not is_first():
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, leave=False)
         return

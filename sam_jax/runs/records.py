@@ -1,4 +1,7 @@
-"""Records: append-only JSON lines, with the metrics of a run as TensorBoard events beside them."""
+"""Records: append-only JSON lines, with the metrics of a run as TensorBoard events beside them.
+
+Of several processes the first one reads and writes, and the others have what it read.
+"""
 
 import json
 import math
@@ -9,6 +12,8 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from sam_jax.runs.distributed import from_first, is_first
+
 Record = dict[str, Any]
 
 
@@ -17,11 +22,15 @@ def append(path: pathlib.Path, record: Record) -> None:
 
     A last line that was cut off while it was written is dropped first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        rewrite(path, read(path))
-    with path.open("a") as file:
-        file.write(json.dumps(record, default=_plain) + "\n")
+
+    def write() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            rewrite(path, read(path))
+        with path.open("a") as file:
+            file.write(json.dumps(record, default=_plain) + "\n")
+
+    from_first(write)
 
 
 def read(path: pathlib.Path) -> list[Record]:
@@ -29,17 +38,19 @@ def read(path: pathlib.Path) -> list[Record]:
 
     A last line without its end was cut off while it was written, and is left out.
     """
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    text = from_first(lambda: path.read_text() if path.exists() else "")
+    return [json.loads(line) for line in text.split("\n")[:-1] if line]
 
 
 def rewrite(path: pathlib.Path, records: list[Record]) -> None:
     """Replace the records of a file in one move, so that a cut leaves the old or the new ones."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(r, default=_plain) + "\n" for r in records))
-    temporary.replace(path)
+
+    def write() -> None:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(r, default=_plain) + "\n" for r in records))
+        temporary.replace(path)
+
+    from_first(write)
 
 
 def as_read(record: Record) -> Record:
@@ -75,20 +86,23 @@ class MetricsLog:
         """Open the log and drop the records of a cut run after the epoch that is resumed."""
         self._path = workdir / "metrics.jsonl"
         kept = [record for record in read(self._path) if record["epoch"] <= first_epoch]
-        if self._path.exists():
+        if from_first(self._path.exists):
             rewrite(self._path, kept)
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_epoch + 1)
+        self._writer = None
+        if is_first():
+            self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_epoch + 1)
 
     def write(self, record: Record) -> None:
         """Write one epoch's record; its "epoch" is the step of the events."""
         append(self._path, record)
         for name, value in record.items():
-            if name != "epoch" and math.isfinite(value):
+            if self._writer is not None and name != "epoch" and math.isfinite(value):
                 self._writer.add_scalar(name, value, record["epoch"])
 
     def close(self) -> None:
         """Flush the events to disk."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""The folder of a run: its config, and the refusal to mix two configs in one folder."""
+"""The folder of a run: its config, and the refusal to mix two configs in one folder.
+
+Of several processes the first one looks at the folder and writes to it.
+"""
 
 import json
 import pathlib
@@ -10,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
 REFUSAL = (
@@ -105,11 +109,15 @@ def claim(
     """
     if not accept_config_changes:
         refuse_another(workdir, config, refusal)
-    workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / "config.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
-    temporary.replace(path)
+
+    def write() -> None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        path = workdir / "config.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
+        temporary.replace(path)
+
+    from_first(write)
 
 
 def refuse_another(
@@ -122,11 +130,15 @@ def refuse_another(
       config: the config to run.
       refusal: as in `claim`.
     """
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    others = [x for x in workdir.iterdir() if x != path and (x.is_file() or any(x.iterdir()))]
-    differing = _differences(_read(path), plain(config)) if others else []
+
+    def find() -> list[str]:
+        path = workdir / "config.json"
+        if not path.exists():
+            return []
+        others = [x for x in workdir.iterdir() if x != path and (x.is_file() or any(x.iterdir()))]
+        return _differences(_read(path), plain(config)) if others else []
+
+    differing = from_first(find)
     if differing:
         raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
 
@@ -138,12 +150,13 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
       FileNotFoundError: the folder has no config.json.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    found = from_first(lambda: _read(path) if path.exists() else None)
+    if found is None:
         raise FileNotFoundError(
             f"{workdir} holds no config.json. Give the --workdir of a run, made by "
             "python -m sam_jax.train --config=... --workdir=..."
         )
-    return ml_collections.ConfigDict(_read(path))
+    return ml_collections.ConfigDict(found)
 
 
 def checksum(tree: PyTree) -> int:

@@ -71,7 +71,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     fine_tune.check(config.fine_tune)
     _check_average(config.weight_average, config.epochs)
     run = make_run(
-        FrozenConfigDict(config.optimiser),
+        _frozen(config.optimiser),
         config.epochs,
         steps_per_epoch=1000,  # many, so that a share of an epoch is some steps
         examples=1,
@@ -79,7 +79,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
     make_method(
         _method_of(config),
-        FrozenConfigDict(config.weight_average),
+        _frozen(config.weight_average),
         config.batch_size,
         placement_of(config),
         run,
@@ -185,8 +185,8 @@ def program_spec(
         epochs=config.epochs,
         batch_size=config.batch_size,
         method=_method_of(config),
-        optimiser=FrozenConfigDict(config.optimiser),
-        weight_average=FrozenConfigDict(config.weight_average),
+        optimiser=_frozen(config.optimiser),
+        weight_average=_frozen(config.weight_average),
         loss=_loss_of(config),
         mixup=config.data.mixup,
         matmul_precision=config.matmul_precision,
@@ -214,19 +214,34 @@ def _method_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
     c = config.method
     shared = ("norm_order", "m", "synchronise", "strategy", "statistics_from")
     names = ("name", *shared, "from_share", "until_share", c.name)
-    return FrozenConfigDict({name: c[name] for name in names if name in c})
+    return _frozen(c, *(name for name in names if name in c))
 
 
 def _loss_of(config: ml_collections.ConfigDict) -> FrozenConfigDict:
     """Return the chosen loss with its own options, without those of other losses."""
     c = config.loss
-    return FrozenConfigDict({x: c[x] for x in ("name", "label_smoothing", c.name) if x in c})
+    return _frozen(c, *(x for x in ("name", "label_smoothing", c.name) if x in c))
 
 
 def model_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Return the attributes that a config gives its model, besides the number of classes."""
     arguments = {name: _hashable(v) for name, v in config.model.items() if name != "name"}
     return arguments | {"dtype": jnp.dtype(config.model.dtype)}
+
+
+def _frozen(group: ml_collections.ConfigDict, *names: str) -> FrozenConfigDict:
+    """Return fields of a group, all without names; equal for a config and for one read from JSON.
+
+    As FrozenConfigDict itself makes them, these differ: in locks, and in lists for tuples.
+    """
+
+    def frozen(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: frozen(inner) for name, inner in value.items()}
+        return _hashable(value)
+
+    fields = frozen(group.to_dict())
+    return FrozenConfigDict({name: fields[name] for name in names or fields})
 
 
 def _hashable(value: Any) -> Any:

@@ -12,6 +12,7 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from sam_jax.runs import checkpoints
+from sam_jax.runs.distributed import from_first
 from sam_jax.training import checks
 from sam_jax.training.device_data import replicated
 from sam_jax.training.program import Program
@@ -130,7 +131,7 @@ def starting_state(
             other,
             item["saved_shape"] or "nothing",
         )
-    (workdir / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    from_first(lambda: (workdir / REPORT).write_text(json.dumps(report, indent=2) + "\n"))
     return program.start(key, params.tree, batch_stats.tree)
 
 

@@ -144,6 +144,10 @@ def placement_of(config: ml_collections.ConfigDict) -> Placement:
             "choose step_form = 'auto'."
         )
     form = config.step_form
+    # Eight CPU devices on two cores, batch 256, ms of processor time a step of SAM. The small
+    # convolutional net: shard_map 14.2 (a perturbation for each device) and 18.5 (one for all), jit
+    # 14.8 and 17.5, with split parameters 15.0 and 18.5. Three dense layers of 512: shard_map 54.8
+    # and 63.0, jit 55.0 and 88.2, with split parameters 56.9 and 48.3.
     if form == "auto":
         form = "shard_map" if is_whole else "jit"
     return Placement(tuple(axes.items()), split, form)

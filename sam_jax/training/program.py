@@ -123,7 +123,7 @@ def compile_program(spec: ProgramSpec) -> Program:
     )
     loss = example_losses.make_loss(spec.loss, spec.classes)
     weight_decay = weight_decay_of(spec.optimiser)
-    m = examples_per_perturbation(spec.method, spec.batch_size, placement.share_count)
+    m = _examples_together(spec.method, spec.batch_size, placement)
     # Under jit one perturbation of the whole batch is one call for all of its shares.
     joins_shares = placement.form == "jit" and placement.share_count > 1 and m == spec.batch_size
     method_of = functools.partial(
@@ -296,7 +296,7 @@ def make_method(
     """
     inner, optimiser = methods.make_method(method, traced, key, run)
     share = batch_size // placement.share_count
-    m = examples_per_perturbation(method, batch_size, placement.share_count)
+    m = _examples_together(method, batch_size, placement)
     if inner.memory and m < batch_size:
         raise ValueError(
             f"{method.name} keeps {inner.memory} from step to step, which is one for the whole "
@@ -315,6 +315,17 @@ def make_method(
             inner, m, method.strategy, batch_axes=placement.batch_axes, mesh=placement.mesh
         )
     return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))
+
+
+def _examples_together(method: FrozenConfigDict, batch_size: int, placement: Placement) -> int:
+    """Return the examples that m_sam is to take together.
+
+    The plain gradient is the same for any number of whole shares; under jit a call for all of them
+    needs no gathered parameters.
+    """
+    m = examples_per_perturbation(method, batch_size, placement.share_count)
+    is_free = method.name == "none" and m * placement.share_count >= batch_size
+    return batch_size if is_free and placement.form == "jit" else m
 
 
 def full_precision(model: nn.Module) -> nn.Module:

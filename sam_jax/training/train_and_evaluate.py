@@ -61,7 +61,7 @@ def train_and_evaluate(
     workdirs.claim(workdir, config, accept_config_changes)
     key = jax.random.key(config.seed)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
-        first_epoch = manager.latest_step() or 0
+        first_epoch = max(checkpoints.epochs_of(manager), default=0)
         if first_epoch:
             state = restore_state(program, key, manager, first_epoch)
         elif config.fine_tune.workdir:

@@ -63,7 +63,7 @@ def restore_state(
       program: of the run.
       key: of the run's seed; only its shape is read.
       manager: from `checkpoints.open_manager`.
-      epoch: one of `manager.all_steps()`.
+      epoch: one of `checkpoints.epochs_of(manager)`.
     """
     template = jax.eval_shape(program.init, key)
     return checkpoints.restore(manager, template, epoch, program.placement.shardings(template))

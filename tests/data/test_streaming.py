@@ -44,13 +44,30 @@ def test_batches_come_in_the_order_asked_for(examples, draw):
     np.testing.assert_array_equal(labels, rows[asked] % 5)
 
 
-def test_blocks_are_the_whole_split_in_whole_batches(monkeypatch):
+def whole_on(devices):
+    return NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.devices)])
+def test_means_are_of_the_whole_split_in_whole_batches(monkeypatch, count):
+    """Three devices divide no block: their shares are filled up, and the filling is dropped."""
     monkeypatch.setattr(streaming, "BLOCK_BYTES", 10 * 6)
     split, rows = split_of(23)
-    blocks = list(split.blocks(batch_size=4))
-    assert [len(block.labels) for block in blocks] == [8, 8, 7]
-    assert np.concatenate([block.images[:, 0, 0, 0] for block in blocks]).tolist() == rows.tolist()
-    assert [len(block.labels) for block in split.blocks(batch_size=100)] == [23]
+    columns, whole = (split.images, split.labels), whole_on(jax.devices()[:count])
+    seen = []
+
+    def mean(images, labels):
+        assert images.sharding.is_equivalent_to(whole, images.ndim)
+        seen.append(np.asarray(images)[:, 0, 0, 0])
+        np.testing.assert_array_equal(labels, seen[-1] % 5)
+        return labels.mean(dtype=jnp.float32)
+
+    streaming.mean_over_blocks(mean, columns, 4, whole)
+    assert [len(block) for block in seen] == [8, 8, 7]
+    assert np.concatenate(seen).tolist() == rows.tolist()
+    seen.clear()
+    streaming.mean_over_blocks(mean, columns, 100, whole)
+    assert [len(block) for block in seen] == [23]
 
 
 def test_a_column_is_indexed_as_an_array():
@@ -120,7 +137,7 @@ def test_each_process_reads_the_columns_of_its_own_devices():
 def test_the_mean_over_blocks_is_that_over_the_set(monkeypatch):
     monkeypatch.setattr(streaming, "BLOCK_BYTES", 8 * 6)
     split, rows = split_of(29)
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = whole_on(jax.devices()[:1])
 
     def mean(images, labels):
         return {"image": images.astype(jnp.float32).mean(), "label": labels.mean(dtype=jnp.float32)}

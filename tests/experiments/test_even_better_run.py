@@ -254,10 +254,14 @@ def test_a_report_shows_what_its_config_lists(study, tmp_path):
 
 def test_a_killed_study_goes_on_to_the_same_numbers(study, tmp_path):
     workdir = tmp_path / "killed"
-    # In the middle of the second model: the first is measured, the second has begun to train.
-    kill_when(
-        lambda: len(list(workdir.glob("models/*/seed_0/metrics.jsonl"))) >= 2, *command(workdir)
-    )
+
+    def in_the_middle():
+        """A model is being measured, and a second one has begun to train."""
+        trained = workdir.glob("models/*/seed_0/metrics.jsonl")
+        measured = workdir.glob("models/*/seed_0/records.jsonl")
+        return len(list(trained)) >= 2 and any(path.stat().st_size for path in measured)
+
+    kill_when(in_the_middle, *command(workdir))
     cut = results(workdir)
     expected = results(study[0])
     assert len(cut) < len(expected) and any(name.endswith("records.jsonl") for name in cut)

@@ -57,6 +57,11 @@ def check_two_devices(lines):
     assert len(numbers) == 8 and max(numbers[1::2]) < 1e-4 and between > 1e-2
 
 
+def check_sharded_mesh(lines):
+    numbers = last_numbers(lines)
+    assert len(numbers) == 7 and max(numbers[3::3]) < 1e-2 and max(numbers[2::3]) < 0.15
+
+
 def below(place, bound):
     """A difference by float32 rounding, which a training of 110 steps amplifies."""
 
@@ -83,6 +88,7 @@ CHECKS = {  # what the scripts print as equal is equal
     "migration": below(-1, 1e-4),
     "mixed_precision": check_low_precision,
     "plain_pytree": equal(slice(-1, None), [0]),
+    "sharded_mesh": check_sharded_mesh,
     "two_devices": check_two_devices,
 }
 
@@ -110,7 +116,7 @@ def test_prints_what_its_docstring_shows(name):
 def test_numbers_in_a_line():
     line = "  chain(sam, MultiSteps(sgd, 4)) and bfloat16 at rho 0.5: 1.25, 3e-05; m_sam(m=64) 0.0"
     assert NUMBER.findall(line) == ["4", "0.5", "1.25", "3e-05", "64", "0.0"]
-    assert len(SCRIPTS) == 10 and all(promised(name) for name in SCRIPTS)
+    assert len(SCRIPTS) == 11 and all(promised(name) for name in SCRIPTS)
 
 
 # ---------------------------------------------------------------------------- the guide

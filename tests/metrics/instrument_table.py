@@ -110,11 +110,15 @@ class Row:
     def function(self):
         return self.name.split(",")[0]
 
+    @property
+    def takes_mesh(self):
+        return "mesh" in inspect.signature(getattr(metrics, self.function)).parameters
+
 
 def adversarial(p, **arguments):
     restarts = {"restarts": 1, "key": KEY}
     return metrics.adversarial_sharpness(
-        p.loss, p.params, p.batches, steps=2, mask=p.mask, **(restarts | arguments)
+        p.loss, p.params, p.batches, steps=2, mask=p.mask, mesh=p.mesh, **(restarts | arguments)
     )
 
 
@@ -128,11 +132,12 @@ def average(p, distribution, rho):
         draws=p.count,
         distribution=distribution,
         mask=p.mask,
+        mesh=p.mesh,
     )
 
 
 def along(function, p, *lengths, **arguments):
-    return function(p.whole, p.params, *map(array, lengths), **arguments)
+    return function(p.whole, p.params, *map(array, lengths), mesh=p.mesh, **arguments)
 
 
 def drawn(p, distribution, normalisation):
@@ -147,7 +152,8 @@ def drawn(p, distribution, normalisation):
 def curvature(function, p, **arguments):
     n = jax.tree.leaves(p.batches)[0].shape[0]
     weights = array(np.arange(1.0, n + 1))
-    return function(p.loss, p.params, batches=p.batches, weights=weights, mask=p.mask, **arguments)
+    common = {"batches": p.batches, "weights": weights, "mask": p.mask, "mesh": p.mesh}
+    return function(p.loss, p.params, **common, **arguments)
 
 
 POSITIONS = array([0.0, 0.25, 0.8, 1.0])
@@ -271,7 +277,7 @@ TABLE = [
     Row("initial_controls", lambda p: metrics.initial_controls(p.params, p.other, 2)),
     Row(
         "losses_on_curve",
-        lambda p: metrics.losses_on_curve(p.whole, p.controls, POSITIONS),
+        lambda p: metrics.losses_on_curve(p.whole, p.controls, POSITIONS, mesh=p.mesh),
     ),
     Row("chord_lengths", lambda p: metrics.chord_lengths(p.controls, POSITIONS)),
     Row("plane_through", lambda p: p.plane),

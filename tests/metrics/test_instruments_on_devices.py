@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from instrument_runs import assert_close, measured, over
+from instrument_runs import assert_close, measured, over, plain_result
 from instrument_table import BATCHES, NET, ON_THE_HOST, TABLE, Problem
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sam_jax import metrics
+from sam_jax.metrics.over_devices import map_rows, sum_rows
 
 pytestmark = pytest.mark.devices
 
@@ -116,3 +117,79 @@ def test_a_loss_that_closes_over_explicit_axes_is_refused_where_points_are_share
     (row,) = [row for row in TABLE if row.function == "loss_line"]
     with pytest.raises(ValueError, match="must not close over arrays .* Leave out mesh"):
         row.call(problem)
+
+
+# --- the work shared out over a mesh --------------------------------------------------------------
+
+SHARED = list({row.function: row for row in TABLE if row.takes_mesh}.values())  # one a function
+
+
+def devices_mesh(count):
+    return jax.sharding.Mesh(jax.devices()[:count], ("devices",))
+
+
+def evaluations(jaxpr):
+    """Return how many entries of tanh a device computes: the evaluations of the net, as traced."""
+    found = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "tanh":
+            found += equation.outvars[0].aval.size
+        inner = [x for x in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr)]
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        found += times * sum(evaluations(getattr(x, "jaxpr", x)) for x in inner if is_jaxpr(x))
+    return found
+
+
+def is_jaxpr(x):
+    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
+
+
+def work(row, mesh):
+    def call(params, batches):
+        return row.call(Problem(params, batches, mesh=mesh))
+
+    problem = Problem()
+    return evaluations(jax.make_jaxpr(call)(problem.params, problem.batches).jaxpr)
+
+
+@over(SHARED)
+def test_eight_devices_give_the_numbers_of_one(row):
+    problem = Problem(mesh=devices_mesh(8))
+    assert_close(measured(row, problem, jit=True), plain_result(row))
+
+
+@over(SHARED)
+def test_the_work_is_shared_out(row):
+    """The fewest rows are three points, of which a device of eight takes one."""
+    alone, shared = (work(row, devices_mesh(count)) for count in (1, 8))
+    assert work(row, None) == alone > 0  # negative control
+    assert shared <= alone / 2
+    if row.function not in ("loss_plane", "hessian_eigenvalues"):
+        assert shared < work(row, devices_mesh(2))
+
+
+def test_every_instrument_that_evaluates_a_loss_shares_it_out():
+    alone = {"gradient_direction"}  # one gradient
+    evaluating = {
+        row.function for row in TABLE if row.function not in ON_THE_HOST if work(row, None)
+    }
+    assert evaluating == {row.function for row in SHARED} | alone
+
+
+@pytest.mark.parametrize("spec", [P(), P("data"), P("data", "model")])
+def test_what_a_loss_closes_over_may_lie_on_other_axes_of_the_same_devices(spec):
+    """As parameters that a training has split do, and its data, which lie whole on every device."""
+    training = jax.sharding.Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "model"))
+    kernel = jax.device_put(NET["kernel"], NamedSharding(training, spec))
+    rows = jnp.arange(5)
+
+    @jax.jit
+    def squares(kernel):
+        square = lambda row: jnp.sum(kernel[row] ** 2)  # noqa: E731
+        total = sum_rows(square, rows, jnp.ones(5), jnp.zeros(()), devices_mesh(8))
+        return map_rows(square, rows, devices_mesh(8)), total
+
+    each, total = squares(kernel)
+    wanted = np.sum(NET["kernel"][:5] ** 2, axis=1)
+    np.testing.assert_allclose(each, wanted, rtol=1e-6)
+    np.testing.assert_allclose(total, wanted.sum(), rtol=1e-6)

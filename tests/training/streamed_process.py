@@ -1,6 +1,6 @@
 """One process of a streamed epoch: `streamed_process.py INDEX PROCESSES PORT`; prints what it has.
 
-It prints how many examples this one read for training, and
+It prints how many examples this one read for training and for the evaluation, and
 the sums of the parameters and the test loss after the epoch.
 """
 
@@ -38,4 +38,5 @@ for run_steps, arguments in training_calls(config, program, data, epoch=0):
 trained_on = len(reads)
 result = program.evaluate(state.params, state.batch_stats, data.test_images, data.test_labels)
 sums = [float(np.sum(np.asarray(x), dtype=np.float64)) for x in jax.tree.leaves(state.params)]
-print(json.dumps({"reads": trained_on, "sums": sums, "test_loss": float(result.loss)}))
+counts = {"reads": trained_on, "evaluated": len(reads) - trained_on}
+print(json.dumps(counts | {"sums": sums, "test_loss": float(result.loss)}))

@@ -1,6 +1,7 @@
 """Trainings with split parameters: the numbers of shard_map in an eighth of the memory."""
 
 import dataclasses
+import json
 import math
 
 import flax.linen as nn
@@ -25,6 +26,7 @@ from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained, restore_state
 
 eight_devices = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+ROUNDING = 1e-5  # of float32, which batch norm over four examples amplifies
 FSDP = {"split_parameters": ("data",)}
 TWO_AXES = {"mesh": (("data", 4), ("model", 2)), "split_parameters": ("data", "model")}
 
@@ -82,18 +84,14 @@ def distance(one, other):
 
 METHODS = {
     "a device": {"method__name": "sam"},
+    "two examples": {"method__name": "asam", "method__m": 2},
     "groups of devices": {"method__name": "gsam", "method__synchronise": "2"},
-    "all, with mixup": {
-        "method__name": "asam",
+    "all, drawn at random, with mixup": {
+        "method__name": "average_sam",
         "method__synchronise": "all",
         "data__mixup": 1.0,
         "data__augmentation": ("crop_zero", "cutout"),
         "data__cutout_size": 2,
-    },
-    "two examples": {"method__name": "asam", "method__m": 2},
-    "all, drawn at random": {
-        "method__name": "average_sam",
-        "method__synchronise": "all",
         "weight_average__name": "ema",
     },
     "the predictions of past epochs": {"method__name": "saf", "method__synchronise": "all"},
@@ -106,7 +104,7 @@ METHODS = {
 def test_split_parameters_give_the_numbers_of_whole_ones(fields):
     whole, split = tiny_config(**fields), tiny_config(**fields, **FSDP)
     wanted, found = two_steps(whole), two_steps(split)
-    assert distance(numbers(found), numbers(wanted)) < 3e-6
+    assert distance(numbers(found), numbers(wanted)) < ROUNDING
     kernels = [x for x in jax.tree.leaves(found[0]) if x.shape == (64, 64)]
     assert len(kernels) == 2 + ("weight_average__name" in fields)  # of weights, momentum, average
     assert {x.sharding.spec for x in kernels} == {PartitionSpec(None, "data")}
@@ -126,10 +124,10 @@ def test_each_form_tells_the_sizes_of_m_apart():
 
 @eight_devices
 @pytest.mark.devices
-@pytest.mark.parametrize("synchronise", ["local", "2", "all"])
+@pytest.mark.parametrize("synchronise", ["local", "all"])
 def test_an_axis_of_the_model_leaves_the_numbers_of_fewer_devices(synchronise, monkeypatch):
     config = tiny_config(method__synchronise=synchronise, **TWO_AXES)
-    assert machine.this_machine(config).m == {"local": 8, "2": 16, "all": 32}[synchronise]
+    assert machine.this_machine(config).m == {"local": 8, "all": 32}[synchronise]
     found = two_steps(config)
     kernel = found[0].params["Dense_0"]["kernel"]
     assert kernel.sharding.spec == PartitionSpec("model", "data")
@@ -138,7 +136,7 @@ def test_an_axis_of_the_model_leaves_the_numbers_of_fewer_devices(synchronise, m
     monkeypatch.setattr(placement, "device_mesh", lambda: mesh)
     monkeypatch.setattr(placement, "replicated", lambda: NamedSharding(mesh, PartitionSpec()))
     wanted = two_steps(config, placement=Placement((("data", 4),), (), "shard_map"))
-    assert distance(numbers(found), numbers(wanted)) < 3e-6
+    assert distance(numbers(found), numbers(wanted)) < ROUNDING
 
 
 @eight_devices
@@ -160,6 +158,7 @@ def test_a_split_run_is_streamed_saved_evaluated_and_measured(tmp_path):
         whole = checkpoints.restore(manager, state, 2)  # on the first device
         again = restore_state(trained.program, jax.random.key(0), manager, 2)
     assert_same_bits(whole, again)
+    whole = jax.device_get(state)
 
     def logits_of(params, batch_stats, images):
         variables = {"params": params, "batch_stats": batch_stats}
@@ -175,7 +174,7 @@ def test_a_split_run_is_streamed_saved_evaluated_and_measured(tmp_path):
     assert flops(trained.program.evaluate, *weights, test_images, labels) < 0.5 * all_flops
     measured = [
         [m.take() for m in measure.measurements(model, config.instruments, ("sound",), NAMES)]
-        for model in (trained, trained._replace(state=jax.device_get(whole)))
+        for model in (trained, trained._replace(state=whole))
     ]
     assert len(measured[0]) >= len(NAMES)
     for split_record, whole_record in zip(*measured, strict=True):
@@ -183,13 +182,18 @@ def test_a_split_run_is_streamed_saved_evaluated_and_measured(tmp_path):
             if isinstance(number, float):
                 expected = pytest.approx(number, rel=1e-3, abs=1e-6, nan_ok=True)
                 assert split_record[name] == expected, name
+    start = {"fine_tune__workdir": str(tmp_path / "never"), "weight_average__name": "ema"}
+    config = tiny_config(**changes, **FSDP, **start, epochs=1)
+    tuned = train_and_evaluate(config, tmp_path / "tuned")
+    assert tuned["test_loss"] < found["never"]["test_loss"]
+    assert json.loads((tmp_path / "tuned/fine_tune.json").read_text())["not_restored"] == []
 
 
 NAMES = ("evaluation", "adversarial_sharpness", "average_sharpness")
 
 
 def flops(function, *arguments):
-    """The floating-point operations of a device."""
+    """Return the floating-point operations of a device."""
     return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
 
@@ -286,4 +290,4 @@ def test_the_axes_of_a_mesh():
 
 def test_both_forms_on_one_device_give_the_same_numbers():
     found = [numbers(two_steps(tiny_config(step_form=form))) for form in ("shard_map", "jit")]
-    assert distance(*found) < 3e-6
+    assert distance(*found) < ROUNDING

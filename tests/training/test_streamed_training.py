@@ -134,11 +134,13 @@ def run_processes(processes):
 
 
 @pytest.mark.commands
-def test_two_processes_read_half_of_every_batch_each_and_train_the_same_model():
+def test_two_processes_read_half_of_every_batch_and_set_and_train_the_same_model():
     (alone,) = run_processes(1)
     together = run_processes(2)
     assert alone.pop("reads") == 8 * (1 + 8)  # the first batch also stands before itself
     assert [x.pop("reads") for x in together] == [4 * (1 + 8)] * 2
+    assert alone.pop("evaluated") == 16
+    assert [x.pop("evaluated") for x in together] == [8, 8]
     # The mean of two numbers is the same in either order, so that the bits are.
     assert together == [alone, alone]
 

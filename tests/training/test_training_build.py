@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from training_problems import assert_same_bits, count_compilations, tiny_config
 
+from sam_jax.runs import workdirs
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build
 from sam_jax.training.program import full_precision, make_run
@@ -195,3 +196,15 @@ def test_the_variance_of_the_norms_in_training_and_in_measurements():
         del old.model["use_fast_variance"]  # as workdirs of before have it
     assert model_of(old) == model_of(tiny_config())
     assert full_precision(model_of(old)) == full_precision(exact) == exact
+
+
+@pytest.mark.parametrize("method", ["sam", "looksam", "entropy_sgd"])
+def test_a_config_read_from_its_folder_shares_the_compiled_functions(tmp_path, method):
+    config = tiny_config(method__name=method).lock()  # as a command's config is
+    workdirs.claim(tmp_path, config)
+    read = workdirs.read_config(tmp_path)
+    source, data = build.load_data(config)
+    specs = [build.program_spec(c, source, len(data.train_labels)) for c in (config, read)]
+    assert specs[0] == specs[1] and hash(specs[0]) == hash(specs[1])
+    read.optimiser.piecewise.factors = [0.5, 0.25]  # a setting that differs is told apart
+    assert build.program_spec(read, source, len(data.train_labels)) != specs[0]

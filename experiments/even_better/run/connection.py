@@ -26,6 +26,7 @@ from sam_jax.metrics.paths import curves
 from sam_jax.paths.evaluate_curve import curve_record, evaluate_curve
 from sam_jax.paths.find_curve import CurveSettings, find_curve
 from sam_jax.runs import records, workdirs
+from sam_jax.runs.distributed import from_first
 from sam_jax.training import build
 from sam_jax.training.trained import load_trained
 
@@ -68,7 +69,8 @@ def run_connection(
     }
     identity = ml_collections.ConfigDict({"training": training, "measuring": measuring})
     partial = {shape: folder / f"{shape}.jsonl" for shape in ("curve", "line")}
-    _discard_outdated(folder, workdirs.plain(identity), (path, plane, *partial.values()))
+    measured = (path, plane, *partial.values())
+    from_first(lambda: _discard_outdated(folder, workdirs.plain(identity), measured))
     workdirs.claim(folder, identity, accept_config_changes=True)
     done = len(records.read(path))
     if done == 2 and is_whole(plane):

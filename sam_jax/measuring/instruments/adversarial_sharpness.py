@@ -10,6 +10,7 @@ from sam_jax.measuring.compiled import jit_on_batches
 from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Batch, LossFn, Params
 
 
@@ -39,7 +40,7 @@ def _jit(
     def instrument(
         loss_fn: LossFn, params: Params, batches: Batch, rho: jax.Array
     ) -> metrics.AdversarialSharpness:
-        return metrics.adversarial_sharpness(loss_fn, params, batches, rho=rho)
+        return metrics.adversarial_sharpness(loss_fn, params, batches, rho=rho, mesh=device_mesh())
 
     return jit_on_batches(network, conditions, instrument)
 

@@ -9,6 +9,7 @@ from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params, Scalar
 
 
@@ -45,6 +46,7 @@ def _jit(
             key=key,
             num_directions=num_directions,
             distribution=distribution,
+            mesh=device_mesh(),
         )
 
     return jit_on_the_set(network, conditions, batch_size, instrument)

@@ -11,6 +11,7 @@ from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params, Scalar
 
 
@@ -41,7 +42,13 @@ def _jit(
         loss_fn: LossFn, params: Params, distance: Scalar, key: Key
     ) -> metrics.AsymmetryIndex:
         return metrics.asymmetry_index(
-            loss_fn, params, distance, key=key, num_directions=num_directions, **RELATIVE
+            loss_fn,
+            params,
+            distance,
+            key=key,
+            num_directions=num_directions,
+            mesh=device_mesh(),
+            **RELATIVE,
         )
 
     return jit_on_the_set(network, conditions, batch_size, instrument)

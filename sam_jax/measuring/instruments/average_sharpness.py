@@ -11,6 +11,7 @@ from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, pla
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Batch, Key, LossFn, Params
 
 
@@ -56,7 +57,14 @@ def _jit(
         loss_fn: LossFn, params: Params, batches: Batch, rho: jax.Array, key: Key
     ) -> metrics.AverageSharpness:
         return metrics.average_sharpness(
-            loss_fn, params, batches, rho=rho, key=key, draws=draws, distribution=distribution
+            loss_fn,
+            params,
+            batches,
+            rho=rho,
+            key=key,
+            draws=draws,
+            distribution=distribution,
+            mesh=device_mesh(),
         )
 
     return jit_on_batches(network, conditions, instrument)

@@ -11,6 +11,7 @@ from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Batch, Key, LossFn, Params
 
 
@@ -57,6 +58,7 @@ def _jit(
             key=stream(key, "eigenvalues"),
             steps=steps,
             weights=weights,
+            mesh=device_mesh(),
         )
         trace = metrics.hessian_trace(
             loss_fn,
@@ -65,6 +67,7 @@ def _jit(
             key=stream(key, "trace"),
             draws=draws,
             weights=weights,
+            mesh=device_mesh(),
         )
         return ends, trace
 

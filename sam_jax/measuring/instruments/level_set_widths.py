@@ -9,6 +9,7 @@ from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params, Scalar
 
 
@@ -56,6 +57,7 @@ def _jit(
             num_directions=num_directions,
             doublings=doublings,
             bisections=bisections,
+            mesh=device_mesh(),
             **RELATIVE,
         )
 

@@ -13,6 +13,7 @@ from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Instrument, Subject, Take
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params
 
 
@@ -38,7 +39,7 @@ def _jit(
     def instrument(loss_fn: LossFn, params: Params, distances: jax.Array, key: Key) -> jax.Array:
         directions = metrics.random_directions(key, params, 1, distribution)
         direction = jax.tree.map(lambda x: x[0], directions)
-        return metrics.loss_curve(loss_fn, params, direction, distances)
+        return metrics.loss_curve(loss_fn, params, direction, distances, mesh=device_mesh())
 
     return jit_on_the_set(network, conditions, batch_size, instrument)
 

@@ -14,6 +14,7 @@ from sam_jax.measuring.batch_norm_policy import policy_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_line
+from sam_jax.runs.distributed import from_first
 from sam_jax.runs.records import Record, as_read
 from sam_jax.typing import Key, Params, PyTree
 
@@ -55,7 +56,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
             )
             for number in range(c.num_directions)
         ]
-        _draw(folder, lines)
+        from_first(lambda: _draw(folder, lines))
         found = {"folder": str(folder.relative_to(folder.parents[1]))}
         for name in LOSSES:
             losses = np.array([line.values[name] for line in lines])

@@ -12,6 +12,7 @@ from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Batch, Key, LossFn, Params
 
 
@@ -59,6 +60,7 @@ def _jit(
             num_eigenvalues=count,
             steps=steps,
             weights=weights,
+            mesh=device_mesh(),
         )
 
     return jit_on_set_batches(network, conditions, batch_size, instrument)

@@ -13,6 +13,7 @@ from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_plane
 from sam_jax.runs import checkpoints, workdirs
+from sam_jax.runs.distributed import from_first
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.trained import Trained, restore_state
 from sam_jax.typing import Params
@@ -37,7 +38,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     workdir = folder.parents[1]
     config = workdirs.read_config(workdir)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
-        epochs = [epoch for epoch in sorted(manager.all_steps()) if epoch <= trained.epoch]
+        epochs = [epoch for epoch in checkpoints.epochs_of(manager) if epoch <= trained.epoch]
     if len(epochs) < 3:
         raise ValueError(
             f"trajectory_plane needs at least 3 checkpoints, and {workdir} has only the epochs "
@@ -59,7 +60,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
             batch_size=settings.batch_size,
             label="trajectory plane",
         )
-        _draw(folder, measured, plane)
+        from_first(lambda: _draw(folder, measured, plane))
         shares = dict(zip(AXES, plane.explained, strict=True))
         kept = {"folder": str(folder.relative_to(workdir)), "coordinates": plane.coordinates}
         return as_read({**kept, **shares})

@@ -12,6 +12,7 @@ from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, pla
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Batch, Key, LossFn, Params
 
 
@@ -81,6 +82,7 @@ def _jit(
             key=key if restarts else None,
             norm=norm,
             adaptive=adaptive,
+            mesh=device_mesh(),
         )
 
     return jit_on_batches(network, conditions, instrument)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_loss, check_positive
 from sam_jax.metrics.directions.random import choose_directions
@@ -44,6 +45,7 @@ def asymmetry_factor(
     distribution: str = "uniform",
     normalisation: str = "unit",
     directions: PyTree | None = None,
+    mesh: Mesh | None = None,
 ) -> AsymmetryFactor:
     """Return the mean over directions u of min(l+, l-) / max(l+, l-).
 
@@ -86,6 +88,7 @@ def asymmetry_factor(
       directions: directions to use instead, a pytree like `params` with one more leading axis
         of size k. They are used as given and not scaled to unit norm, because scaled directions
         (such as filter-normalised ones) carry their own units.
+      mesh: devices to share the points out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       An `AsymmetryFactor`.
@@ -119,7 +122,9 @@ def asymmetry_factor(
     direction_at, count = choose_directions(
         params, key, directions, num_directions, distribution, normalisation
     )
-    loss, plus, minus = rises_on_both_sides(loss_fn, parameters, direction_at, count, distance)
+    loss, plus, minus = rises_on_both_sides(
+        loss_fn, parameters, direction_at, count, distance, mesh=mesh
+    )
     ratios = jnp.minimum(plus, minus) / jnp.maximum(plus, minus)
     return AsymmetryFactor(
         factor=jnp.mean(ratios),
@@ -138,6 +143,8 @@ def rises_on_both_sides(
     direction_at: Callable[[jax.Array], PyTree],
     count: int,
     distance: Scalar,
+    *,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return L(w), and L(w + distance * u) - L(w) and L(w - distance * u) - L(w), shapes [k]."""
     # The points: w itself, then the plus side of every direction, then the minus side.
@@ -148,6 +155,7 @@ def rises_on_both_sides(
         direction_at,
         indices=jnp.asarray([0, *sides, *sides]),
         distances=distance * jnp.asarray(np.repeat([0.0, 1.0, -1.0], [1, count, count])),
+        mesh=mesh,
     )
     check_loss(losses[0])
     plus, minus = jnp.split(losses[1:] - losses[0], 2)

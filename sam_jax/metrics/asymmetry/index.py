@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sam_jax.metrics.asymmetry.factor import count_not_positive, rises_on_both_sides
 from sam_jax.metrics.checks import check_positive
@@ -44,6 +45,7 @@ def asymmetry_index(
     distribution: str = "gaussian",
     normalisation: str = "unit",
     directions: PyTree | None = None,
+    mesh: Mesh | None = None,
 ) -> AsymmetryIndex:
     """Return 1 - mean over directions u of |l+ - l-| / (|l+| + |l-|).
 
@@ -84,6 +86,7 @@ def asymmetry_index(
         "adaptive" as in `normalise_direction`; not used with `directions`.
       directions: directions to use instead, as they are: a pytree like `params` with one more
         leading axis of size k, such as `stack_directions` makes.
+      mesh: devices to share the points out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       An `AsymmetryIndex`.
@@ -112,7 +115,9 @@ def asymmetry_index(
     direction_at, count = choose_directions(
         params, key, directions, num_directions, distribution, normalisation
     )
-    loss, plus, minus = rises_on_both_sides(loss_fn, parameters, direction_at, count, distance)
+    loss, plus, minus = rises_on_both_sides(
+        loss_fn, parameters, direction_at, count, distance, mesh=mesh
+    )
     signed = safe_divide(plus - minus, jnp.abs(plus) + jnp.abs(minus))
     return AsymmetryIndex(
         index=1 - jnp.mean(jnp.abs(signed)),

@@ -5,10 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_count, check_loss, check_positive
 from sam_jax.metrics.directions.random import choose_directions
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, unknown
+from sam_jax.metrics.over_devices import map_rows
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.pytree import add
 from sam_jax.typing import Array, Bool, Float, Int, Key, LossFn, Params, PyTree, Scalar
@@ -52,6 +54,7 @@ def level_set_widths(
     directions: PyTree | None = None,
     doublings: int = 10,
     bisections: int = 10,
+    mesh: Mesh | None = None,
 ) -> LevelSetWidths:
     """Return the widths mu+ and mu- on both sides, and the mean of min(mu+, mu-) / max(mu+, mu-).
 
@@ -96,6 +99,7 @@ def level_set_widths(
         leading axis of size k, such as `stack_directions` makes.
       doublings: how often the first distance is doubled until it is max_distance.
       bisections: how often a bracket is halved.
+      mesh: devices to share the searches out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       A `LevelSetWidths`. All widths are NaN, and none is censored, if L(w) or L(w) + rise is not
@@ -170,7 +174,7 @@ def level_set_widths(
     # The plus side of every direction, then the minus side.
     indices = jnp.tile(jnp.arange(count), 2)
     signs = jnp.repeat(jnp.asarray([1, -1], loss.dtype), count)
-    widths, censored = jax.lax.map(side, (indices, signs))
+    widths, censored = map_rows(side, (indices, signs), mesh)
     widths = jnp.where(measurable, widths, jnp.nan)
     (plus, minus), (plus_censored, minus_censored) = jnp.split(widths, 2), jnp.split(censored, 2)
     any_censored = plus_censored | minus_censored

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import (
     check_count,
@@ -51,6 +52,7 @@ def spectral_density(
     num_points: int = 1024,
     weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
+    mesh: Mesh | None = None,
 ) -> SpectralDensity:
     """Return the density of the eigenvalues of the Hessian, by stochastic Lanczos quadrature.
 
@@ -95,6 +97,7 @@ def spectral_density(
       num_points: number g of values of such a grid; not used with `grid`.
       weights: shape [n], the weight of each batch; None for equal ones.
       mask: the leaves over which the Hessian is taken, as in `hessian_vector_product`.
+      mesh: devices to share the batches out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       A `SpectralDensity`.
@@ -130,7 +133,7 @@ def spectral_density(
             raise ValueError(f"num_points must be at least 2, got {num_points}.")
     else:
         grid = check_vector("grid", grid)
-    operator = hessian_operator(loss_fn, params, batches, weights, mask)
+    operator = hessian_operator(loss_fn, params, batches, weights, mask, mesh)
     steps = min(steps, operator.size)
 
     def quadrature(index: jax.Array) -> tuple[jax.Array, jax.Array]:

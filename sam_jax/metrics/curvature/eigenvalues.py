@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_count, check_key, check_products
 from sam_jax.metrics.curvature.hessian import hessian_operator
@@ -40,6 +41,7 @@ def hessian_eigenvalues(
     vectors: bool = False,
     weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
+    mesh: Mesh | None = None,
 ) -> HessianEigenvalues:
     """Return the k largest and the k smallest eigenvalues of the Hessian, by the Lanczos process.
 
@@ -69,6 +71,7 @@ def hessian_eigenvalues(
       vectors: whether to return the eigenvectors as well. Their sign is arbitrary.
       weights: shape [n], the weight of each batch; None for equal ones.
       mask: the leaves over which the Hessian is taken, as in `hessian_vector_product`.
+      mesh: devices to share the batches out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       A `HessianEigenvalues`.
@@ -93,7 +96,7 @@ def hessian_eigenvalues(
     check_count("num_eigenvalues", num_eigenvalues)
     check_count("steps", steps)
     check_key(key)
-    operator = hessian_operator(loss_fn, params, batches, weights, mask)
+    operator = hessian_operator(loss_fn, params, batches, weights, mask, mesh)
     if num_eigenvalues > min(steps, operator.size):
         raise ValueError(
             f"num_eigenvalues must be at most steps = {steps} and the number of (chosen) "

@@ -1,5 +1,6 @@
 """The Hessian of a loss, never formed: its products with vectors."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 
 from sam_jax import pytree
 from sam_jax.draws import random_like
@@ -18,6 +20,7 @@ from sam_jax.metrics.checks import (
     check_products,
 )
 from sam_jax.metrics.evaluation import full_precision, scalar_loss
+from sam_jax.metrics.over_devices import sum_rows
 from sam_jax.metrics.parameters import chosen_parameters, loss_of_parameters
 from sam_jax.shardings import explicit_sharding
 from sam_jax.typing import AnyArray, Batch, Key, LossFn, Mask, Num, Params, PyTree
@@ -55,6 +58,7 @@ def hessian_vector_product(
     *,
     weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
+    mesh: Mesh | None = None,
 ) -> PyTree:
     """Return H v, with the Hessian H of the loss at the parameters w and the vector v.
 
@@ -85,6 +89,7 @@ def hessian_vector_product(
       mask: which leaves the Hessian is taken over, the others being constants: booleans with
         the structure (or a prefix) of params, or a function of params that returns them; None
         for all. Elsewhere `vector` is ignored and the product is zero.
+      mesh: devices to share the batches out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       The product, a pytree like `params`, in float32 or wider.
@@ -110,7 +115,7 @@ def hessian_vector_product(
     """
     chosen = chosen_parameters(params, mask)
     vector = check_direction("vector", vector, chosen)
-    operator = hessian_operator(loss_fn, params, batches, weights, mask)
+    operator = hessian_operator(loss_fn, params, batches, weights, mask, mesh)
     vector = jax.tree.map(lambda w, v: jnp.asarray(v, w.dtype), chosen, vector)
     check_finite("vector", vector)
     product = operator.product(operator.flatten(vector))
@@ -124,6 +129,7 @@ def hessian_operator(
     batches: Batch | None,
     weights: AnyArray | None,
     mask: Mask,
+    mesh: Mesh | None = None,
 ) -> HessianOperator:
     """Check the arguments of `hessian_vector_product` and return the operator they describe."""
     loss_fn, chosen = loss_of_parameters(scalar_loss(loss_fn), params, mask)
@@ -145,12 +151,8 @@ def hessian_operator(
         if batches is None:
             return flatten(product_of_batch(restore(vector)))
         vector = restore(vector)
-
-        def add_batch(total: PyTree, item: tuple[Batch, jax.Array]) -> tuple[PyTree, None]:
-            batch, share = item
-            return pytree.add(total, product_of_batch(vector, batch), share), None
-
-        return flatten(jax.lax.scan(add_batch, zeros, (batches, shares))[0])
+        of_batch = functools.partial(product_of_batch, vector)
+        return flatten(sum_rows(of_batch, batches, shares, zeros, mesh))
 
     zeros = jax.tree.map(jnp.zeros_like, chosen)
     if batches is not None:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_count, check_distribution, check_key, check_products
 from sam_jax.metrics.curvature.hessian import hessian_operator
@@ -33,6 +34,7 @@ def hessian_trace(
     distribution: str = "rademacher",
     weights: Num[AnyArray, " batches"] | None = None,
     mask: Mask = None,
+    mesh: Mesh | None = None,
 ) -> HessianTrace:
     """Return the mean over random v of v'Hv, an unbiased estimate of the trace of the Hessian H.
 
@@ -60,6 +62,7 @@ def hessian_trace(
       distribution: "rademacher" or "gaussian".
       weights: shape [n], the weight of each batch; None for equal ones.
       mask: the leaves over which the trace is taken, as in `hessian_vector_product`; None for all.
+      mesh: devices to share the batches out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       A `HessianTrace`.
@@ -79,7 +82,7 @@ def hessian_trace(
     check_count("draws", draws)
     check_distribution(distribution, DISTRIBUTIONS)
     check_key(key)
-    operator = hessian_operator(loss_fn, params, batches, weights, mask)
+    operator = hessian_operator(loss_fn, params, batches, weights, mask, mesh)
 
     def estimate(index: jax.Array) -> jax.Array:
         draw = jax.random.fold_in(key, index)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision, losses_along, scalar_loss
@@ -17,6 +18,8 @@ def loss_curve(
     params: Params,
     direction: PyTree,
     distances: Num[AnyArray, " points"] | Sequence[float],
+    *,
+    mesh: Mesh | None = None,
 ) -> Float[Array, " points"]:
     r"""Return the losses at `params + distance * direction` for every distance.
 
@@ -32,6 +35,7 @@ def loss_curve(
       params: parameters w. They are widened to float32 if narrower.
       direction: d, a pytree like `params`; it is used as given and not scaled to unit norm.
       distances: t, shape [k], in units of the length of `direction`, of either sign.
+      mesh: devices to share the points out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       The losses, shape [k], in float32 or wider; one that is not finite is kept.
@@ -56,4 +60,5 @@ def loss_curve(
         lambda _: jax.tree.map(jnp.asarray, direction),
         indices=jnp.arange(distances.size),
         distances=distances,
+        mesh=mesh,
     )

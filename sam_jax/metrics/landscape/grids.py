@@ -12,9 +12,8 @@ from jax.sharding import Mesh
 
 from sam_jax.metrics.checks import check_moves, check_vector
 from sam_jax.metrics.evaluation import full_precision
-from sam_jax.metrics.landscape.over_devices import over_devices
+from sam_jax.metrics.over_devices import over_devices
 from sam_jax.metrics.parameters import loss_of_parameters
-from sam_jax.metrics.placement import explicit_axes
 from sam_jax.pytree import widen
 from sam_jax.typing import AnyArray, LossesFn, Num, Params, PyTree
 
@@ -232,13 +231,4 @@ def values_at(
     arguments = params, tuple(directions.values())
     if mesh is None:
         return evaluate(points, *arguments)
-    try:
-        return over_devices(evaluate, mesh)(points, *arguments)
-    except NotImplementedError as error:
-        if not explicit_axes(mesh):
-            raise
-        raise ValueError(
-            "loss_fn must not close over arrays that lie on the explicit axes of the mesh over "
-            "which the points are shared out. Leave out mesh, and every evaluation is split as its "
-            "data are; or give loss_fn data that lie on no mesh, such as NumPy arrays."
-        ) from error
+    return over_devices(evaluate, mesh)(points, *arguments)

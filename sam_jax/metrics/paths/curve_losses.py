@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from sam_jax.known import known
 from sam_jax.metrics.evaluation import full_precision, scalar_loss
+from sam_jax.metrics.over_devices import map_rows
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.metrics.paths.curves import (
     check_curve,
@@ -39,7 +40,12 @@ class CurveSummary(NamedTuple):
 
 @full_precision
 def losses_on_curve(
-    loss_fn: LossFn, controls: PyTree, positions: Num[AnyArray, " points"], kind: str = "chain"
+    loss_fn: LossFn,
+    controls: PyTree,
+    positions: Num[AnyArray, " points"],
+    kind: str = "chain",
+    *,
+    mesh: Mesh | None = None,
 ) -> Float[Array, " points"]:
     r"""Return the losses at the given positions of a curve, one after the other.
 
@@ -56,6 +62,7 @@ def losses_on_curve(
       controls: the control points, leaves [K + 1, ...]. They are widened to float32 if narrower.
       positions: t, shape [n], in [0, 1].
       kind: "chain" or "bezier".
+      mesh: devices to share the points out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       The losses, shape [n], in float32 or wider; one that is not finite is kept.
@@ -73,7 +80,8 @@ def losses_on_curve(
     check_positions(positions)
     check_curve(positions, number_of_controls(controls), kind)
     loss_fn, controls = loss_of_parameters(scalar_loss(loss_fn), controls)
-    return jax.lax.map(lambda t: loss_fn(curve_point(controls, t, kind)), jnp.asarray(positions))
+    at = jnp.asarray(positions)
+    return map_rows(lambda t: loss_fn(curve_point(controls, t, kind)), at, mesh)
 
 
 def loss_barrier(positions: Num[AnyArray, " points"], losses: Num[AnyArray, " points"]) -> Barrier:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sam_jax.known import known
 from sam_jax.metrics.checks import (
@@ -16,6 +17,7 @@ from sam_jax.metrics.checks import (
     check_positive,
 )
 from sam_jax.metrics.evaluation import full_precision, scalar_loss, standard_error
+from sam_jax.metrics.over_devices import map_rows
 from sam_jax.metrics.parameters import loss_of_parameters
 from sam_jax.metrics.sharpness import ascents, balls
 from sam_jax.typing import Array, Batch, Float, Key, LossFn, Mask, Params, Scalar, ScalarOrSchedule
@@ -48,6 +50,7 @@ def adversarial_sharpness(
     norm: Literal["l2", "linf"] = "l2",
     adaptive: bool = False,
     metric: Literal["ball", "euclidean"] = "ball",
+    mesh: Mesh | None = None,
 ) -> AdversarialSharpness:
     """Return the m-sharpness: the mean over batches of max L_i(w + delta_i) - L_i(w).
 
@@ -129,6 +132,7 @@ def adversarial_sharpness(
         maximum does not change when a rescaling of the weights leaves the network the same.
       metric: of the steps and projections in an adaptive "l2" ball, "ball" or "euclidean"; the
         others do not depend on it.
+      mesh: devices to share the batches out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       An `AdversarialSharpness`.
@@ -201,7 +205,7 @@ def adversarial_sharpness(
             losses = climb(zero, batch)[None]
         return losses[0, 0], jnp.max(losses[:, first_candidate:])
 
-    before, after = jax.lax.map(measure, (jnp.arange(_number(batches)), batches))
+    before, after = map_rows(measure, (jnp.arange(_number(batches)), batches), mesh)
     check_loss(before)
     return AdversarialSharpness(
         loss=jnp.mean(before),

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sam_jax.draws import random_like
 from sam_jax.metrics.checks import (
@@ -50,6 +51,7 @@ def average_sharpness(
     draws: int = 15,
     distribution: str = "sphere",
     mask: Mask = None,
+    mesh: Mesh | None = None,
 ) -> AverageSharpness:
     """Return the mean over random epsilon of L(w + epsilon) - L(w).
 
@@ -85,6 +87,7 @@ def average_sharpness(
       distribution: "sphere", "gaussian" or "adaptive_gaussian".
       mask: which leaves are perturbed: booleans with the structure (or a prefix) of params, or a
         function from params to them. The norm of "sphere" runs over the chosen leaves only.
+      mesh: devices to share the draws out over, as in `loss_plane`; None for no sharing.
 
     Returns:
       An `AverageSharpness`.
@@ -129,6 +132,7 @@ def average_sharpness(
         perturbation,
         indices=jnp.arange(-1, draws),
         distances=rho * (jnp.arange(-1, draws) >= 0),
+        mesh=mesh,
     )
     loss, perturbed = losses[0], losses[1:]
     check_loss(loss)
