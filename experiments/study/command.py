@@ -23,7 +23,7 @@ from experiments.study.provenance import software
 from experiments.study.runs import begin, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.runs import workdirs
-from sam_jax.runs.distributed import from_first, is_first, process_count
+from sam_jax.runs.distributed import from_first, is_first
 from sam_jax.runs.flags import define_config, define_distributed, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
@@ -42,7 +42,8 @@ def main(study: Study) -> None:
     flags.DEFINE_integer(
         "jobs",
         0,
-        "How many arms and seeds run at once. 0: two on CPUs and one elsewhere; on Slurm all.",
+        "How many arms and seeds run at once. 0: two on CPUs and one elsewhere; on Slurm all. "
+        "Without a launcher it is one where there are several devices.",
         lower_bound=0,
     )
     flags.DEFINE_enum(
@@ -119,7 +120,7 @@ def run_and_report(
       workdir: the folder of the study.
       accept_config_changes: go on in a folder that was made with another config.
       at_once: how many arms and seeds run in this process at a time; None for two on CPUs of
-        several cores, and one elsewhere.
+        several cores, and one elsewhere. It is one where there are several devices.
       jobs: what runs every arm and seed as a job of its own; None for this process.
 
     Raises:
@@ -127,7 +128,7 @@ def run_and_report(
       RuntimeError: all jobs failed.
     """
     plan, workdir = study.plan(config), pathlib.Path(workdir)
-    at_once = at_once if at_once and process_count() == 1 else _threads()
+    at_once = _threads(at_once)
     faults: list[Fault] = []
     if jobs is None:
         run(study, plan, workdir, accept_config_changes, at_once)
@@ -153,17 +154,18 @@ def run_and_report(
     return Reported(pathlib.Path(page), summary, faults)
 
 
-def _threads() -> int:
+def _threads(wanted: int | None) -> int:
     """Return how many trainings and measurements this process runs at once.
 
     On two cores two threads of the default study's measurements do 1.46 times the work of one,
     whose operations are too small for two cores. Two trainings on one accelerator wait for it.
-    Several processes take their calls over all devices in one order, which threads would break.
+    Several devices take their calls in one order, which threads would break.
     """
-    if process_count() > 1:
+    if jax.device_count() > 1:  # of all processes
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(AT_ONCE, cores or 1) if jax.default_backend() == "cpu" else 1
+    default = min(AT_ONCE, cores or 1) if jax.default_backend() == "cpu" else 1
+    return wanted or default
 
 
 def _settings(study: Study, plan: Plan, workdir: pathlib.Path) -> Settings:
