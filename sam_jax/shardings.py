@@ -4,9 +4,30 @@ On a mesh with explicit axes the type of an array names its sharding, and two ar
 these agree. With automatic axes the compiler finds the shardings, and nothing is to do.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def varying_axes(aval: Any) -> frozenset[str]:
+    """Return the mesh axes over which shard_map (with check_vma=True) knows an array to differ."""
+    if hasattr(aval, "vma"):  # before jax 0.10
+        return aval.vma or frozenset()
+    axis_type = aval.manual_axis_type
+    return axis_type.varying if axis_type is not None else frozenset()
+
+
+def marked_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
+    """Mark an array as different on every device of some axes."""
+    axes = tuple(axes)
+    if not axes:
+        return x
+    if not hasattr(jax.lax, "pcast"):  # before jax 0.9
+        return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.lax.pcast(x, axes, to="varying")
 
 
 def explicit_sharding(x: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding | None:

@@ -51,7 +51,8 @@ def test_a_study_is_named_first(arguments, called, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["sam-jax-study", *arguments])
     with pytest.raises(
-        SystemExit, match="one of even_better, .*understanding.m_sharpness.*, variants; got"
+        SystemExit,
+        match="one of benchmark, even_better, .*understanding.m_sharpness.*, variants; got",
     ):
         commands.study()
     assert called == []

@@ -12,8 +12,12 @@ from packaging.requirements import Requirement
 from real_commands import ROOT, environment, output_of
 
 CORE = ("jax", "numpy", "optax")
-# For those who have it: an adapter imports it when it is called, and there are examples.
-OPTIONAL = {"optim": {"flax"}, "experiments": {"equinox", "keras"}}
+# For those who have it: an adapter imports it when it is called, and there are examples. The
+# benchmark's files for a Python with PyTorch import each other as that finds them.
+OPTIONAL = {
+    "optim": {"flax"},
+    "experiments": {"equinox", "keras", "torch", "torch_side", "worker", "nets"},
+}
 ROOMS = {  # where `needs` is called -> the files that it speaks for
     **{path.parent.name: path.parent for path in (ROOT / "sam_jax").glob("*/__init__.py")},
     "experiments": ROOT / "experiments",
@@ -53,7 +57,7 @@ def third_party_imports(folder):
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module.split(".")[0])
-    return names - sys.stdlib_module_names - {"sam_jax", "experiments"}
+    return names - sys.stdlib_module_names - {"sam_jax", "experiments", "configs"}
 
 
 def asked_for(folder):

@@ -120,7 +120,8 @@ def faults(arguments):
     if source is None:
         return [module]
     found, config, text = [], None, source.read_text()
-    for shared in re.findall(r"from (experiments\.[\w.]*command) import", text):
+    shared_flags = r"from (experiments\.[\w.]*command|sam_jax\.runs\.flags) import"
+    for shared in re.findall(shared_flags, text):
         text += source_of(shared).read_text()  # which defines the flags of several commands
     for flag in flags:
         name, _, value = flag.removeprefix("--").partition("=")

@@ -23,8 +23,9 @@ def write_into(path: pathlib.Path, preset: str, table: Grid, made_with: Mapping[
             f"{path} has no lines <!-- table {preset} --> and <!-- end -->, between which the "
             "table would stand."
         )
+    shown = [i for i in SHOWN if any(row[i] for row in table.rows)]
     few = Grid(
-        [table.heads[i] for i in SHOWN], [[row[i] for i in SHOWN] for row in table.rows], (), "", 2
+        [table.heads[i] for i in shown], [[row[i] for i in shown] for row in table.rows], (), "", 2
     )
     words = f"{_sentence(made_with)}\n\n{few.markdown()}"
     path.write_text(block.sub(lambda m: f"{m[1]}{words}{m[2]}", text), encoding="utf-8")
@@ -39,5 +40,5 @@ def _sentence(made_with: Mapping[str, Any]) -> str:
     )
     sides = "; ".join(f"{made_with[side]}" for side in ("jax", "torch") if side in made_with)
     more = " (several machines: see the report)" if "machine 2" in made_with else ""
-    commit = machine.get("commit", "unknown")
+    commit = made_with.get("commit") or "unknown"
     return f"Measured on {named or 'an unknown machine'}{more}, commit {commit}; {sides}."

@@ -13,6 +13,7 @@ from experiments.benchmark.sides import AnySide, Here, Side
 
 JAX, TORCH = "experiments.benchmark.jax_side", "torch_side"
 KEPT = "kept"
+GRACE = 40.0  # seconds after the budget within which what has begun may end
 START_SECONDS = 400.0  # a worker that takes longer to import and compile is given up
 
 
@@ -77,7 +78,12 @@ class Lab:
             flag = f"--xla_force_host_platform_device_count={devices}"
             variables |= {"XLA_FLAGS": f"{known} {flag}".strip(), "JAX_PLATFORMS": "cpu"}
         side = Side(
-            sys.executable, f"{JAX}.{task}", case, log=self._log(task), environment=variables
+            sys.executable,
+            f"{JAX}.{task}",
+            case,
+            log=self._log(task),
+            environment=variables,
+            ends=self.ends + GRACE,
         )
         with contextlib.closing(side):
             yield side
@@ -88,7 +94,13 @@ class Lab:
         if not self.torch_python:
             yield None
             return
-        side = Side(self.torch_python, f"{TORCH}.{task}", case, log=self._log(f"torch_{task}"))
+        side = Side(
+            self.torch_python,
+            f"{TORCH}.{task}",
+            case,
+            log=self._log(f"torch_{task}"),
+            ends=self.ends + GRACE,
+        )
         with contextlib.closing(side):
             yield side
 

@@ -165,7 +165,9 @@ def lines_csv(lines: Sequence[Line]) -> str:
 
 def settings(found: Sequence[Record]) -> dict[str, Any]:
     """Return the machines and the versions that the records were measured with."""
-    machines = _distinct([record["machine"] for record in found if "machine" in record])
+    every = [record["machine"] for record in found if "machine" in record]
+    commits = _distinct([machine.get("commit", "unknown") for machine in every])
+    machines = _distinct([{n: m[n] for n in m if n != "commit"} for m in every])
     sides: dict[str, list[str]] = {"jax": [], "torch": []}
     for record in found:
         for side, facts in record.get("software", {}).items():
@@ -175,9 +177,9 @@ def settings(found: Sequence[Record]) -> dict[str, Any]:
                 sides[side].append(text)
     named = {f"machine {i}": one for i, one in enumerate(machines, 1)}
     versions = {side: "; ".join(texts) for side, texts in sides.items() if texts}
-    return (
-        named if len(machines) > 1 else dict(zip(["machine"], machines, strict=False))
-    ) | versions
+    one = dict(zip(["machine"], machines, strict=False))
+    made_on = named if len(machines) > 1 else one
+    return made_on | {"commit": ", ".join(commits)} | versions
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:

@@ -36,10 +36,17 @@ def run(tasks: Sequence[Task], lab: Lab) -> None:
 
 
 def is_done(task: Task, found: Iterable[Record], has_torch: bool) -> bool:
-    """Say whether a task has been measured, with PyTorch if there is one."""
+    """Say whether all of a task has been measured, with PyTorch if there is one."""
     own = [record for record in found if is_of(record, task) and "error" not in record]
     missing = any(record.get("torch_error") for record in own)
-    return bool(own) and not (missing and has_torch)
+    whole = len({record["work"] for record in own}) >= works(task)
+    return whole and not (missing and has_torch)
+
+
+def works(task: Task) -> int:
+    """Return how many works a task measures, a record each, at the least."""
+    listed = {"steps": "methods", "instruments": "instruments"}
+    return len(task.case[listed[task.row]]) if task.row in listed else 1
 
 
 def latest(tasks: Iterable[Task], found: Sequence[Record]) -> list[tuple[Task, list[Record]]]:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -32,6 +33,7 @@ class Side:
         *,
         log: pathlib.Path,
         environment: Mapping[str, str] | None = None,
+        ends: float = math.inf,
     ) -> None:
         """Start the worker; `ready` waits for it.
 
@@ -41,12 +43,13 @@ class Side:
           case: what it is given; "threads" is the number of processors, 0 or none for all.
           log: a file for what the process says.
           environment: further variables.
+          ends: when the process is ended whatever it does, by the monotonic clock.
         """
         threads = case.get("threads", 0)
         request = {"module": module, "case": dict(case), "threads": threads}
         variables = {"OMP_NUM_THREADS": str(threads)} if threads else {}
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._log = log
+        self._log, self._ends = log, ends
         with log.open("w") as errors:
             # As a module where the project is, as a file under another Python.
             of_project = module.startswith("experiments.")
@@ -90,6 +93,7 @@ class Side:
     def _answer(self, seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None  # as opened
         late = threading.Event()
+        seconds = min(seconds, self._ends - time.monotonic())
 
         def stop() -> None:
             late.set()
@@ -107,7 +111,7 @@ class Side:
         finally:
             watch.cancel()
         if late.is_set():
-            raise SideFailed(f"no answer within {seconds:.0f} s")
+            raise SideFailed(f"no answer within {max(seconds, 0.0):.0f} s")
         code = self._process.wait()
         raise SideFailed(f"the process ended with code {code}; see {self._log}")
 

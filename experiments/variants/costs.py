@@ -91,9 +91,10 @@ def step_costs(config: ml_collections.ConfigDict, trained: Trained) -> Record:
     # The training call itself is compiled already; its scan over the steps counts as one step.
     calls = calls_of(config, trained)
     compiled = calls.run_steps.lower(calls.states[0], *calls.arguments).compile()
-    looped = has_loop_over_products(_traced_step(calls).jaxpr.jaxpr)
+    traced = _traced_step(calls)
+    looped = has_loop_over_products(traced.jaxpr.jaxpr)
     return {
-        "flops": _flops(config, trained),
+        "flops": _flops(_side_by_side(config, trained) if looped else traced),
         "compiled_flops": math.nan if looped else compiled.cost_analysis()["flops"],
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
         "state_bytes": _bytes(calls.states[0]),
@@ -101,14 +102,18 @@ def step_costs(config: ml_collections.ConfigDict, trained: Trained) -> Record:
     }
 
 
-def _flops(config: ml_collections.ConfigDict, trained: Trained) -> float:
-    config = config.copy_and_resolve_references()
-    config.method.strategy = "vmap"  # sub-batches side by side, not in a loop
-    program = build.make_program(config, trained.source, len(trained.data.train_labels))
-    traced = _traced_step(calls_of(config, trained._replace(program=program)))
+def _flops(traced: Any) -> float:
     if has_loop_over_products(traced.jaxpr.jaxpr):
         return math.nan
     return traced.lower().cost_analysis()["flops"]
+
+
+def _side_by_side(config: ml_collections.ConfigDict, trained: Trained) -> Any:
+    """Return the traced step with sub-batches side by side, not in a loop."""
+    config = config.copy_and_resolve_references()
+    config.method.strategy = "vmap"
+    program = build.make_program(config, trained.source, len(trained.data.train_labels))
+    return _traced_step(calls_of(config, trained._replace(program=program)))
 
 
 def _traced_step(calls: Calls) -> Any:

@@ -15,7 +15,7 @@ from sam_jax.metrics.checks import check_moves
 from sam_jax.metrics.landscape.grids import values_at
 from sam_jax.pytree import vdot
 from sam_jax.runs import records
-from sam_jax.training.device_data import DeviceData, replicated
+from sam_jax.training.device_data import DeviceData, everywhere
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import full_precision
 from sam_jax.training.trained import Trained
@@ -64,7 +64,7 @@ def measure_grid(
     origin = trained.state.params if origin is None else origin
     for name, direction in directions.items():
         check_moves(name, direction, origin)
-    network = jax.device_put((origin, directions, trained.state.batch_stats), replicated())
+    network = everywhere((origin, directions, trained.state.batch_stats))
     compiled = _compiled_measure(
         full_precision(trained.program.model), trained.program.inputs, batch_norm, batch_size
     )

@@ -10,6 +10,7 @@ from jax import lax
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from sam_jax.models.depthwise import depthwise_sum
 from sam_jax.typing import Key
 
 IMPLEMENTATIONS = ("shifted", "native")
@@ -76,6 +77,12 @@ def native_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int
     )
 
 
+def padded(x: jax.Array, height: int, width: int) -> jax.Array:
+    """Return images [n, H, W, C] with the zeros around them that a kernel of odd sides needs."""
+    p, q = height // 2, width // 2
+    return jnp.pad(x, ((0, 0), (p, p), (q, q), (0, 0)))
+
+
 def shifts(x: jax.Array, height: int, width: int, stride: int) -> list[jax.Array]:
     """Return the part of the padded images that each entry of a kernel sees, in the kernel's order.
 
@@ -89,10 +96,9 @@ def shifts(x: jax.Array, height: int, width: int, stride: int) -> list[jax.Array
       height * width images [n, ceil(H / stride), ceil(W / stride), C].
     """
     rows, columns = x.shape[1:3]
-    p, q = height // 2, width // 2
-    padded = jnp.pad(x, ((0, 0), (p, p), (q, q), (0, 0)))
+    x = padded(x, height, width)
     return [
-        padded[:, a : a + rows : stride, b : b + columns : stride]
+        x[:, a : a + rows : stride, b : b + columns : stride]
         for a in range(height)
         for b in range(width)
     ]
@@ -172,13 +178,7 @@ def depthwise_convolution(
     """
     if choose_implementation(implementation) == "native":
         return native_convolution(x, kernel, stride, groups=x.shape[-1])
-    height, width = kernel.shape[:2]
-    entries = lax.split(kernel.reshape(height * width, 1, 1, -1), [1] * (height * width))
-    total: Any = sum(
-        window * entry
-        for window, entry in zip(shifts(x, height, width, stride), entries, strict=True)
-    )
-    return total
+    return depthwise_sum(padded(x, *kernel.shape[:2]), kernel, stride)
 
 
 class Conv(nn.Module):

@@ -1,12 +1,14 @@
 """The operations of a step across the devices of pmap and shard_map."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from sam_jax import pytree
+from sam_jax.shardings import marked_varying as marked_varying
+from sam_jax.shardings import varying_axes as varying_axes
 from sam_jax.typing import Batch, Params, PyTree
 
 AxisName = str | tuple[str, ...]
@@ -119,21 +121,3 @@ def agreed(tree: PyTree, axis_name: AxisName | None) -> PyTree:
         return of_last_device(x, axis_name)
 
     return jax.tree.map(agree, tree)
-
-
-def varying_axes(aval: Any) -> frozenset[str]:
-    """Return the mesh axes over which shard_map (with check_vma=True) knows an array to differ."""
-    if hasattr(aval, "vma"):  # before jax 0.10
-        return aval.vma or frozenset()
-    axis_type = aval.manual_axis_type
-    return axis_type.varying if axis_type is not None else frozenset()
-
-
-def marked_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
-    """Mark an array as different on every device of some axes."""
-    axes = tuple(axes)
-    if not axes:
-        return x
-    if not hasattr(jax.lax, "pcast"):  # before jax 0.9
-        return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
-    return jax.lax.pcast(x, axes, to="varying")

@@ -14,7 +14,7 @@ from sam_jax.measuring.measured_points import compile_over_points, header, measu
 from sam_jax.measuring.set_losses import make_set_losses
 from sam_jax.metrics.paths import curve_geometry, curve_losses, curves
 from sam_jax.runs.records import Record
-from sam_jax.training.device_data import DeviceData, replicated
+from sam_jax.training.device_data import DeviceData, everywhere
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import full_precision
 from sam_jax.training.trained import Trained
@@ -89,7 +89,7 @@ def evaluate_curve(
         full_precision(trained.program.model), trained.program.inputs, kind, batch_norm, batch_size
     )
     # Wherever the curve comes from, it lies where the data does: one compilation for all curves.
-    network = jax.device_put((controls, trained.state.batch_stats), replicated())
+    network = everywhere((controls, trained.state.batch_stats))
     # The running statistics that are given are not read.
     about = header("curve", network[0], trained.data, batch_norm, {"kind": kind})
     values = measure_points(

@@ -25,7 +25,7 @@ from sam_jax.runs import checkpoints, records
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
-from sam_jax.training.device_data import RunSteps, replicated
+from sam_jax.training.device_data import RunSteps, everywhere, replicated
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.example_losses import Loss
 from sam_jax.training.fit import Round, fit, saving, warn_not_finite
@@ -170,7 +170,7 @@ def find_curve(
         prepare_images,
     )
     key = jax.random.key(settings.seed)
-    traced = jax.device_put(ends | {"key": stream(key, "curve")}, replicated())
+    traced = everywhere(ends | {"key": stream(key, "curve")})
     state = initial_state(curves.bends_of(controls), start.state.batch_stats, optimiser)
     workdir = pathlib.Path(workdir)
     changing = settings._asdict()

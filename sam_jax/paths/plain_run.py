@@ -10,7 +10,7 @@ import optax
 
 from sam_jax import optim
 from sam_jax.runs import records, workdirs
-from sam_jax.training.device_data import RunSteps, device_mesh, replicated
+from sam_jax.training.device_data import RunSteps, device_mesh, everywhere
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.losses import BatchFunctions
 from sam_jax.training.methods import no_perturbation
@@ -96,7 +96,7 @@ def initial_state(
         method_state=no_perturbation().init(params),
         optimiser_state=optimiser.init(params),
     )
-    return jax.device_put(state, replicated())
+    return everywhere(state)
 
 
 def make_plain_run(

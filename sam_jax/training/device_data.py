@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sam_jax import data
+from sam_jax import data, pytree
 from sam_jax.training.step import DEVICES, StepMetrics, TrainState
-from sam_jax.typing import Key
+from sam_jax.typing import Key, PyTree
 
 RunSteps = Callable[..., tuple[TrainState, StepMetrics]]
 
@@ -46,10 +46,10 @@ def on_devices(
     if isinstance(train, data.StreamedSplit):
         pairs = None if train_pairs is None else (train_pairs.images, train_pairs.labels)
         return DeviceData(*arrays)._replace(train_pairs=pairs)
-    found = DeviceData(*jax.device_put(arrays, replicated()))
+    found = DeviceData(*everywhere(arrays))
     if train_pairs is None:
         return found
-    pairs = jax.device_put(train_pairs.labels, replicated())
+    pairs = everywhere(train_pairs.labels)
     return found._replace(train_pairs=(found.train_images, pairs))
 
 
@@ -65,6 +65,26 @@ def replicated() -> NamedSharding:
     resume.
     """
     return NamedSharding(device_mesh(), PartitionSpec())
+
+
+def everywhere(tree: PyTree) -> PyTree:
+    """Return arrays whole on every device of all processes, which give the same; typed keys, too.
+
+    Args:
+      tree: arrays of this process, or of all.
+    """
+    # JAX puts no typed key on the devices of other processes.
+    data = jax.tree.map(lambda x: jax.random.key_data(x) if pytree.is_key(x) else x, tree)
+    put = jax.device_put(data, replicated())
+    return jax.tree.map(
+        lambda like, x: (
+            jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
+            if pytree.is_key(like)
+            else x
+        ),
+        tree,
+        put,
+    )
 
 
 def epoch_calls(

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sam_jax import pytree
 from sam_jax.runs import mesh_axes
 from sam_jax.training import checks
-from sam_jax.training.device_data import device_mesh, replicated
+from sam_jax.training.device_data import device_mesh, everywhere, replicated
 from sam_jax.training.step import DEVICES
 from sam_jax.typing import PyTree
 
@@ -84,7 +84,7 @@ class Placement:
 
         def lay(*arguments: Any) -> PyTree:
             if self.form == "shard_map":
-                return jax.device_put(make(*arguments), replicated())
+                return everywhere(make(*arguments))
             shardings = self.shardings(jax.eval_shape(make, *arguments))
             return jax.jit(make, out_shardings=shardings)(*arguments)
 

@@ -94,13 +94,15 @@ def test_rows_can_be_chosen():
 
 TASK = '''
 """A task of the standard library."""
-import os
+import os, time
 
 class Prepared:
     def __init__(self, about, calls):
         self.about, self.calls = about, calls
 
 def prepare(case):
+    if case["more"] == "wait":
+        time.sleep(60)
     if case["fails"]:
         raise RuntimeError("it cannot be prepared")
     print("chatter")
@@ -114,13 +116,14 @@ def prepare(case):
 def side(tmp_path, monkeypatch):
     (tmp_path / "toy_task.py").write_text(TASK)
 
-    def start(**case):
+    def start(ends=math.inf, **case):
         return sides.Side(
             sys.executable,
             "toy_task",
             {"threads": 1, "fails": False, "more": 1} | case,
             log=tmp_path / "log",
             environment={"PYTHONPATH": str(tmp_path)},
+            ends=ends,
         )
 
     return start
@@ -140,15 +143,17 @@ def test_a_side_answers_and_uses_the_processors_it_was_given(side, tmp_path):
 
 @pytest.mark.commands
 def test_a_side_that_fails_or_is_late_says_so(side):
-    broken, slow = side(fails=True), side()
+    broken, slow, over = side(fails=True), side(), side(ends=0.0, more="wait")
     with pytest.raises(sides.SideFailed, match="RuntimeError: it cannot be prepared"):
         broken.ready(60)
     slow.ready(60)
     slow._process.stdin.write("")  # no request, hence no answer
     with pytest.raises(sides.SideFailed, match="no answer within 0"):
         slow._answer(0.0)
-    broken.close()
-    slow.close()
+    with pytest.raises(sides.SideFailed, match="no answer within 0"):
+        over.ready(60)  # its time was over before it began
+    for one in (broken, slow, over):
+        one.close()
 
 
 class Fake:
@@ -265,11 +270,13 @@ def test_what_was_measured_is_not_measured_again(tmp_path, two_tasks, monkeypatc
         asked.append(task.case)
         if task.case == missing.case and len(asked) == 1:
             raise sides.SideFailed("the first time")
-        yield stored(task, torch=() if not place.torch_python else (1.0,))
+        for work in task.case["methods"]:
+            yield stored(task, work, torch=() if not place.torch_python else (2.0, 2.0))
 
     monkeypatch.setitem(ROWS, "steps", ROWS["steps"]._replace(measure=measure))
     place = lab.Lab(tmp_path)
-    write(tmp_path, stored(done))
+    write(tmp_path, stored(done), stored(done, "sgd"))
+    assert not run.is_done(done, [stored(done)], has_torch=False)  # it was cut in between
     run.run(two_tasks, place)  # fails
     run.run(two_tasks, place)  # measures without PyTorch
     run.run(two_tasks, place)  # nothing is left to do

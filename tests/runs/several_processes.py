@@ -14,14 +14,18 @@ import unittest.mock
 from absl import flags, logging
 from training_problems import tiny_config
 
-from sam_jax import train
 from sam_jax.measuring.measure import measure_run
 from sam_jax.runs import checkpoints
-from sam_jax.runs.flags import run_command
+from sam_jax.runs.flags import define_distributed, run_command
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
-# The folder of a run -> where its gradients of the perturbation are averaged; and a streamed set.
-RUNS = {"local": ("local", "never"), "groups": ("2", "always"), "all": ("all", "never")}
+# The folder of a run -> where its gradients of the perturbation are averaged, a method, one of them
+# with a key in its state, and whether the set is streamed.
+RUNS = {
+    "local": ("local", "ss_sam", "never"),
+    "groups": ("2", "sam", "always"),
+    "all": ("all", "sam", "never"),
+}
 MEASURED = "local"
 # An instrument of each way to share the work: examples, batches, directions, products, grid points.
 MEASURES = ("evaluation", "adversarial_sharpness", "asymmetry_factor", "hessian", "loss_line")
@@ -29,8 +33,9 @@ MEASURES = ("evaluation", "adversarial_sharpness", "asymmetry_factor", "hessian"
 
 def get_config(run=MEASURED):
     """Return the config of a run."""
-    synchronise, streaming = RUNS[run]
-    changes = {"method__synchronise": synchronise, "data__streaming": streaming}
+    synchronise, method, streaming = RUNS[run]
+    changes = {"method__synchronise": synchronise, "method__name": method}
+    changes["data__streaming"] = streaming
     return tiny_config(epochs=2, batch_size=16, checkpoint__every_epochs=1, **changes)
 
 
@@ -43,6 +48,8 @@ def train_and_measure(folder):
 
 
 def train_until_killed(argv):
+    from sam_jax import train  # which defines flags, as other commands do
+
     save = checkpoints.save
 
     def save_or_die(manager, epoch, state):
@@ -56,10 +63,12 @@ def train_until_killed(argv):
 
 if __name__ == "__main__":
     _, what, folder = sys.argv[:3]
-    config = f"--config={__file__}"
     if what == "killed":
-        sys.argv[1:3] = [config, f"--workdir={folder}"]
+        import sam_jax.train  # noqa: F401  (before its flags are parsed)
+
+        sys.argv[1:3] = [f"--config={__file__}", f"--workdir={folder}"]
         run_command(train_until_killed)
     else:
-        sys.argv[1:3] = [config, "--workdir=unused"]
+        define_distributed()
+        del sys.argv[1:3]
         run_command(lambda _: train_and_measure(pathlib.Path(folder)))

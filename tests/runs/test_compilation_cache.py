@@ -9,6 +9,7 @@ from real_commands import run
 from sam_jax.runs import compilation_cache
 
 FOLDER, SIZE = "jax_compilation_cache_dir", "jax_compilation_cache_max_size"
+SECONDS = "jax_persistent_cache_min_compile_time_secs"
 ENABLE = "jax_enable_compilation_cache"
 COMMAND = """
 import jax
@@ -20,7 +21,7 @@ run_command(lambda argv: print(jax.jit(lambda x: 3 * x)(2)))
 @pytest.fixture
 def nothing_chosen(monkeypatch, tmp_path):
     """Nothing set by the user, whose caches lie in a temporary folder, which it returns."""
-    before = {name: getattr(jax.config, name) for name in (FOLDER, SIZE, ENABLE)}
+    before = {name: getattr(jax.config, name) for name in (FOLDER, SIZE, SECONDS, ENABLE)}
     jax.config.update(FOLDER, None)
     for name in before:
         monkeypatch.delenv(name.upper(), raising=False)

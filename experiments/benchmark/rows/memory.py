@@ -1,5 +1,6 @@
 """Memory that steps need beside their arguments and results, from the compiled programs."""
 
+import math
 from collections.abc import Iterator
 
 from experiments.benchmark import nets
@@ -47,7 +48,7 @@ def lines(record: Record) -> list[Line]:
                 "memory",
                 f"Memory of SAM on {images} images by scan, m = {case['batch']}, {title}",
                 "a step of SAM on one sub-batch",
-                _exact(found["m_sam_scan"] / found["sub_batch"]),
+                _exact(found["m_sam_scan"] / (found["sub_batch"] or math.nan)),
                 reach=MOST_OF_ONE,
                 ours=_megabytes(found["m_sam_scan"]),
                 theirs=_megabytes(found["sub_batch"]),

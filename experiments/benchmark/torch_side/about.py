@@ -23,6 +23,11 @@ def start(threads: int) -> dict[str, Any]:
     return {"torch": torch.__version__, "torch_threads": torch.get_num_threads(), "device": name}
 
 
+def full_precision() -> None:
+    """Take no TF32, as evaluations and instruments of the other side take none."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
 def synchronise() -> None:
     """Wait for the GPU."""
     if device() == "cuda":

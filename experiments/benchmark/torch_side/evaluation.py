@@ -13,6 +13,7 @@ from worker import Prepared
 def prepare(case: dict[str, Any]) -> Prepared:
     """Make the evaluation in both memory formats; calls are named evaluation/FORMAT."""
     facts, device = about.start(case["threads"]), about.device()
+    about.full_precision()
     height, width, channels = NETS[case["net"]].image
     shape = (case["examples"], channels, height, width)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)

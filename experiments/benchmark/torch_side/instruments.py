@@ -131,8 +131,7 @@ def prepare(case: dict[str, Any]) -> Prepared:
     """Make the loops; calls are named INSTRUMENT/loader, /tensors, and /result for the last one."""
     facts, device = about.start(case["threads"]), about.device()
     arrays = dict(np.load(case["weights"]))
-    # The numbers are compared with ours, which are in full precision.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    about.full_precision()
     measured = Measured(arrays, networks.build(case["net"]), device)
     images = (arrays["images"].astype(np.float32) / 255 - arrays["mean"]) / arrays["std"]
     images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,132 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from sam_jax.models import depthwise, layers
+
+
+def direct(x, kernel, stride):
+    """The definition: JAX's own derivatives of it are the independent route."""
+    height, width = kernel.shape[:2]
+    rows, columns = ((x.shape[1 + i] - kernel.shape[i]) // stride + 1 for i in (0, 1))
+    return sum(
+        x[:, a : a + stride * rows : stride, b : b + stride * columns : stride][:, :rows, :columns]
+        * kernel[None, a, b, None]
+        for a in range(height)
+        for b in range(width)
+    )
+
+
+def problem(rows, columns, size=3, images=2, channels=3):
+    rng = np.random.default_rng(0)
+    shapes = (images, rows, columns, channels), (size, size, 1, channels)
+    return [jnp.asarray(rng.normal(size=shape)) for shape in shapes]
+
+
+def close(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert jnp.abs(b).max() > 1e-2
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+@pytest.mark.parametrize("rows, columns, size, stride", [(7, 5, 3, 1), (7, 8, 3, 2), (8, 9, 5, 3)])
+def test_derivatives_of_both_modes_and_orders(monkeypatch, rows, columns, size, stride, by_rows):
+    if by_rows:
+        monkeypatch.setattr(depthwise, "CACHE_BYTES", 0)
+    with jax.enable_x64(True):
+        x, kernel = problem(rows, columns, size)
+        dx, dk = jnp.cos(x), jnp.sin(kernel)
+
+        def loss(f, x, kernel):
+            return jnp.sum(jnp.tanh(f(x, kernel, stride)))
+
+        def derivatives(f):
+            of = functools.partial(loss, f)
+            grad = jax.grad(of, (0, 1))
+            along = functools.partial(jax.jvp, grad, (x, kernel), (dx, dk))
+
+            def dot(x, kernel):
+                gradient, product = jax.tree.leaves(grad(x, kernel)), jax.tree.leaves((dx, dk))
+                return sum(jnp.vdot(a, b) for a, b in zip(gradient, product, strict=True))
+
+            return f(x, kernel, stride), along(), jax.grad(dot, (0, 1))(x, kernel)
+
+        got = jax.jit(derivatives, static_argnums=0)(depthwise.depthwise_sum)
+        close(got, jax.jit(derivatives, static_argnums=0)(direct))
+        close(got[1][1], got[2])  # forward over reverse and reverse over reverse agree
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (1, None), (None, 2), (3, 1)])
+def test_vmap_of_gradients(axes):
+    with jax.enable_x64(True):
+        x, kernel = problem(6, 6)
+        scales = jnp.arange(1.0, 5.0)
+        x, kernel = (
+            y if axis is None else jnp.stack([y * s for s in scales], axis)
+            for y, axis in zip((x, kernel), axes, strict=True)
+        )
+
+        def gradients(f, x, kernel):
+            return jax.grad(lambda x, k: jnp.sum(jnp.tanh(f(x, k, 1))), (0, 1))(x, kernel)
+
+        got, expected = (
+            jax.vmap(jax.vmap(functools.partial(gradients, f), axes), (None, 0))(
+                x, jnp.stack([kernel, 2 * kernel])
+            )
+            for f in (depthwise.depthwise_sum, direct)
+        )
+        close(got, expected)
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_gradient_of_the_kernel_accumulates_in_float32(monkeypatch, by_rows):
+    if by_rows:
+        monkeypatch.setattr(depthwise, "CACHE_BYTES", 0)
+    x, kernel = (jnp.ones(shape, jnp.bfloat16) for shape in ((1, 19, 19, 1), (3, 3, 1, 1)))
+    gradient = jax.grad(lambda k: jnp.sum(depthwise.depthwise_sum(x, k)))(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    # 17 * 17 = 289 is rounded once; ones added in bfloat16 stop at 2^8 = 256.
+    assert set(gradient.ravel().tolist()) == {288.0}
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("form", ["shard_map", "unchecked", "automatic", "explicit"])
+def test_gradients_on_a_mesh(form):
+    kind = AxisType.Explicit if form == "explicit" else AxisType.Auto
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(16, 6, 6, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 1, 3)), jnp.float32)
+
+    def loss(kernel, x):
+        return jnp.mean(jnp.tanh(layers.depthwise_convolution(x, kernel, 2, "shifted")))
+
+    expected = jax.grad(loss, (0, 1))(kernel, x)
+    function = jax.grad(loss, (0, 1))
+    if form in ("shard_map", "unchecked"):
+
+        def mean(kernel, x):
+            return jax.lax.pmean(loss(kernel, x), "data")
+
+        function = jax.grad(
+            jax.shard_map(
+                mean,
+                mesh=mesh,
+                in_specs=(P(), P("data")),
+                out_specs=P(),
+                check_vma=form == "shard_map",
+            ),
+            (0, 1),
+        )
+    with jax.set_mesh(mesh):
+        split = jax.device_put(x, NamedSharding(mesh, P("data")))
+        whole = jax.device_put(kernel, NamedSharding(mesh, P()))
+        got = jax.jit(function)(whole, split)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
