@@ -22,6 +22,8 @@ The compiler finds the messages between devices.
 The same program runs on one CPU, eight GPUs or a TPU pod: only `make_mesh` sees how many there are.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +57,12 @@ class Network(nn.Module):
 model = Network()
 
 
+def logits_of(params: Params, images: jax.Array) -> jax.Array:
+    """Return the logits of the model."""
+    logits: Any = model.apply({"params": params}, images)
+    return logits
+
+
 def make_mesh() -> Mesh:
     """Return all devices, two of them along "model" where there are as many."""
     devices = np.array(jax.devices())
@@ -84,7 +92,7 @@ def train(
 
     def step(params: Params, state: PyTree, batch: Batch) -> tuple[Params, PyTree]:
         def loss_fn(params: Params, batch: Batch) -> jax.Array:
-            return digits.cross_entropy(model.apply({"params": params}, batch["image"]), batch)
+            return digits.cross_entropy(logits_of(params, batch["image"]), batch)
 
         def grad_fn(params: Params, batch: Batch = batch) -> Gradients:  # m_sam gives it a batch
             return jax.grad(loss_fn)(params, batch)
@@ -125,7 +133,7 @@ def main() -> None:
     }
     for name, method in methods.items():
         params, state = train(method, mesh, batches)
-        logits = model.apply({"params": params}, test_set["image"])
+        logits = logits_of(params, test_set["image"])
         print(f"{name}: test accuracy {digits.accuracy(logits, test_set):.3f}")
         print(f"  share of the state on a device {share_of_a_device((params, state)):.3f}")
         one, _ = train(method, alone, batches)

@@ -108,7 +108,8 @@ def spec_of(shape: tuple[int, ...], sizes: Mapping[str, int]) -> PartitionSpec:
     """
     if math.prod(shape) < NUMBERS_OF_A_SPLIT_LEAF:
         return PartitionSpec()
-    left, names = list(shape), [()] * len(shape)
+    left = list(shape)
+    names: list[tuple[str, ...]] = [() for _ in shape]
     for name, size in sizes.items():
         divided = [place for place, length in enumerate(left) if size > 1 and length % size == 0]
         if divided:

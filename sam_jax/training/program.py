@@ -158,8 +158,10 @@ def compile_program(spec: ProgramSpec) -> Program:
 
         share_keys = None
         if joins_shares:  # which draw as the devices of shard_map do, where m_sam folds so
+            rngs = inputs.rngs
+            assert rngs is not None  # run_steps always gives one
             share_keys = jax.vmap(
-                lambda share: jax.random.fold_in(jax.random.fold_in(inputs.rngs, share), 0)
+                lambda share: jax.random.fold_in(jax.random.fold_in(rngs, share), 0)
             )(jnp.arange(placement.share_count))
             inputs = inputs._replace(rngs=None)
 

@@ -30,6 +30,11 @@ def make_sharded_run_steps(
     The shares of a batch are prepared as the devices of `make_run_steps` prepare theirs, with the
     same numbers; the step then sees the whole batch, which is split over the devices.
 
+    The compiler chooses what it moves where batch and parameters are split over the same axis. Five
+    dense layers of 2048 (68 MB), batch 32, one perturbation, eight CPU devices: it moves 2 MB of
+    activations, with 17 MB of temporaries a device; told to gather the parameters for each pass
+    (a sharding constraint and jax.checkpoint) it gathers all 68 MB at once, with 219 MB.
+
     Args:
       step: (state, inputs, traced) -> (state, metrics), of global arrays.
       prepare_images: as in `make_run_steps`.
