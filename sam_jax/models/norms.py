@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
@@ -12,6 +13,54 @@ MOMENTUM = 0.9  # running <- MOMENTUM * running + (1 - MOMENTUM) * batch
 EPSILON = 1e-5  # added to the variance
 
 NORMS = ("batch", "group")
+
+
+class BatchNorm(nn.BatchNorm):
+    """Batch normalisation over all axes but the last: `nn.BatchNorm` in fewer passes.
+
+        y = (x - mean) / sqrt(variance + epsilon) * scale + bias
+
+    With `use_fast_variance` it is computed as x * factor + shift, so that neither x - mean nor its
+    gradient is an array of its own: on CPUs about half of the passes over x, forwards and
+    backwards, of `nn.BatchNorm`.
+
+    Of the attributes of `nn.BatchNorm` it knows those that `batch_norm` sets.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Normalise [..., C], and update the running statistics unless they are used."""
+        shape, zeros = x.shape[-1:], jax.nn.initializers.zeros
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        bias = self.param("bias", zeros, shape, jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.use_running_average:
+            mean, variance = running_mean.value, running_variance.value
+        else:
+            mean, variance = self._statistics(x)
+            if not self.is_initializing():
+                for running, new in ((running_mean, mean), (running_variance, variance)):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * new
+        factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+        if self.use_fast_variance:
+            y = x * _beside(factor, x) + _beside(bias - mean * factor, x)
+        else:
+            y = (x - _beside(mean, x)) * _beside(factor, x) + _beside(bias, x)
+        return y.astype(self.dtype)
+
+    def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the mean and the biased variance of every channel."""
+        axes = tuple(range(x.ndim - 1))
+        mean = jnp.mean(x, axes)
+        if self.use_fast_variance:
+            return mean, jnp.maximum(jnp.mean(x * x, axes) - mean * mean, 0.0)
+        return mean, jnp.mean(jnp.square(x - _beside(mean, x)), axes)
+
+
+def _beside(channels: jax.Array, x: jax.Array) -> jax.Array:
+    return channels.reshape((1,) * (x.ndim - 1) + channels.shape)
 
 
 def batch_norm(
@@ -23,7 +72,7 @@ def batch_norm(
     epsilon: float = EPSILON,
     scale_init: Initializer = jax.nn.initializers.ones,
     name: str | None = None,
-) -> nn.BatchNorm:
+) -> BatchNorm:
     """Return the batch normalisation of every model of this room.
 
     Statistics are taken in float32 or wider whatever `dtype` is. The running variance follows the
@@ -41,7 +90,7 @@ def batch_norm(
       scale_init: initialiser of the scale.
       name: the name of the module.
     """
-    return nn.BatchNorm(
+    return BatchNorm(
         use_running_average=not train,
         momentum=momentum,
         epsilon=epsilon,
