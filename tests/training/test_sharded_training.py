@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from training_problems import assert_same_bits, tiny_config
 
 from sam_jax.measuring import measure
 from sam_jax.runs import checkpoints, machine
 from sam_jax.runs.mesh_axes import mesh_axes
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, placement
+from sam_jax.training import build, device_data, placement
 from sam_jax.training.placement import Placement, spec_of
 from sam_jax.training.program import compile_program
 from sam_jax.training.step import epoch_order
@@ -133,8 +133,8 @@ def test_an_axis_of_the_model_leaves_the_numbers_of_fewer_devices(synchronise, m
     assert kernel.sharding.spec == PartitionSpec("model", "data")
     # The reference: shard_map on four devices, which know no other axis.
     mesh = Mesh(np.array(jax.devices()[:4]), ("devices",))
-    monkeypatch.setattr(placement, "device_mesh", lambda: mesh)
-    monkeypatch.setattr(placement, "replicated", lambda: NamedSharding(mesh, PartitionSpec()))
+    for module in (placement, device_data):
+        monkeypatch.setattr(module, "device_mesh", lambda: mesh)
     wanted = two_steps(config, placement=Placement((("data", 4),), (), "shard_map"))
     assert distance(numbers(found), numbers(wanted)) < ROUNDING
 
