@@ -6,6 +6,7 @@ from sam_jax.optim import Schedule as Schedule
 from sam_jax.optim import ScheduledState as ScheduledState
 from sam_jax.optim import SharpnessAwareGradient as SharpnessAwareGradient
 from sam_jax.optim import SharpnessAwareTransformation as SharpnessAwareTransformation
+from sam_jax.optim import accumulated as accumulated
 from sam_jax.optim import ae_sam as ae_sam
 from sam_jax.optim import amp as amp
 from sam_jax.optim import apply_gradients as apply_gradients

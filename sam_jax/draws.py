@@ -39,7 +39,7 @@ def random_like(key: Key, tree: PyTree, distribution: str = "gaussian") -> PyTre
     numbers = dict(zip(small, _one_stream(key, list(small.values()), distribution), strict=True))
     for place, leaf in enumerate(leaves):
         if place not in numbers:
-            own_key = jax.random.fold_in(key, place)
+            own_key = threefry.fold_in(key, place)
             numbers[place] = _part(own_key, 0, leaf.shape, _wide(leaf), distribution, leaf)
     return structure.unflatten(numbers[place] for place in range(len(leaves)))
 

@@ -174,7 +174,8 @@ def normalise(tree: PyTree) -> PyTree:
 
 def slope(tree: PyTree, axis: PyTree) -> jax.Array:
     """Return s of the point s * axis that is nearest to `tree`; zero where `axis` is zero."""
-    (power, _), (axis_power, axis_squared) = scaled_squares(tree), scaled_squares(axis)
+    # By the largest entry, for a conditional would put a difference of two trees into memory.
+    power, (axis_power, axis_squared) = power_of_two(largest(tree)), scaled_squares(axis)
     product = vdot(scale(tree, power), scale(axis, axis_power))
     return safe_divide(product, axis_squared) / power * axis_power
 

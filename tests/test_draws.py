@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sam_jax import draws, pytree
+from sam_jax import draws, pytree, threefry
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,16 @@ def test_the_numbers_are_those_of_jax_random_bit_for_bit(impl, distribution):
             assert numbers["a"].dtype == numbers["big"].dtype == dtype
             assert numbers["c"] is None
     assert draws.random_like(key, {}, distribution) == {}
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("number", [0, 7, 2**31 - 1, np.uint32(2**32 - 1)])
+def test_a_folded_key_is_that_of_jax_random(number, impl):
+    key = jax.random.key(5, impl=impl)
+    found, wanted = threefry.fold_in(key, number), jax.random.fold_in(key, number)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(wanted))
+    assert not np.array_equal(jax.random.key_data(found), jax.random.key_data(key))
 
 
 def test_small_leaves_share_one_draw_and_large_ones_have_a_key_each():

@@ -1,5 +1,6 @@
 """From gradients to sharpness-aware gradients, as composable optax transformations."""
 
+from sam_jax.optim.accumulation import accumulated as accumulated
 from sam_jax.optim.adapters import apply_gradients as apply_gradients
 from sam_jax.optim.adapters import nnx_value_and_grad as nnx_value_and_grad
 from sam_jax.optim.adapters import value_and_grad as value_and_grad

@@ -125,7 +125,7 @@ def reusing_direction(k: Integer, alpha: Scalar, rho: ScalarOrSchedule) -> Sched
         vertical = combinations.orthogonal_component(combinations.difference(clean, new), clean)
         # Normalising noise would turn it into a full step: drop what rounding alone can make, and
         # all of it where there was no perturbation. `decide` has counted this step already.
-        is_real = pytree.norm(vertical) > ROUNDING_UNITS * pytree.norm(_rounding(clean))
+        is_real = pytree.norm(vertical) > ROUNDING_UNITS * _rounding(clean)
         is_real &= value_at(rho, state.count - 1) > 0
         direction = jax.tree.map(
             lambda v, old: jnp.where(is_real, v, 0).astype(old.dtype),
@@ -197,6 +197,10 @@ def check_steps(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of steps from {least} on, got {value!r}.")
 
 
-def _rounding(gradient: Gradients) -> PyTree:
-    """Return the unit of rounding of every entry."""
-    return jax.tree.map(lambda g: jnp.finfo(g.dtype).eps * pytree.widen(g), gradient)
+def _rounding(gradient: Gradients) -> jax.Array:
+    """Return the norm of the units of rounding of all entries."""
+    leaves_of: dict[Any, list] = {}
+    for leaf in jax.tree.leaves(gradient):
+        leaves_of.setdefault(leaf.dtype, []).append(leaf)
+    # The unit times the norm: the units themselves would take the memory of another gradient.
+    return pytree.norm([jnp.finfo(t).eps * pytree.norm(some) for t, some in leaves_of.items()])

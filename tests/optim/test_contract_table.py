@@ -12,6 +12,7 @@ from sam_jax.optim import methods
 # Public functions of sam_jax.optim that are no methods by themselves.
 PARTS = {
     *("value_and_grad", "apply_gradients", "nnx_value_and_grad"),  # adapters
+    "accumulated",  # a gradient over sub-batches
     "assert_replicas_agree",  # a check
     "averaged_params",  # reads a state
     "gsam_rho",  # a schedule

@@ -25,7 +25,7 @@ def average_sam(
       \epsilon = \rho \, \frac{z}{\|z\|_2}, \quad z \sim \mathcal N(0, I)
 
     The direction is drawn over all parameters together, again at every update. The cost is one
-    gradient and one normal draw for every weight, which on small dense nets takes about as long.
+    gradient and one normal draw for every weight, on small dense nets two thirds of a gradient.
     The clean gradient that update receives is not used, and under jit never computed.
 
     Args:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_jax import pytree
+from sam_jax import pytree, threefry
 from sam_jax.known import known
 from sam_jax.typing import Key, Mask, Params, PyTree, Scalar, ScalarOrSchedule
 
@@ -109,4 +109,4 @@ def init_random(key: Key) -> Callable[[Params], RandomState]:
 
 def draw_key(state: RandomState, sub_batch: Scalar) -> Key:
     """Return the key of one update and one sub-batch of it."""
-    return jax.random.fold_in(jax.random.fold_in(state.key, state.count), sub_batch)
+    return threefry.fold_in(threefry.fold_in(state.key, state.count), sub_batch)
