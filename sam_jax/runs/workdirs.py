@@ -24,6 +24,8 @@ REFUSAL = (
 
 _ABSENT = object()
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
+# How many images are evaluated in a pass bounds the memory and changes no result.
+_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size")
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 _TRAINING_BEFORE = {
@@ -227,4 +229,5 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     # A config that is older than an instrument has no group for it, which changes nothing in it.
     names = [name for name in names if name in old or not _INSTRUMENT.match(name)]
+    names = [name for name in names if not _PASS.fullmatch(name)]
     return [f"{n} (was {old.get(n, 'absent')!r}, is {new.get(n, 'absent')!r})" for n in names]

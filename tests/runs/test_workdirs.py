@@ -132,6 +132,18 @@ def test_a_config_that_is_older_than_an_instrument_is_the_same(tmp_path, group):
         workdirs.claim(tmp_path, changed)
 
 
+@pytest.mark.parametrize("group", [None, "training"])  # of a run, and of a study
+def test_the_images_of_a_pass_may_differ(tmp_path, group):
+    def config(**changes):
+        found = tiny_config(**changes)
+        return ml_collections.ConfigDict({group: found}) if group else found
+
+    claim_and_run(tmp_path, config())
+    workdirs.claim(tmp_path, config(evaluation__batch_size=7, instruments__batch_size=9))
+    with pytest.raises(ValueError, match=r"keys: (training.)?batch_size \(was"):
+        workdirs.claim(tmp_path, config(batch_size=7))
+
+
 def test_changes_can_be_accepted(tmp_path):
     claim_and_run(tmp_path, tiny_config())
     workdirs.claim(tmp_path, tiny_config(epochs=9), accept_config_changes=True)
