@@ -107,7 +107,7 @@ def _from_bits(
         return unit
     low = np.nextafter(-np.ones((), dtype), np.zeros((), dtype))
     symmetric = jnp.maximum(low, unit * (np.ones((), dtype) - low) + low)
-    return np.sqrt(np.array(2, dtype)) * jax.lax.erf_inv(symmetric)
+    return jax.lax.erf_inv(symmetric) * np.sqrt(np.array(2, dtype))
 
 
 def _wide(leaf: jax.Array) -> jnp.dtype:

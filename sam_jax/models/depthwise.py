@@ -119,9 +119,10 @@ def _by_image(x: jax.Array, ct: jax.Array, *, size: tuple[int, int], stride: int
         if not by_rows:
             return _shifted(image, shape, a, b, stride) * its_ct
         row = (1, *shape[1:])
-        return sum(
+        total: Any = sum(
             _shifted(image, row, a + stride * i, b, stride)[0] * its_ct[i] for i in range(shape[0])
         )
+        return total
 
     def add(n: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
         image, its_ct = (
