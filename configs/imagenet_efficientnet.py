@@ -68,5 +68,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def model(variant: str, smoke: bool) -> ml_collections.ConfigDict:
     """Return the group `model` of a size."""
     found = {"name": "efficientnet", "variant": variant, "dtype": "bfloat16"}
+    found["checkpoint_blocks"] = False  # True: less memory, for one more forward pass
     stages = {"stages": ((1, 8, 1, 1, 3), (2, 8, 1, 2, 3)), "dtype": "float32"} if smoke else {}
     return ml_collections.ConfigDict(found | stages)

@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
             "variant": net,
             "stochastic_depth": 0.1,
             "dtype": "float32" if smoke else "bfloat16",
+            "checkpoint_blocks": False,  # True: less memory, for one more forward pass
         }
     )
     config.method.name = method

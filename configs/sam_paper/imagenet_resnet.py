@@ -43,7 +43,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.epochs = int(parts[1])
     config.batch_size = 4096
     config.model = ml_collections.ConfigDict(
-        {"name": "imagenet_resnet", "blocks": DEPTHS[parts[0]], "dtype": "bfloat16"}
+        {
+            "name": "imagenet_resnet",
+            "blocks": DEPTHS[parts[0]],
+            "dtype": "bfloat16",
+            "checkpoint_blocks": False,  # True: less memory, for one more forward pass
+        }
     )
     config.method.rho = 0.05
     config.method.m = 128

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, uniform
+from sam_jax.models.layers import Classifier, Conv, checkpointed, uniform
 from sam_jax.models.norms import batch_norm
 from sam_jax.models.randomness import check_probability, stochastic_depth
 
@@ -163,6 +163,7 @@ class EfficientNet(nn.Module):
         the first SAM release does in fine-tuning.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     Raises:
       ValueError: if the variant is unknown or a probability is not at least 0 and below 1.
@@ -183,6 +184,7 @@ class EfficientNet(nn.Module):
     freeze_batch_norm: bool = False
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         """Validate the variant and the probabilities."""
@@ -221,7 +223,7 @@ class EfficientNet(nn.Module):
         blocks_before = 0
         for i, (stage, blocks) in enumerate(zip(stages, repeats, strict=True)):
             for j in range(blocks):
-                x = MobileBlock(
+                x = checkpointed(MobileBlock, self.checkpoint_blocks, static=(2,))(
                     scaled(stage.channels, variant.width),
                     stage,
                     stride=stage.stride if j == 0 else 1,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import lecun_normal, zeros
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, stages
+from sam_jax.models.layers import Classifier, Conv, checkpointed, stages
 from sam_jax.models.norms import batch_norm
 
 EXPANSION = 4  # output channels of a bottleneck, over its inner ones
@@ -81,6 +81,7 @@ class ImageNetResNet(nn.Module):
       stem_relu: apply ReLU before the max pooling, as in the paper. The first SAM release does not.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     >>> import jax, jax.numpy as jnp
     >>> model = ImageNetResNet(num_classes=1000)
@@ -96,6 +97,7 @@ class ImageNetResNet(nn.Module):
     stem_relu: bool = True
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -125,7 +127,7 @@ class ImageNetResNet(nn.Module):
         padding: Any = ((1, 1), (1, 1))  # Flax annotates the names of paddings alone
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
         for channels, stride, name in stages(self.width, self.blocks):
-            x = Bottleneck(
+            x = checkpointed(Bottleneck, self.checkpoint_blocks)(
                 channels,
                 norm,
                 stride=stride,

@@ -1,6 +1,6 @@
 """Layers that the architectures share: convolutions fit for CPUs, and the classifier."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -213,6 +213,22 @@ class Conv(nn.Module):
         return convolve(
             x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.implementation
         )
+
+
+def checkpointed(
+    block: type[nn.Module], checkpoint: bool, static: tuple[int, ...] = ()
+) -> Callable[..., nn.Module]:
+    """Return a class of blocks whose backward pass computes the block anew, if asked for.
+
+    Then only the input of each block is kept for the backward pass: less memory, for about one
+    more forward pass. Variables, their names and the results stay the same.
+
+    Args:
+      block: the class.
+      checkpoint: whether to do so.
+      static: the positions of the arguments of `__call__` that are no arrays; self is 0.
+    """
+    return nn.remat(block, static_argnums=static) if checkpoint else block
 
 
 class Classifier(nn.Module):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, uniform
+from sam_jax.models.layers import Classifier, Conv, checkpointed, uniform
 from sam_jax.models.norms import batch_norm
 
 # A stage: expansion, output channels, blocks, stride of its first block (the others have 1).
@@ -87,6 +87,7 @@ class MobileNetV2(nn.Module):
       stages: (expansion, channels, blocks, stride) of each stage.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     >>> import jax, jax.numpy as jnp
     >>> model = MobileNetV2(num_classes=10)
@@ -101,6 +102,7 @@ class MobileNetV2(nn.Module):
     stages: tuple[tuple[int, int, int, int], ...] = STAGES
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -120,7 +122,7 @@ class MobileNetV2(nn.Module):
         x = nn.relu(norm(name="stem_norm")(x))
         for i, (expansion, channels, blocks, first_stride) in enumerate(self.stages):
             for j in range(blocks):
-                x = InvertedResidual(
+                x = checkpointed(InvertedResidual, self.checkpoint_blocks)(
                     scaled(channels, self.width),
                     expansion,
                     stride=first_stride if j == 0 else 1,

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, fan_out_normal, stages
+from sam_jax.models.layers import Classifier, Conv, checkpointed, fan_out_normal, stages
 from sam_jax.models.norms import check_norm, choose_norm
 from sam_jax.models.preactivation import PreActivationBlock
 
@@ -29,6 +29,7 @@ class PreActResNet(nn.Module):
       norm: "batch" or "group", with `width` / 2 groups in every layer; see `norms.choose_norm`.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     Raises:
       ValueError: if the norm is unknown, or group norm is asked for with an odd width.
@@ -47,6 +48,7 @@ class PreActResNet(nn.Module):
     norm: str = "batch"
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         """Validate the norm."""
@@ -68,7 +70,7 @@ class PreActResNet(nn.Module):
         norm = choose_norm(self.norm, self.width, train, self.dtype, self.use_fast_variance)
         x = Conv(self.width, dtype=self.dtype, kernel_init=fan_out_normal, name="stem")(images)
         for channels, stride, name in stages(self.width, self.blocks):
-            x = PreActivationBlock(
+            x = checkpointed(PreActivationBlock, self.checkpoint_blocks)(
                 channels,
                 norm,
                 stride=stride,

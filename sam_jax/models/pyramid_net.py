@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, fan_out_normal, uniform
+from sam_jax.models.layers import Classifier, Conv, checkpointed, fan_out_normal, uniform
 from sam_jax.models.norms import batch_norm
 from sam_jax.models.preactivation import padded_shortcut
 from sam_jax.models.randomness import shake_drop
@@ -87,6 +87,7 @@ class PyramidNet(nn.Module):
       alpha: the inner channels that the blocks add to the stem's 16, all together.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     Raises:
       ValueError: if depth is not 9 b + 2 for some b >= 1, or alpha is negative.
@@ -104,6 +105,7 @@ class PyramidNet(nn.Module):
     alpha: int = 200
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         """Validate the depth and alpha."""
@@ -140,7 +142,7 @@ class PyramidNet(nn.Module):
         for block in range(3 * blocks):
             group, place = divmod(block, blocks)
             progress = (block + 1) / (3 * blocks)
-            x = BottleneckBlock(
+            x = checkpointed(BottleneckBlock, self.checkpoint_blocks, static=(2, 3))(
                 round(STEM_CHANNELS + self.alpha * progress),
                 norm,
                 keep_probability=1 - (1 - LAST_KEEP_PROBABILITY) * progress,

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, fan_in_uniform, fan_out_normal, stages, uniform
+from sam_jax.models.layers import (
+    Classifier,
+    Conv,
+    checkpointed,
+    fan_in_uniform,
+    fan_out_normal,
+    stages,
+    uniform,
+)
 from sam_jax.models.norms import check_norm, choose_norm
 
 
@@ -73,6 +81,7 @@ class ResNet(nn.Module):
         zero, as the code of understanding-sam does for its ResNet-34.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     Raises:
       ValueError: if the norm is unknown, or group norm is asked for with an odd width.
@@ -92,6 +101,7 @@ class ResNet(nn.Module):
     he_initialisation: bool = False
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         """Validate the norm."""
@@ -115,7 +125,7 @@ class ResNet(nn.Module):
         x = Conv(self.width, dtype=self.dtype, kernel_init=kernel_init, name="stem")(images)
         x = nn.relu(norm(name="stem_norm")(x))
         for channels, stride, name in stages(self.width, self.blocks):
-            x = BasicBlock(
+            x = checkpointed(BasicBlock, self.checkpoint_blocks)(
                 channels,
                 norm,
                 stride=stride,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import lecun_normal, normal, xavier_uniform, zeros
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier
+from sam_jax.models.layers import Classifier, checkpointed
 from sam_jax.models.randomness import check_probability, stochastic_depth
 
 EPSILON = 1e-6  # added to the variances of the layer norms
@@ -126,6 +126,7 @@ class VisionTransformer(nn.Module):
         d l / (L - 1).
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     Raises:
       ValueError: if the variant is none, the depth is below 1 or the stochastic depth no
@@ -145,6 +146,7 @@ class VisionTransformer(nn.Module):
     stochastic_depth: float = 0.0
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         """Validate the variant, the depth and the stochastic depth."""
@@ -183,7 +185,7 @@ class VisionTransformer(nn.Module):
         )
         x += positions.astype(self.dtype)
         for i in range(self.depth):
-            x = EncoderBlock(
+            x = checkpointed(EncoderBlock, self.checkpoint_blocks, static=(2,))(
                 heads,
                 drop_probability=self.stochastic_depth * i / max(1, self.depth - 1),
                 dtype=self.dtype,

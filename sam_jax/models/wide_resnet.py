@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, fan_out_normal, uniform
+from sam_jax.models.layers import Classifier, Conv, checkpointed, fan_out_normal, uniform
 from sam_jax.models.norms import batch_norm
 from sam_jax.models.preactivation import PreActivationBlock, padded_shortcut
 
@@ -38,6 +38,7 @@ class WideResNet(nn.Module):
         first SAM release has padding and, by default, no such skips.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     Raises:
       ValueError: if depth is not 6 b + 4 for some b >= 1, or the shortcut is unknown.
@@ -57,6 +58,7 @@ class WideResNet(nn.Module):
     additional_skips: bool = False
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         """Validate the depth and the shortcut."""
@@ -86,7 +88,7 @@ class WideResNet(nn.Module):
         for i, (channels, first_stride) in enumerate(GROUPS):
             group_input = x
             for j in range((self.depth - 4) // 6):
-                x = PreActivationBlock(
+                x = checkpointed(PreActivationBlock, self.checkpoint_blocks)(
                     self.width * channels,
                     norm,
                     stride=first_stride if j == 0 else 1,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from sam_jax.models.layers import Classifier, Conv, fan_out_normal, uniform
+from sam_jax.models.layers import Classifier, Conv, checkpointed, fan_out_normal, uniform
 from sam_jax.models.norms import batch_norm
 from sam_jax.models.randomness import shake_shake
 from sam_jax.models.wide_resnet import GROUPS, STEM_CHANNELS
@@ -109,6 +109,7 @@ class WideResNetShakeShake(nn.Module):
       width: the multiplier of the groups' channels 16, 32, 64.
       dtype: the type of the computation; parameters are kept in float32.
       use_fast_variance: how the norms take their variance, see `norms.batch_norm`.
+      checkpoint_blocks: keep the inputs of the blocks alone, see `layers.checkpointed`.
 
     Raises:
       ValueError: if depth is not 6 b + 2 for some b >= 1.
@@ -126,6 +127,7 @@ class WideResNetShakeShake(nn.Module):
     width: int = 6
     dtype: DTypeLike = jnp.float32
     use_fast_variance: bool = True
+    checkpoint_blocks: bool = False
 
     def __post_init__(self) -> None:
         """Validate the depth."""
@@ -158,7 +160,7 @@ class WideResNetShakeShake(nn.Module):
         x = norm(name="stem_norm")(x)
         for i, (channels, first_stride) in enumerate(GROUPS):
             for j in range((self.depth - 2) // 6):
-                x = ShakeShakeBlock(
+                x = checkpointed(ShakeShakeBlock, self.checkpoint_blocks, static=(2, 3))(
                     self.width * channels,
                     norm,
                     stride=first_stride if j == 0 else 1,
