@@ -14,11 +14,10 @@ from absl import app, flags, logging
 
 from experiments.benchmark.into_page import write_into
 from experiments.benchmark.lab import Lab
-from experiments.benchmark.presets import PRESETS
+from experiments.benchmark.presets import PRESETS, chosen
 from experiments.benchmark.report import report
 from experiments.benchmark.rows import ROWS
 from experiments.benchmark.run import run
-from experiments.benchmark.tasks import Task
 from sam_jax.runs.flags import run_command
 
 flags.disclaim_key_flags()
@@ -36,25 +35,17 @@ _REPORT = flags.DEFINE_bool("report_only", False, "Measure nothing; write the re
 _INTO = flags.DEFINE_string("into", "", "A page with the comments between which the table goes.")
 
 
-def chosen(preset: str, rows: Sequence[str]) -> list[Task]:
-    """Return the tasks of a preset, of some rows alone where they are named.
-
-    Raises:
-      UsageError: a row is unknown.
-    """
-    unknown = sorted(set(rows) - set(ROWS))
-    if unknown:
-        raise app.UsageError(f"--rows has {unknown}; the rows are {', '.join(ROWS)}.")
-    return [task for task in PRESETS[preset].tasks() if not rows or task.row in rows]
-
-
 def main(argv: Sequence[str]) -> None:
     """Measure and report."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     preset = PRESETS[_PRESET.value]
     logging.set_verbosity(logging.WARNING)
-    tasks, folder = chosen(_PRESET.value, _ROWS.value), pathlib.Path(_WORKDIR.value)
+    folder = pathlib.Path(_WORKDIR.value)
+    try:
+        tasks = chosen(_PRESET.value, _ROWS.value)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
     if not _REPORT.value:
         here = sys.executable if importlib.util.find_spec("torch") else ""
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,10 @@
 A run that is cut, or whose budget ends, has measured the first ones; the next run goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from experiments.benchmark.rows import ROWS
 from experiments.benchmark.tasks import Task
 
 BOTH = ["sam", "sgd"]
@@ -222,3 +223,15 @@ PRESETS = {
     "growth": Preset(growth, 600.0),
     "smoke": Preset(smoke, 600.0, in_process=True),
 }
+
+
+def chosen(preset: str, rows: Sequence[str]) -> list[Task]:
+    """Return the tasks of a preset, of some rows alone where they are named.
+
+    Raises:
+      ValueError: a row is unknown.
+    """
+    unknown = sorted(set(rows) - set(ROWS))
+    if unknown:
+        raise ValueError(f"--rows has {unknown}; the rows are {', '.join(ROWS)}.")
+    return [task for task in PRESETS[preset].tasks() if not rows or task.row in rows]

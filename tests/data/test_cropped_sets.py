@@ -54,7 +54,7 @@ def test_the_centres_of_all_images_are_read_for_evaluation(tiny_imagenet_dir):
         assert images.dtype == np.uint8 and labels.dtype == np.int32
         found = sorted((x.tobytes(), int(y)) for x, y in zip(images, labels, strict=True))
         assert found == centres(written)
-        blocks = list(split.blocks(batch_size=5))
+        blocks = list(split.batches(np.arange(len(split)), 5))
         np.testing.assert_array_equal(np.concatenate([b.images for b in blocks]), images)
     assert len(opened(tiny_imagenet_dir, train_examples=5).train) == 5
 

@@ -9,14 +9,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from absl import app
 from real_commands import made_once, output_of, run_here
 
 from experiments.benchmark import lab, machine, measured, run, sides, tasks, worker
-from experiments.benchmark.__main__ import chosen
 from experiments.benchmark.into_page import write_into
 from experiments.benchmark.nets import NETS
-from experiments.benchmark.presets import PRESETS
+from experiments.benchmark.presets import PRESETS, chosen
 from experiments.benchmark.report import lines_csv, report
 from experiments.benchmark.rows import ROWS
 from sam_jax.runs import records
@@ -86,7 +84,7 @@ def test_the_smoke_preset_has_every_row():
 def test_rows_can_be_chosen():
     assert {task.row for task in chosen("cpu", ["memory"])} == {"memory"}
     assert chosen("gpu", []) == PRESETS["gpu"].tasks()
-    with pytest.raises(app.UsageError, match="speed"):
+    with pytest.raises(ValueError, match="speed"):
         chosen("cpu", ["speed"])
 
 

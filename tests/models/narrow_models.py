@@ -41,3 +41,16 @@ def train_mode(model, variables, images, key=0, **keywords):
         rngs={"model": jax.random.key(key)},
         **keywords,
     )
+
+
+def images_of(shape, seed=0):
+    """Random images."""
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def moved(variables):
+    """Variables of which none is zero: the trained ones are moved."""
+    leaves, structure = jax.tree.flatten(variables["params"])
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [w + 0.1 * jax.random.normal(k, w.shape) for k, w in zip(keys, leaves, strict=True)]
+    return {**variables, "params": jax.tree.unflatten(structure, leaves)}
