@@ -58,7 +58,7 @@ def bits(
 
     Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
     """
-    counters = jnp.full(shape, first, jnp.uint32, out_sharding=sharding)
+    counters = jnp.asarray(first, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
         along = jax.lax.broadcasted_iota(jnp.uint32, shape, axis, out_sharding=sharding)

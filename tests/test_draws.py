@@ -135,8 +135,9 @@ def noise_of_layers(axis_type, kernel, count):
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_devices_draw_the_noise_of_their_own_part(axis_type, kernel, count):
     program, layers, result = noise_of_layers(axis_type, kernel, count)
-    # A device holds its eighth of the noise, and another of its squares for the norm.
-    assert program.memory_analysis().temp_size_in_bytes < 2.5 * 4 * pytree.size(layers) / 8
+    # A device holds its eighth of the noise, another of its squares for the norm, and as jax 0.12
+    # compiles it one more.
+    assert program.memory_analysis().temp_size_in_bytes < 3.5 * 4 * pytree.size(layers) / 8
     assert not re.search("all-gather|all-to-all|collective-permute", program.as_text())
     wanted = pytree.normalise(draws.random_like(jax.random.key(0), layers))
     for w, z, r in zip(*map(jax.tree.leaves, (layers, wanted, result)), strict=True):
