@@ -83,11 +83,12 @@ def write_report(
     introduction: Sequence[str],
     sections: Sequence[Section],
     settings: Mapping[str, Any],
+    name: str = "index.html",
 ) -> pathlib.Path:
-    """Write the figures of some sections and a page of them all, `folder/index.html`."""
+    """Write the figures of some sections and a page of them all, `folder/NAME`."""
     save_figures(folder, [figure for section in sections for figure in section.figures])
     return write_page(
-        folder / "index.html",
+        folder / name,
         "report.html.j2",
         title=title,
         introduction=introduction,

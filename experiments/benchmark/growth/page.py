@@ -11,9 +11,9 @@ from experiments.benchmark import nets
 from experiments.benchmark.growth import forecast
 from experiments.benchmark.growth.hardware import H100, MEASURED, TPU_V4
 from experiments.benchmark.growth.model import SWEEPS, predicted
-from experiments.study.figures import ReportFigure, save_figures
+from experiments.study.figures import ReportFigure
 from experiments.study.grid import Grid, csv_text
-from experiments.study.pages import LinkedGrid, Section, write_page, write_table
+from experiments.study.pages import LinkedGrid, Section, write_report, write_table
 from sam_jax import plotting
 from sam_jax.runs.records import Record
 
@@ -46,7 +46,6 @@ def write_growth(
       made_with: the settings that the page shows.
     """
     figures = [_figure(number, record) for number, record in enumerate(found, 1)]
-    save_figures(folder, figures)
     numbers = _numbers(found)
     sections = [
         *(
@@ -60,14 +59,7 @@ def write_growth(
         ),
         Section("Numbers", grids=[_numbers_table(folder, numbers)]),
     ]
-    return write_page(
-        folder / "growth.html",
-        "report.html.j2",
-        title=TITLE,
-        introduction=INTRODUCTION,
-        sections=sections,
-        settings=made_with,
-    )
+    return write_report(folder, TITLE, INTRODUCTION, sections, made_with, name="growth.html")
 
 
 def _words(record: Record) -> str:
