@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax import pytree
-from sam_jax.shardings import marked_varying as marked_varying
-from sam_jax.shardings import varying_axes as varying_axes
+from sam_jax.shardings import marked_varying, varying_axes
 from sam_jax.typing import Batch, Params, PyTree
 
 AxisName = str | tuple[str, ...]

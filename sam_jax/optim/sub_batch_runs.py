@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from sam_jax.known import is_compiling
-from sam_jax.optim import combining, devices
-from sam_jax.shardings import explicit_sharding
+from sam_jax.optim import combining
+from sam_jax.shardings import explicit_sharding, marked_varying, varying_axes
 from sam_jax.typing import Batch, PyTree
 
 Strategy = Literal["vmap", "scan"]
@@ -153,4 +153,4 @@ def _zeros(rule: combining.Rule, shape: jax.ShapeDtypeStruct) -> jax.Array:
     """Return the total before the first sub-batch, which lies as the results do."""
     wide = jax.eval_shape(lambda x: combining.added(rule, x, None), shape)
     zeros = jnp.zeros(shape.shape, wide.dtype, out_sharding=explicit_sharding(shape))
-    return devices.marked_varying(zeros, devices.varying_axes(shape))
+    return marked_varying(zeros, varying_axes(shape))
