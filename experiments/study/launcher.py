@@ -116,10 +116,8 @@ def make_executor(folder: pathlib.Path, launcher: Launcher, place: int = 0) -> s
       place: the number of the job among those at once, which on this machine chooses its GPUs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(
-        "*_result.pkl"
-    ):  # of an earlier job, which may have had the same number
-        left.unlink()
+    for left in folder.glob("*_result.pkl"):
+        left.unlink()  # of an earlier job, which may have had the same number
     if launcher.name == "local":
         local = submitit.LocalExecutor(folder)
         first = place * launcher.gpus

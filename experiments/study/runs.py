@@ -4,7 +4,6 @@ import functools
 import itertools
 import os
 import pathlib
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,8 +18,6 @@ from sam_jax.runs.distributed import from_first, process_count
 from sam_jax.training import build, fine_tune
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
-
-_BUILDING = threading.Lock()
 
 
 class Task(NamedTuple):
@@ -117,9 +114,6 @@ def train(
     """
     folder = seed_folder(workdir, task.arm, task.seed)
     training = training_config(study, plan, workdir, task.arm, task.seed)
-    # One thread after the other: what one loads and builds, the others then find.
-    with _BUILDING:
-        build.data_and_program(training)
     outcome = train_and_evaluate(training, folder, task.label, accept_config_changes)
     load = functools.partial(load_trained, folder)
     return Run(task.arm, task.seed, folder, training, outcome, load, task.label)

@@ -38,7 +38,7 @@ class Work(Generic[R]):
         After an error nothing more is begun; what runs is finished, and the error is raised.
 
         Args:
-          workers: threads; one of them is the calling thread itself.
+          workers: threads; one alone is the calling thread itself.
         """
         if workers == 1:
             self._work()

@@ -1,6 +1,7 @@
 """From a config to a program and its data; nothing else in this room reads a whole config."""
 
 import functools
+import threading
 from typing import Any
 
 import jax
@@ -33,6 +34,8 @@ WHOLE_OR_ZERO = (  # fields where 0 is a meaning of its own
     ("evaluation", "train_every_epochs"),
     ("checkpoint", "every_epochs"),
 )
+# One thread after the other: what one loads and builds, the others then find.
+_BUILDING = threading.Lock()
 TRACED = ("rho", "eta")  # of the group `method`: they may change without a new compilation
 
 
@@ -97,8 +100,9 @@ def data_and_program(
       ValueError, FileNotFoundError: the set cannot be read, or batch, augmentation, loss or model
         do not fit it.
     """
-    source, data_set = load_data(config)
-    return source, data_set, make_program(config, source, len(data_set.train_labels))
+    with _BUILDING:
+        source, data_set = load_data(config)
+        return source, data_set, make_program(config, source, len(data_set.train_labels))
 
 
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
