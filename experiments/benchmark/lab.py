@@ -14,7 +14,7 @@ from experiments.benchmark.sides import AnySide, Here, Side
 JAX, TORCH = "experiments.benchmark.jax_side", "torch_side"
 KEPT = "kept"
 GRACE = 40.0  # seconds after the budget within which what has begun may end
-START_SECONDS = 400.0  # a worker that takes longer to import and compile is given up
+START_SECONDS = 240.0  # a worker that takes longer to import and compile is given up
 
 
 @dataclasses.dataclass(frozen=True)
