@@ -108,5 +108,5 @@ class Lab:
         return self.folder / "logs" / f"{task}.log"
 
     def start_seconds(self) -> float:
-        """Return how long a worker may take to get ready."""
-        return min(START_SECONDS, max(self.left, 10.0))
+        """Return how long a worker may take to get ready: half of what is left, for the others."""
+        return min(START_SECONDS, max(self.left / 2, 30.0))
