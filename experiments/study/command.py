@@ -22,9 +22,10 @@ from experiments.study.launcher import Fault, Launcher
 from experiments.study.provenance import software
 from experiments.study.runs import begin, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
+from sam_jax.mistakes import checking
 from sam_jax.runs import workdirs
 from sam_jax.runs.distributed import from_first, is_first
-from sam_jax.runs.flags import define_config, define_distributed, run_command
+from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
 
@@ -35,7 +36,7 @@ AT_ONCE = 2
 def main(study: Study) -> None:
     """Run a study's command with the flags of the command line."""
     define_config(study.config)
-    flags.DEFINE_string("workdir", None, "The folder of the study.", required=True)
+    define_workdir("The folder of the study.")
     flags.DEFINE_bool(
         "accept_config_changes", False, "Go on in a folder that was made with another config."
     )
@@ -127,7 +128,10 @@ def run_and_report(
       ValueError: the config cannot be run, or the folder belongs to another one.
       RuntimeError: all jobs failed.
     """
-    plan, workdir = study.plan(config), pathlib.Path(workdir)
+    workdir = pathlib.Path(workdir)
+    with checking():
+        study.check(config)
+        plan = study.plan(config)
     at_once = _threads(at_once)
     faults: list[Fault] = []
     if jobs is None:

@@ -57,6 +57,7 @@ def train_and_evaluate(
     check_same_m(workdir, config, _resumed_record(workdir))
     if not accept_config_changes:
         workdirs.refuse_another(workdir, config)
+    fine_tune.check_start(config.fine_tune, workdir)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
     workdirs.claim(workdir, config, accept_config_changes)
     key = jax.random.key(config.seed)
