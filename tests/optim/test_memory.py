@@ -1,6 +1,7 @@
 """The memory of a step, as the compiled program tells it, in copies of the parameters."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ EXTRA = {
     "asam": (lambda: optim.asam(0.1), 0.3),
     "stable_sam": (lambda: optim.stable_sam(0.1), 1.1),  # the rescaled gradient
     "gsam": (lambda: optim.gsam(0.1), 1.3),  # both gradients
+    "looksam": (lambda: optim.looksam(0.1, 2), 2.3),  # both gradients, and their difference
     "average_sam": (lambda: optim.average_sam(0.1, KEY), 0.3),
     "smooth_out": (lambda: optim.smooth_out(0.1, KEY), 0.3),
     "weight_noise": (lambda: optim.weight_noise(0.1, KEY, relative=0.1), 0.3),
@@ -63,6 +65,22 @@ def test_the_copies_of_the_parameters_above_those_of_sgd(name):
 def test_the_count_of_copies_tells_a_method_that_takes_more():
     assert copies("gsam") > copies("sam") + 0.7
     assert 0.8 < copies(None) < 1.5
+
+
+def programs_of_noise(program, examples):
+    """Return the fused loops that draw numbers, and those of them that run over the examples."""
+    loops = [part for part in program.as_text().split("\n\n") if "shift-left" in part]
+    return loops, [part for part in loops if re.search(rf"ROOT .*f32\[{examples},", part)]
+
+
+@pytest.mark.parametrize("adds", ["perturbed", "add"])
+def test_the_noise_of_a_bias_is_not_drawn_for_every_example(adds, monkeypatch):
+    monkeypatch.setattr(pytree, "perturbed", getattr(pytree, adds))
+    problem = problems.dense_net((16, 24, 4), examples=32)
+    tx, step = step_of(optim.smooth_out(0.1, KEY), problem)
+    given = problem.params, tx.init(problem.params), problem.batch
+    loops, over_examples = programs_of_noise(jax.jit(step).lower(*given).compile(), 32)
+    assert loops and bool(over_examples) == (adds == "add")
 
 
 # ---------------------------------------------------------------------------- over sub-batches
