@@ -236,20 +236,6 @@ def add(params: PyTree, direction: PyTree, distance: Scalar = 1.0) -> PyTree:
     return jax.tree.map(moved, params, direction)
 
 
-def perturbed(params: Params, epsilon: PyTree) -> Params:
-    """Return `params + epsilon` for a pass, leaf by leaf in memory.
-
-    A pass reads a leaf several times, a bias once for each example. Without the barrier XLA
-    computes the sum anew each time: it drew the uniform noise of a bias for every example, on a
-    dense net 64-256-256-10 with 128 examples twice as many numbers as there are parameters.
-    """
-
-    def held(w: jax.Array, e: jax.Array | None) -> jax.Array:
-        return w if e is None else jax.lax.optimization_barrier(add(w, e))
-
-    return jax.tree.map(held, params, epsilon)
-
-
 def zeros_like(tree: PyTree) -> PyTree:
     """Return zeros with the structure, shapes and shardings of `tree`, in float32 or wider."""
     return jax.tree.map(

@@ -129,7 +129,7 @@ def sharpness_aware(
             grad_fn=_without_aux(ascent_grad_fn or grad_fn),
             **extra_args,
         )
-        gradient, perturbed_aux = grad_fn(pytree.perturbed(params, epsilon))
+        gradient, perturbed_aux = grad_fn(pytree.add(params, epsilon))
         if combination is not None:
             gradient = combination(clean_gradient, gradient)
         return SharpnessAwareGradient(gradient, clean_aux, perturbed_aux, epsilon), state

@@ -11,8 +11,8 @@ import pytest
 from contract_runs import assert_trees_close, trees_close, update
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from experiments.benchmark.collectives import collectives
 from sam_jax import optim
+from sam_jax.collectives import collectives
 
 pytestmark = pytest.mark.devices
 

@@ -9,8 +9,8 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from experiments.benchmark.collectives import collectives
 from sam_jax import optim, pytree
+from sam_jax.collectives import collectives
 
 pytestmark = pytest.mark.devices
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.benchmark.collectives import collectives
 from experiments.benchmark.jax_side import networks
 from experiments.benchmark.jax_side.networks import Network
 from experiments.benchmark.jax_side.steps import Step, make_step
 from experiments.benchmark.worker import Prepared
 from sam_jax import metrics
+from sam_jax.collectives import collectives
 from sam_jax.typing import Params
 
 

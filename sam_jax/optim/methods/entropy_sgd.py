@@ -115,7 +115,7 @@ def entropy_sgd(
             # Both are kept as distances from w, which small steps do not round away.
             x, mean = carry
             index, *part = inputs
-            g, aux = grad_fn(pytree.perturbed(params, x), *part)
+            g, aux = grad_fn(pytree.add(params, x), *part)
             xi = draws.random_like(jax.random.fold_in(update_key, index), params)
             new = jax.tree.map(
                 lambda x, g, xi: (

@@ -115,7 +115,7 @@ def esam(
         if ascent_grad_fn is not None:
             ascent_gradient, _ = _gradient_on(ascent_grad_fn, params, batch)
         epsilon, state = perturbation.update(ascent_gradient, state, params, **extra_args)
-        perturbed = pytree.perturbed(params, epsilon)
+        perturbed = pytree.add(params, epsilon)
         if losses_from is not None and clean_aux is not None:
             losses = losses_from(clean_aux)
         else:

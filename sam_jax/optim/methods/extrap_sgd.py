@@ -76,7 +76,7 @@ def extrap_sgd(extrapolation: ScalarOrSchedule, mask: Mask = None) -> SharpnessA
         ahead = pytree.scale(
             select(state.previous, params, mask), -value_at(extrapolation, state.count)
         )
-        new, aux = grad_fn(pytree.perturbed(params, ahead))
+        new, aux = grad_fn(pytree.add(params, ahead))
         result = SharpnessAwareGradient(new, None if clean is None else clean[1], aux, ahead)
         # A gradient that is not finite would make the next one so too.
         is_finite = jnp.isfinite(pytree.norm(select(new, params, mask)))

@@ -98,7 +98,7 @@ def momentum_sam(
         del clean  # nothing reads the gradient at w
         descent = pytree.normalise(select(_momentum(state.optimiser, params), params, mask))
         epsilon = pytree.scale(descent, -value_at(rho, state.count))
-        perturbed_gradient, perturbed_aux = grad_fn(pytree.perturbed(params, epsilon))
+        perturbed_gradient, perturbed_aux = grad_fn(pytree.add(params, epsilon))
         checks.gradients_of_parameters(perturbed_gradient, params)
         updates, optimiser_state = optimiser.update(
             perturbed_gradient, state.optimiser, params, **extra_args

@@ -74,7 +74,7 @@ def multi_step_ascent(
         epsilon = None
         for _step in range(steps):
             if epsilon is not None:
-                gradient = grad_fn(pytree.perturbed(params, epsilon))
+                gradient = grad_fn(pytree.add(params, epsilon))
             direction = select(gradient, params, mask)
             step = pytree.scale(pytree.normalise(direction) if normalised else direction, length)
             epsilon = step if epsilon is None else jax.tree.map(jnp.add, epsilon, step)

@@ -69,7 +69,7 @@ def projected_ascent(
 
         position = climb(pytree.zeros_like(select(params, params, mask)), gradient)
         for _step in range(steps - 1):
-            position = climb(position, grad_fn(pytree.perturbed(params, position)))
+            position = climb(position, grad_fn(pytree.add(params, position)))
         return position, advance(state)
 
     return transformation(init_schedule, update)
