@@ -5,6 +5,7 @@ Of several processes the first one reads and writes, and the others have what it
 
 import json
 import math
+import os
 import pathlib
 import zlib
 from typing import Any
@@ -25,7 +26,7 @@ def append(path: pathlib.Path, record: Record) -> None:
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.read_bytes().endswith(b"\n"):
+        if not _ends_whole(path):
             rewrite(path, read(path))
         with path.open("a") as file:
             file.write(json.dumps(record, default=_plain) + "\n")
@@ -103,6 +104,15 @@ class MetricsLog:
         """Flush the events to disk."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _ends_whole(path: pathlib.Path) -> bool:
+    """Say whether the last line of a file has its end; so it is where there is no file or line."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def _plain(value: Any) -> Any:
