@@ -19,7 +19,8 @@ _YOUNGEST = 50_000
 def collect_seldom() -> None:
     """Search for garbage less often, and no more in what is imported by now."""
     gc.freeze()
-    gc.set_threshold(_YOUNGEST, *gc.get_threshold()[1:])
+    youngest, *older = gc.get_threshold()
+    gc.set_threshold(max(youngest, _YOUNGEST), *older)
 
 
 def for_small_nets() -> None:
