@@ -14,7 +14,7 @@ from experiments.benchmark.sides import AnySide, Here, Side
 JAX, TORCH = "experiments.benchmark.jax_side", "torch_side"
 KEPT = "kept"
 GRACE = 40.0  # seconds after the budget within which what has begun may end
-START_SECONDS = 400.0  # a worker that takes longer to import and compile is given up
+START_SECONDS = 240.0  # a worker that takes longer to import and compile is given up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,5 +108,5 @@ class Lab:
         return self.folder / "logs" / f"{task}.log"
 
     def start_seconds(self) -> float:
-        """Return how long a worker may take to get ready."""
-        return min(START_SECONDS, max(self.left, 10.0))
+        """Return how long a worker may take to get ready: half of what is left, for the others."""
+        return min(START_SECONDS, max(self.left / 2, 30.0))

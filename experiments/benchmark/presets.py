@@ -140,8 +140,8 @@ def gpu() -> list[Task]:
         Task(
             "training",
             {
-                "epochs": {"fashion_mnist": 3, "digits": 40},
-                "examples": 0,
+                "epochs": {"fashion_mnist": 4, "digits": 40},
+                "examples": {"fashion_mnist": 20000, "digits": 0},
                 "overrides": {},
                 "least_accuracy": 0.8,
             },
@@ -185,7 +185,7 @@ def smoke() -> list[Task]:
             "training",
             {
                 "epochs": {"fashion_mnist": 1, "digits": 1},
-                "examples": 64,
+                "examples": {"fashion_mnist": 64, "digits": 64},
                 "overrides": {"model.name": "small_conv_net", "batch_size": 32},
                 "least_accuracy": 0.0,
             },

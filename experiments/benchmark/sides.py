@@ -78,6 +78,11 @@ class Side:
             raise SideFailed(f"the process ended; see {self._log}") from error
         return self._answer(seconds)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone, by itself or because it was late."""
+        return self._process.poll() is not None
+
     def close(self) -> None:
         """End the process."""
         if self._process.poll() is None:
@@ -111,6 +116,7 @@ class Side:
         finally:
             watch.cancel()
         if late.is_set():
+            self._process.wait()
             raise SideFailed(f"no answer within {max(seconds, 0.0):.0f} s")
         code = self._process.wait()
         raise SideFailed(f"the process ended with code {code}; see {self._log}")

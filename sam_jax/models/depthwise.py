@@ -1,4 +1,4 @@
-"""The depthwise convolution for CPUs: a sum of shifted images, and the gradients of it.
+"""The depthwise convolution as a sum of shifted images, and the gradients of it.
 
     y[n, i, j, c] = sum_{a, b} kernel[a, b, 0, c] x[n, s i + a, s j + b, c]
 
@@ -93,10 +93,10 @@ def _image_gradient(ct: jax.Array, x: Any, kernel: jax.Array, *, stride: int) ->
 
 def _kernel_gradient(ct: jax.Array, x: jax.Array, kernel: Any, *, stride: int) -> jax.Array:
     size = kernel.aval.shape[-4:-2]
-    if explicit_sharding(x) is not None:  # image after image is no order for a split batch
-        sum_of = functools.partial(_sum, x, stride=stride)
-        return jax.linear_transpose(sum_of, kernel.aval)(ct)[0]
-    function: Callable[..., jax.Array] = functools.partial(_by_image, size=size, stride=stride)
+    # Image after image is no order for a split batch, nor for the many threads of a GPU.
+    one_by_one = jax.default_backend() == "cpu" and explicit_sharding(x) is None
+    way = _by_image if one_by_one else _at_once
+    function: Callable[..., jax.Array] = functools.partial(way, size=size, stride=stride)
     for _ in range(x.ndim - 4):
         function = jax.vmap(function)
     return function(x, ct)
@@ -138,6 +138,18 @@ def _by_image(x: jax.Array, ct: jax.Array, *, size: tuple[int, int], stride: int
     sums = lax.fori_loop(0, x.shape[0], add, [zeros] * len(entries))
     total = jnp.sum(jnp.stack(sums).reshape(len(entries), -1, shape[-1]), axis=1)
     return total.reshape(*size, 1, -1).astype(ct.dtype)
+
+
+def _at_once(x: jax.Array, ct: jax.Array, *, size: tuple[int, int], stride: int) -> jax.Array:
+    """Return what `_by_image` returns, as one reduction for each entry of the kernel."""
+    dtype = jnp.promote_types(ct.dtype, jnp.float32)
+    ct_wide = ct.astype(dtype)
+    entries = [
+        jnp.sum(_shifted(x, ct.shape, a, b, stride).astype(dtype) * ct_wide, axis=(0, 1, 2))
+        for a in range(size[0])
+        for b in range(size[1])
+    ]
+    return jnp.stack(entries).reshape(*size, 1, -1).astype(ct.dtype)
 
 
 def _batch(arguments: Sequence[jax.Array], axes: Sequence[Any], *, stride: int) -> Any:

@@ -49,14 +49,22 @@ def stages(width: int, blocks: Sequence[int]) -> Iterator[tuple[int, int, str]]:
             yield width * 2**i, 2 if i > 0 and j == 0 else 1, f"stage{i}_block{j}"
 
 
-def choose_implementation(implementation: str | None) -> str:
+def choose_implementation(implementation: str | None, *, small: bool) -> str:
     """Return the implementation of convolutions to use: the given one, or the platform's.
+
+    GPUs take small kernels as products and sums. cuDNN is slow for depthwise kernels in channels
+    last, and trying its algorithms for one network took minutes on an H100.
+
+    Args:
+      implementation: one of `IMPLEMENTATIONS`, or None.
+      small: whether the kernel sees one pixel of all channels, or one channel.
 
     Raises:
       ValueError: if the implementation is unknown.
     """
     if implementation is None:
-        return "shifted" if jax.default_backend() == "cpu" else "native"
+        shifted = ("cpu", "gpu") if small else ("cpu",)
+        return "shifted" if jax.default_backend() in shifted else "native"
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation must be None or one of {IMPLEMENTATIONS}, got {implementation!r}."
@@ -123,7 +131,7 @@ def convolution(
       kernel: [height, width, C, O], odd height and width.
       stride: the step between windows along both axes.
       implementation: "shifted", "native" (XLA's convolution), or None: "shifted" where JAX's
-        default backend is the CPU, else "native".
+        default backend is the CPU, and for 1x1 kernels on a GPU, else "native".
 
     Returns:
       Images [n, ceil(H / stride), ceil(W / stride), O].
@@ -137,7 +145,8 @@ def convolution(
      [21. 36. 27.]
      [20. 33. 24.]]
     """
-    if choose_implementation(implementation) == "native":
+    small = kernel.shape[:2] == (1, 1)
+    if choose_implementation(implementation, small=small) == "native":
         return native_convolution(x, kernel, stride, groups=1)
     height, width, channels, features = kernel.shape
     windows = jnp.concatenate(shifts(x, height, width, stride), axis=-1)
@@ -161,7 +170,7 @@ def depthwise_convolution(
       x: images [n, H, W, C].
       kernel: [height, width, 1, C], odd height and width.
       stride: the step between windows along both axes.
-      implementation: as in `convolution`.
+      implementation: "shifted", "native", or None: "shifted" on CPUs and GPUs, else "native".
 
     Returns:
       Images [n, ceil(H / stride), ceil(W / stride), C].
@@ -176,7 +185,7 @@ def depthwise_convolution(
      [ 9. 90.]
      [ 6. 60.]]
     """
-    if choose_implementation(implementation) == "native":
+    if choose_implementation(implementation, small=True) == "native":
         return native_convolution(x, kernel, stride, groups=x.shape[-1])
     return depthwise_sum(padded(x, *kernel.shape[:2]), kernel, stride)
 

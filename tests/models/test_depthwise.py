@@ -34,11 +34,21 @@ def close(got, expected):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("by_rows", [False, True])
-@pytest.mark.parametrize("rows, columns, size, stride", [(7, 5, 3, 1), (7, 8, 3, 2), (8, 9, 5, 3)])
-def test_derivatives_of_both_modes_and_orders(monkeypatch, rows, columns, size, stride, by_rows):
-    if by_rows:
+def use(monkeypatch, way):
+    """Take the gradient of the kernel by pixels, by rows, or as a GPU takes it."""
+    if way == "rows":
         monkeypatch.setattr(depthwise, "CACHE_BYTES", 0)
+    elif way == "at once":
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+WAYS = pytest.mark.parametrize("way", ["pixels", "rows", "at once"])
+
+
+@WAYS
+@pytest.mark.parametrize("rows, columns, size, stride", [(7, 5, 3, 1), (7, 8, 3, 2), (8, 9, 5, 3)])
+def test_derivatives_of_both_modes_and_orders(monkeypatch, rows, columns, size, stride, way):
+    use(monkeypatch, way)
     with jax.enable_x64(True):
         x, kernel = problem(rows, columns, size)
         dx, dk = jnp.cos(x), jnp.sin(kernel)
@@ -84,10 +94,9 @@ def test_vmap_of_gradients(axes):
         close(got, expected)
 
 
-@pytest.mark.parametrize("by_rows", [False, True])
-def test_gradient_of_the_kernel_accumulates_in_float32(monkeypatch, by_rows):
-    if by_rows:
-        monkeypatch.setattr(depthwise, "CACHE_BYTES", 0)
+@WAYS
+def test_gradient_of_the_kernel_accumulates_in_float32(monkeypatch, way):
+    use(monkeypatch, way)
     x, kernel = (jnp.ones(shape, jnp.bfloat16) for shape in ((1, 19, 19, 1), (3, 3, 1, 1)))
     gradient = jax.grad(lambda k: jnp.sum(depthwise.depthwise_sum(x, k)))(kernel)
     assert gradient.dtype == jnp.bfloat16

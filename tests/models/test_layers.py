@@ -100,10 +100,13 @@ def test_convolution_does_not_flip_the_kernel():
 
 
 def test_default_implementation_follows_the_platform(monkeypatch):
-    assert layers.choose_implementation(None) == "shifted"
+    assert layers.choose_implementation(None, small=False) == "shifted"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert layers.choose_implementation(None) == "native"
-    assert layers.choose_implementation("shifted") == "shifted"
+    assert layers.choose_implementation(None, small=False) == "native"
+    assert layers.choose_implementation(None, small=True) == "shifted"
+    assert layers.choose_implementation("shifted", small=False) == "shifted"
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert layers.choose_implementation(None, small=True) == "native"
 
 
 @pytest.mark.parametrize("convolve", list(CONVOLUTIONS.values()))

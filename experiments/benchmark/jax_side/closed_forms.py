@@ -3,7 +3,7 @@
 For L(w) = w'Hw / 2 the gradient is H w, and at w + epsilon it is H w + H epsilon.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -51,14 +51,19 @@ def methods() -> list[tuple[float, str, float]]:
         "interval_sam, its first step": (lambda rho: optim.interval_sam(rho, 2), at(ascent)),
     }
     zeros = np.zeros_like(hessian)
-    results = {
-        name: (_result(make(RHO), hessian, w), right) for name, (make, right) in table.items()
-    }
-    plain = {name: (_result(make(0.0), hessian, w), g) for name, (make, _) in table.items()}
-    still = {
-        name: (_result(make(RHO), zeros, w), np.zeros(SIZE)) for name, (make, _) in table.items()
-    }
-    rise = _result(optim.average_sam(RHO, jax.random.key(0)), hessian, w) - g
+    found = _results(
+        {
+            **{("own", name): (make(RHO), hessian) for name, (make, _) in table.items()},
+            **{("plain", name): (make(0.0), hessian) for name, (make, _) in table.items()},
+            **{("still", name): (make(RHO), zeros) for name, (make, _) in table.items()},
+            ("average", ""): (optim.average_sam(RHO, jax.random.key(0)), hessian),
+        },
+        w,
+    )
+    results = {name: (found["own", name], right) for name, (_, right) in table.items()}
+    plain = {name: (found["plain", name], g) for name in table}
+    still = {name: (found["still", name], np.zeros(SIZE)) for name in table}
+    rise = found["average", ""] - g
     drawn = np.linalg.norm(np.linalg.solve(hessian, rise))
     return [
         _worst(results, "on a quadratic, against their closed forms"),
@@ -90,19 +95,31 @@ def _dual(g: np.ndarray, p: float) -> np.ndarray:
     return RHO * np.sign(g) * np.abs(g) ** (q - 1) / np.linalg.norm(g, q) ** (q - 1)
 
 
-def _result(tx: Any, hessian: np.ndarray, w: np.ndarray) -> np.ndarray:
-    def grad_fn(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        slope = jnp.float32(hessian) @ jnp.concatenate([params["a"], params["b"]])
-        return dict(zip("ab", jnp.split(slope, [SIZE // 3]), strict=True))
+def _results(
+    problems: Mapping[Any, tuple[Any, np.ndarray]], w: np.ndarray
+) -> dict[Any, np.ndarray]:
+    """Return the gradients of methods on quadratics at w, by one program for all."""
+    names, hessians = list(problems), [jnp.float32(hessian) for _, hessian in problems.values()]
+
+    def gradient(tx: Any, hessian: jax.Array, params: dict[str, jax.Array]) -> Any:
+        def grad_fn(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            slope = hessian @ jnp.concatenate([params["a"], params["b"]])
+            return dict(zip("ab", jnp.split(slope, [SIZE // 3]), strict=True))
+
+        return tx.update(grad_fn(params), tx.init(params), params, grad_fn=grad_fn)[0]
 
     @jax.jit
     @jax.default_matmul_precision("highest")
-    def gradient(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return tx.update(grad_fn(params), tx.init(params), params, grad_fn=grad_fn)[0]
+    def gradients(hessians: list[jax.Array], params: dict[str, jax.Array]) -> list[Any]:
+        methods = [tx for tx, _ in problems.values()]
+        return [gradient(*pair, params) for pair in zip(methods, hessians, strict=True)]
 
     params = dict(zip("ab", map(jnp.float32, _split(w)), strict=True))
-    result = gradient(params)
-    return np.concatenate([np.asarray(result[name], np.float64) for name in "ab"])
+    found = gradients(hessians, params)
+    return {
+        name: np.concatenate([np.asarray(result[part], np.float64) for part in "ab"])
+        for name, result in zip(names, found, strict=True)
+    }
 
 
 def _error(found: np.ndarray, right: np.ndarray) -> float:

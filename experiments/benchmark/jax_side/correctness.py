@@ -5,6 +5,8 @@ Every call returns a list of (error, words, bound).
 
 import functools
 import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -41,46 +43,62 @@ def prepare(case: dict[str, Any]) -> Prepared:
 
 def convolutions() -> Checks:
     """Check native and shifted convolutions, forwards and backwards, against NumPy in float64."""
+    cases = [(*shape, depthwise) for shape in SHAPES for depthwise in (False, True)]
+    data = [_convolution_data(*case) for case in cases]
     found = []
     for precision in ("float32", "tf32", "bfloat16"):
-        worst = {"native": 0.0, "shifted": 0.0}
-        for size, stride, channels, features in SHAPES:
-            for depthwise in (False, True):
-                for name in worst:
-                    error = _convolution_error(
-                        name, precision, (size, stride, channels, features), depthwise
-                    )
-                    worst[name] = max(worst[name], error)
         # Rounded numbers, and a sum over nine windows that may be rounded after each.
         bound = 16 * ROUNDING[precision]
-        for name, error in worst.items():
+        for name in ("native", "shifted"):
+            results = _convolved(name, precision, cases, [inputs for inputs, _ in data])
+            worst = max(
+                relative_error(got, right)
+                for (_, rights), result in zip(data, results, strict=True)
+                for got, right in zip(result, rights, strict=True)
+            )
             words = f"{name} convolutions and their gradients in {precision}, against float64"
-            found.append((error, words, bound))
+            found.append((worst, words, bound))
     return found
 
 
-def _convolution_error(
-    implementation: str, precision: str, shape: tuple[int, int, int, int], depthwise: bool
-) -> float:
-    """Return the largest relative error of the output and of both gradients."""
-    size, stride, channels, features = shape
+def _convolution_data(
+    size: int, stride: int, channels: int, features: int, depthwise: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return images, a kernel and a cotangent; and the output and both gradients in float64."""
     random = np.random.default_rng(0)
     x = random.normal(size=(4, 12, 12, channels))
     out = channels if depthwise else features
     kernel = random.normal(size=(size, size, 1 if depthwise else channels, out))
+    y, transpose = _float64_convolution(x, kernel, stride, depthwise)
+    cotangent = random.normal(size=y.shape)
+    return [x, kernel, cotangent], [y, *transpose(cotangent)]
+
+
+def _convolved(
+    implementation: str,
+    precision: str,
+    cases: Sequence[tuple[int, int, int, int, bool]],
+    inputs: Sequence[Sequence[np.ndarray]],
+) -> list[list[jax.Array]]:
+    """Return the outputs and both gradients of all cases, by one program."""
     products, dtype = networks.PRECISIONS[precision]
-    function = depthwise_convolution if depthwise else convolution
 
-    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return function(x.astype(dtype), kernel.astype(dtype), stride, implementation)
+    def one(case: Any, x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> list[jax.Array]:
+        _, stride, _, _, depthwise = case
+        function = depthwise_convolution if depthwise else convolution
 
-    wanted, transpose = _float64_convolution(x, kernel, stride, depthwise)
-    cotangent = random.normal(size=wanted.shape)
+        def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+            return function(x.astype(dtype), kernel.astype(dtype), stride, implementation)
+
+        y, pullback = jax.vjp(convolve, x, kernel)
+        return [y, *pullback(cotangent.astype(y.dtype))]
+
+    @jax.jit
+    def all_of(inputs: Any) -> list[list[jax.Array]]:
+        return [one(case, *arrays) for case, arrays in zip(cases, inputs, strict=True)]
+
     with jax.default_matmul_precision(products):
-        y, pullback = jax.vjp(convolve, jnp.float32(x), jnp.float32(kernel))
-        grads = pullback(jnp.asarray(cotangent, y.dtype))
-    pairs = zip((y, *grads), (wanted, *transpose(cotangent)), strict=True)
-    return max(relative_error(found, right) for found, right in pairs)
+        return all_of(jax.tree.map(jnp.float32, list(inputs)))
 
 
 def relative_error(found: Any, right: np.ndarray) -> float:
@@ -154,11 +172,16 @@ def precisions(net: str, batch: int) -> Checks:
         trace = jax.tree.leaves(after.optimiser_state)  # the momentum: the first gradient
         return np.concatenate([np.asarray(x, np.float64).ravel() for x in trace])
 
-    with jax.default_device(jax.devices("cpu")[0]):
-        right = updated("float32")
+    def on_cpu() -> np.ndarray:
+        with jax.default_device(jax.devices("cpu")[0]):
+            return updated("float32")
+
+    with ThreadPoolExecutor() as pool:  # they compile at the same time
+        right = pool.submit(on_cpu)
+        found = dict(zip(GRADIENT_BOUNDS, pool.map(updated, GRADIENT_BOUNDS), strict=True))
     return [
         (
-            relative_error(updated(precision), right),
+            relative_error(found[precision], right.result()),
             f"the gradient of {net} in {precision}, against float32 on the CPU",
             bound,
         )

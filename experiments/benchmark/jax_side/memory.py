@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiments.benchmark.jax_side import networks
-from experiments.benchmark.jax_side.steps import compiled_step, make_step
+from experiments.benchmark.jax_side.steps import lowered_step, make_step
 from experiments.benchmark.worker import Prepared
 
 
@@ -20,6 +20,6 @@ def prepare(case: dict[str, Any]) -> Prepared:
         examples = case["examples"] if program == "m_sam_scan" else case["batch"]
         batch = networks.random_batch(case["net"], examples)
         made = make_step(net, "sam" if program == "sub_batch" else program, case["batch"])
-        compiled = compiled_step(made, batch, case["precision"])
+        compiled = lowered_step(made, batch, case["precision"]).compile()
         found[program] = compiled.memory_analysis().temp_size_in_bytes
     return Prepared(networks.about() | {"parameters": net.size, "bytes": found}, {})

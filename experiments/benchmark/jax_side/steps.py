@@ -120,20 +120,22 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         return State(params, outputs.batch_stats, method_state, optimiser_state)
 
-    params = network.params
-    method_state = () if chosen is None else chosen.init(params)
-    return Step(step, State(params, network.batch_stats, method_state, descent.init(params)))
+    @jax.jit  # leaf by leaf, a GPU would compile a program for every shape
+    def init(params: Params) -> tuple[PyTree, PyTree]:
+        return () if chosen is None else chosen.init(params), descent.init(params)
+
+    return Step(step, State(network.params, network.batch_stats, *init(network.params)))
 
 
-def compiled_step(made: Step, batch: Batch, precision: str) -> Any:
-    """Return the compiled step, which takes over the memory of its state."""
+def lowered_step(made: Step, batch: Batch, precision: str) -> Any:
+    """Return the step ready to be compiled; it takes over the memory of its state."""
     with jax.default_matmul_precision(PRECISIONS[precision][0]):
-        return jax.jit(made.step, donate_argnums=0).lower(made.state, batch).compile()
+        return jax.jit(made.step, donate_argnums=0).lower(made.state, batch)
 
 
 def repeated(made: Step, compiled: Callable[..., State], batch: Batch) -> Callable[[int], None]:
     """Return a call that takes so many steps, each from where the last one ended."""
-    state = jax.tree.map(jnp.copy, made.state)
+    state = jax.jit(functools.partial(jax.tree.map, jnp.copy))(made.state)
 
     def call(repeats: int) -> None:
         nonlocal state

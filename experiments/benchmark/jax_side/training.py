@@ -18,7 +18,7 @@ def prepare(case: dict[str, Any]) -> Prepared:
     """Choose the set, and make the call `train`.
 
     Args:
-      case: "epochs" for either set by its name, "examples" of the training set at most,
+      case: for either set by its name "epochs", and "examples" of the training set, 0 for all;
         "overrides" of the config, "data_dir", and "folder".
     """
     config, example_count = _config(case)
@@ -49,7 +49,7 @@ def _config(case: dict[str, Any]) -> tuple[ml_collections.ConfigDict, int]:
     for make, name in ((fashion_mnist.get_config, "fashion_mnist"), (digits.get_config, "digits")):
         config = make()
         config.data.name, config.data.data_dir = name, case["data_dir"]
-        config.data.train_examples = case["examples"]
+        config.data.train_examples = case["examples"][name]
         config.model.name = "mobilenet_v2"
         config.optimiser.learning_rate = 0.05
         try:

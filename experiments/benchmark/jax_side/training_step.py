@@ -1,22 +1,25 @@
 """Task: training steps of several methods on one batch of random data."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from experiments.benchmark.jax_side import networks
-from experiments.benchmark.jax_side.steps import compiled_step, make_step, repeated
+from experiments.benchmark.jax_side.steps import lowered_step, make_step, repeated
 from experiments.benchmark.worker import Prepared
 
 
 def prepare(case: dict[str, Any]) -> Prepared:
-    """Compile a step of each of `case["methods"]`.
+    """Compile a step of each of `case["methods"]`, several at once.
 
     Args:
       case: "net", "batch", "precision", "methods", and "m" where one of them is m-SAM.
     """
     net = networks.network(case["net"], case["precision"])
     batch = networks.random_batch(case["net"], case["batch"])
-    calls = {}
-    for method in case["methods"]:
-        made = make_step(net, method, case.get("m", 0))
-        calls[method] = repeated(made, compiled_step(made, batch, case["precision"]), batch)
+    made = {method: make_step(net, method, case.get("m", 0)) for method in case["methods"]}
+    lowered = [lowered_step(step, batch, case["precision"]) for step in made.values()]
+    with ThreadPoolExecutor() as pool:
+        compiled = list(pool.map(lambda program: program.compile(), lowered))
+    steps = zip(made.items(), compiled, strict=True)
+    calls = {method: repeated(step, program, batch) for (method, step), program in steps}
     return Prepared(networks.about() | {"parameters": net.size}, calls)

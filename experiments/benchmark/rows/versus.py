@@ -9,6 +9,8 @@ from experiments.benchmark.sides import AnySide, Side, SideFailed, alternate
 from experiments.benchmark.tasks import Task, about
 from sam_jax.runs.records import Record
 
+MODE_SECONDS = 90.0  # within which a mode of PyTorch has compiled and chosen its algorithms
+
 
 def versus(
     task: Task, lab: Lab, works: Sequence[str], jax_task: str, torch_task: str
@@ -61,10 +63,10 @@ def _torch(
         name, mode = call.split("/", maxsplit=1)
         if name == work:
             try:
-                side.time(call, 1)  # the first call allocates, or compiles
-                tried[mode] = side.time(call, task.repeats)[clock]
+                side.time(call, 1, MODE_SECONDS)  # the first call allocates, or compiles
+                tried[mode] = side.time(call, task.repeats, MODE_SECONDS)[clock]
             except SideFailed as failure:  # another mode may work
                 error = str(failure)
-    if not tried:
+    if not tried or side.has_ended:
         return found, "", {}, error
     return found, min(tried, key=lambda mode: tried[mode]), tried, ""

@@ -19,6 +19,7 @@ def start(threads: int) -> dict[str, Any]:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark_limit = 4  # the slowest of all can take a minute to try
     name = torch.cuda.get_device_name() if device() == "cuda" else "cpu"
     return {"torch": torch.__version__, "torch_threads": torch.get_num_threads(), "device": name}
 

@@ -22,8 +22,8 @@ MODES = {
     ("cpu", "tf32"): ("eager channels_last",),
     ("cpu", "bfloat16"): ("eager channels_last", "compile channels_last"),
     ("cuda", "float32"): ("eager channels_last",),
-    ("cuda", "tf32"): ("eager channels_last", "compile channels_last"),
-    ("cuda", "bfloat16"): ("eager channels_last", "compile channels_last"),
+    ("cuda", "tf32"): ("eager channels_last", "eager contiguous"),
+    ("cuda", "bfloat16"): ("eager channels_last", "eager contiguous", "compile channels_last"),
 }
 
 
