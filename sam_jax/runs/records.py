@@ -105,7 +105,7 @@ class MetricsLog:
             for name, value in record.items()
             if name != "epoch" and math.isfinite(value)
         ]
-        # One event: an event for each of eight numbers takes 1.4 ms more.
+        # One event for all numbers: an event for each takes several times as long.
         events: Any = self._writer.file_writer
         events.add_summary(_messages.Summary(value=values), record["epoch"])
 
