@@ -10,7 +10,7 @@ from absl import app, flags
 
 from sam_jax import mistakes
 from sam_jax.mistakes import UserMistake, one_sentence
-from sam_jax.runs import compilation_cache, config_flag, distributed
+from sam_jax.runs import compilation_cache, config_flag, distributed, quick_compilation
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -76,6 +76,7 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
 
     def among_processes(argv: Sequence[str]) -> int | None:
         compilation_cache.turn_on()
+        quick_compilation.collect_seldom()
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
