@@ -150,11 +150,12 @@ def check_names(presets: Sequence[str], measures: Sequence[str] | None) -> None:
     Args:
       presets, measures: as in `measurements`.
     """
-    _check_names("presets", presets, metrics.PRESETS)
-    if measures is None:
-        return
-    _check_names("measures", measures, registry.by_name())
-    for instrument in registry.chosen(measures):
+    if measures is not None:
+        _check_names("measures", measures, registry.by_name())
+    chosen = registry.chosen(measures)
+    if presets or any(instrument.presets for instrument in chosen):
+        _check_names("presets", presets, metrics.PRESETS)
+    for instrument in chosen if measures is not None else ():
         if instrument.presets and not set(instrument.presets) & set(presets):
             raise ValueError(
                 f"the measure {instrument.name!r} exists under the presets "

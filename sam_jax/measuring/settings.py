@@ -101,4 +101,8 @@ def check(settings: ml_collections.ConfigDict, prefix: str = "instruments.") -> 
       settings: the group; it may lack the groups of instruments that are newer.
       prefix: before the names in the error.
     """
-    fields.check(completed(settings), fields_of_instruments(), prefix=prefix)
+    whole_group = completed(settings)
+    fields.check(whole_group, fields_of_instruments(), prefix=prefix)
+    top = whole_group.top_eigenvalues
+    at_most = whole(1, top.steps)  # an eigenvalue a step of Lanczos
+    fields.check_value(f"{prefix}top_eigenvalues.count", top.count, at_most)
