@@ -243,10 +243,10 @@ STUDIES = [
         ("--config=configs/variants/digits.py:smoke",),
         """
         methods=() | ()
-        methods=(("A","sma",{}),) | Did you mean 'sam'?
-        methods=(("A","sam",{"rho":-0.1}),) | rho | -0.1
-        methods=(("A","sam",{"roh":0.1}),) | Did you mean
-        methods=(("A","sam",{"rho":"x"}),) | rho | 'x'
+        methods=(("SGD","sma",{}),) | Did you mean 'sam'?
+        methods=(("SGD","sam",{"rho":-0.1}),) | rho | -0.1
+        methods=(("SGD","sam",{"roh":0.1}),) | Did you mean
+        methods=(("SGD","sam",{"rho":"x"}),) | rho | 'x'
         equal_compute=(("B","C",2),) | 'C'
         timing.rounds=0
         """,
