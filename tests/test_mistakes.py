@@ -8,7 +8,7 @@ from mistakes_table import DEFAULT, SMOKE
 from real_commands import run, run_here
 
 from configs import digits
-from sam_jax import commands, mistakes
+from sam_jax import mistakes
 from sam_jax.measuring import settings
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs import fields
@@ -58,22 +58,6 @@ def test_one_sentence(mistake, tmp_path):
         assert word in line
     assert not list(tmp_path.iterdir())
     assert set(ROOT.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], ["must be a study", "nothing"]),
-        (["even_beter"], ["'even_beter'", "Did you mean 'even_better'?"]),
-    ],
-)
-def test_the_name_of_a_study(arguments, words, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["sam-jax-study", *arguments])
-    with pytest.raises(SystemExit) as end:
-        commands.study()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert end.value.code == mistakes.CODE and all(word in line for word in words)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, TypeError, RuntimeError])
