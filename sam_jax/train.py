@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
+from sam_jax.runs import signals
 from sam_jax.runs.distributed import is_first
 from sam_jax.runs.flags import define_config, define_distributed, run_command
 from sam_jax.training.train_and_evaluate import train_and_evaluate
@@ -27,7 +28,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
-    record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+    with signals.handled():
+        record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
     if not is_first():
         return
     print(

@@ -20,9 +20,9 @@ from experiments.study import launcher
 from experiments.study.arms import Plan
 from experiments.study.launcher import Fault, Launcher
 from experiments.study.provenance import software
-from experiments.study.runs import begin, outdated, run, tasks_of, train
+from experiments.study.runs import begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
-from sam_jax.runs import quick_compilation, workdirs
+from sam_jax.runs import quick_compilation, signals, workdirs
 from sam_jax.runs.distributed import from_first, is_first
 from sam_jax.runs.flags import define_config, define_distributed, run_command
 
@@ -70,15 +70,38 @@ def _command(study: Study, argv: Sequence[str]) -> int:
     f = flags.FLAGS
     if f.config.training.model.name in SMALL_NETS:
         quick_compilation.for_small_nets()
-    done = run_and_report(
-        study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
-    )
+    with signals.handled():
+        try:
+            done = run_and_report(
+                study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
+            )
+        except signals.Stopped:
+            if is_first():
+                print(_what_is_left(study, f.config, pathlib.Path(f.workdir)))
+            raise
     if is_first():
         print(done.summary)
         for fault in done.faults:
             print(f"failed: {fault}")
         print(f"The report is {done.page.resolve()}")
     return 1 if done.faults else 0
+
+
+def _what_is_left(
+    study: Study, config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> str:
+    """Return a sentence on the runs of a study that was stopped."""
+    plan = study.plan(config)
+    tasks = tasks_of(study, plan)
+    open_tasks = [
+        f"{task.arm.label} seed {task.seed}"
+        for task in tasks
+        if not is_trained(study, plan, workdir, task)
+    ]
+    trained = f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are trained"
+    first = ", ".join(open_tasks[:3]) + (", ..." if len(open_tasks) > 3 else "")
+    left = f"left to train: {first}" if open_tasks else "measurements are left"
+    return f"Stopped. {trained}; {left}. The same command goes on."
 
 
 def _launcher() -> Launcher | None:

@@ -194,6 +194,12 @@ def find_curve(
 
             return write
 
+        def pause(done: Round) -> None:
+            log.close()
+            if done.number not in (0, *checkpoints.epochs_of(manager)):
+                checkpoints.save(manager, done.number, done.state)
+            progress.finish(f"stopped after epoch {done.number}/{settings.epochs}; it is saved")
+
         images_per_epoch = steps_per_epoch * settings.batch_size
         progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
         state = fit(
@@ -205,6 +211,7 @@ def find_curve(
             hooks=(warn_not_finite, record),
             save=saving(manager),
             save_every=settings.checkpoint_every_epochs,
+            pause=pause,
         )
         log.close()
     progress.finish(f"trained for {settings.epochs} epochs")

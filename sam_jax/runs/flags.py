@@ -8,7 +8,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from sam_jax.runs import compilation_cache, distributed, quick_compilation
+from sam_jax.runs import compilation_cache, distributed, quick_compilation, signals
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -46,7 +46,8 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
     """Parse the flags of a command, call `main` with what is left of its line, and exit.
 
     With --distributed it runs among the other processes. The exit code is what `main` returns, 0
-    for None. It is 0 after help, where `absl.app.run` gives 1, and 2 for flags that are wrong.
+    for None. It is 0 after help, where `absl.app.run` gives 1, and 2 for flags that are wrong. A
+    `main` that handles signals ends with 128 + signal.
     Programs that are compiled are kept for the next command.
     """
 
@@ -56,7 +57,11 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
-            return main(argv)
+            try:
+                return main(argv)
+            except signals.Stopped as error:  # all processes together
+                stopped = error
+        signals.end(stopped)
 
     app.run(among_processes, flags_parser=_parse)
 
