@@ -22,7 +22,7 @@ from experiments.study.launcher import Fault, Launcher
 from experiments.study.provenance import software
 from experiments.study.runs import begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
-from sam_jax.runs import quick_compilation, signals, workdirs
+from sam_jax.runs import locks, quick_compilation, signals, workdirs
 from sam_jax.runs.distributed import from_first, is_first
 from sam_jax.runs.flags import define_config, define_distributed, run_command
 
@@ -87,9 +87,7 @@ def _command(study: Study, argv: Sequence[str]) -> int:
     return 1 if done.faults else 0
 
 
-def _what_is_left(
-    study: Study, config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> str:
+def _what_is_left(study: Study, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
     """Return a sentence on the runs of a study that was stopped."""
     plan = study.plan(config)
     tasks = tasks_of(study, plan)
@@ -152,15 +150,28 @@ def run_and_report(
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
       RuntimeError: all jobs failed.
+      locks.InUse: another process runs the study there, or trains a run of it.
     """
     plan, workdir = study.plan(config), pathlib.Path(workdir)
-    at_once = _threads(at_once)
+    with locks.held(workdir, "study"):
+        return _run_and_report(study, plan, workdir, accept_config_changes, _threads(at_once), jobs)
+
+
+def _run_and_report(
+    study: Study,
+    plan: Plan,
+    workdir: pathlib.Path,
+    accept_config_changes: bool,
+    at_once: int,
+    jobs: Launcher | None,
+) -> Reported:
+    """Do what `run_and_report` does in a folder that is locked."""
     faults: list[Fault] = []
     if jobs is None:
         run(study, plan, workdir, accept_config_changes, at_once)
     else:
         begin(study, plan, workdir, accept_config_changes)
-        faults = launcher.launch(study, config, workdir, jobs, accept_config_changes)
+        faults = launcher.launch(study, plan.config, workdir, jobs, accept_config_changes)
         failed = {fault.task for fault in faults}
         tasks = [task for task in tasks_of(study, plan) if task not in failed]
         if not tasks:

@@ -21,7 +21,7 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints, records
+from sam_jax.runs import checkpoints, locks, records
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
@@ -183,7 +183,10 @@ def find_curve(
         images = data.train_images, data.train_labels
         return [(run_steps, (*images, order, key, traced))]
 
-    with checkpoints.open_manager(workdir, keep=1) as manager:
+    with (
+        locks.held(workdir, "training"),
+        checkpoints.open_manager(workdir, keep=1) as manager,
+    ):
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
         log = records.MetricsLog(workdir, first_epoch)
 

@@ -8,7 +8,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from sam_jax.runs import compilation_cache, distributed, quick_compilation, signals
+from sam_jax.runs import compilation_cache, distributed, locks, quick_compilation, signals
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -61,6 +61,9 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
                 return main(argv)
             except signals.Stopped as error:  # all processes together
                 stopped = error
+            except locks.InUse as error:
+                print(error, file=sys.stderr)
+                return 2
         signals.end(stopped)
 
     app.run(among_processes, flags_parser=_parse)

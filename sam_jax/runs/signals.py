@@ -1,8 +1,8 @@
 """Signals that ask a command to end: the first one in order, a second one at once.
 
-What trains or measures asks between its compiled calls whether it is to stop, keeps what it has, and
-raises `Stopped`. Python calls handlers in the main thread alone, and not while that one waits for a
-compiled call: so a thread of its own hears the signals.
+What trains or measures asks between its compiled calls whether it is to stop, keeps what it has,
+and raises `Stopped`. Python calls handlers in the main thread alone, and not while that one waits
+for a compiled call: so a thread of its own hears the signals.
 """
 
 import contextlib
@@ -142,7 +142,7 @@ def _listen(reader: socket.socket) -> None:
             if not _heard.saving and time.monotonic() > _heard.deadline:
                 _end_now(
                     _heard.first,
-                    f"ended {PATIENCE:.0f} s later, in a call that takes longer. All that was saved "
+                    f"ended {PATIENCE:.0f} s later, in a call that takes longer. What was saved "
                     "before is kept, and the same command goes on; with fewer steps_per_call a "
                     "training ends sooner",
                 )

@@ -24,9 +24,10 @@ REFUSAL = (
 
 _ABSENT = object()
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-# How many images are evaluated in a pass bounds the memory and changes no result: it may differ in
+# How many images are evaluated in a pass bounds the memory, and how many steps are compiled into a
+# call the time until a signal is answered. Neither changes a result: it may differ in
 # a folder that was run before, and digests go on to name the pass of before.
-_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size")
+_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training\.)?steps_per_call")
 _PASS_BEFORE = {96: 480}  # of the digits
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
@@ -111,8 +112,8 @@ def claim(
 ) -> None:
     """Write config.json, or check that the one in the folder is the same.
 
-    A folder that holds nothing but a config.json, or empty folders, belongs to a run that failed at
-    once, and is free.
+    A folder that holds nothing but a config.json, a lock, or empty folders, belongs to a run that
+    failed at once, and is free.
 
     Args:
       workdir: the folder of the run, made where it does not exist.
@@ -151,7 +152,8 @@ def refuse_another(
         path = workdir / "config.json"
         if not path.exists():
             return []
-        others = [x for x in workdir.iterdir() if x != path and (x.is_file() or any(x.iterdir()))]
+        others = [x for x in workdir.iterdir() if x != path and x.suffix != ".lock"]
+        others = [x for x in others if x.is_file() or any(x.iterdir())]
         return _differences(_read(path), plain(config)) if others else []
 
     differing = from_first(find)

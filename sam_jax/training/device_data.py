@@ -11,7 +11,7 @@ from sam_jax import data, pytree
 from sam_jax.training.step import DEVICES, StepMetrics, TrainState
 from sam_jax.typing import Key, PyTree
 
-# Of a call that takes as many steps as it likes: a second or some on the devices that a net is meant
+# Of a call whose steps the config leaves open: a second or some on the devices that a net is meant
 # for, so that signals are answered, and long beside the millisecond that a call costs.
 IMAGES_PER_CALL = 4096
 

@@ -48,9 +48,7 @@ def save(
         checkpoints.save(manager, step, saved)
 
 
-def load(
-    workdir: pathlib.Path, program: Program, key: Key, last_epoch: int
-) -> Interruption | None:
+def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> Interruption | None:
     """Return where a training was stopped; None unless it was, and after its last checkpoint.
 
     Args:
@@ -73,9 +71,7 @@ def load(
             template["metrics"] = StepMetrics(one, one, one)
             shardings["metrics"] = NamedSharding(program.placement.mesh, PartitionSpec())
         found = checkpoints.restore(manager, template, step, shardings)
-    return Interruption(
-        epoch, steps, found["state"], (found["metrics"],) if steps else ()
-    )
+    return Interruption(epoch, steps, found["state"], (found["metrics"],) if steps else ())
 
 
 def exists(workdir: pathlib.Path) -> bool:

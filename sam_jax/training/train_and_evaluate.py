@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from sam_jax.runs import checkpoints, records, workdirs
+from sam_jax.runs import checkpoints, locks, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -47,6 +47,7 @@ def train_and_evaluate(
     Raises:
       ValueError: a field of the config cannot be run, the folder belongs to another config, or the
         run was begun with another m; the message names the field to set.
+      locks.InUse: another process trains there.
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
@@ -55,6 +56,17 @@ def train_and_evaluate(
         if not accept_config_changes:  # a finished run keeps the config it had
             workdirs.claim(workdir, config)
         return done
+    with locks.held(workdir, "training"):
+        return _train(config, workdir, label, accept_config_changes)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    label: str,
+    accept_config_changes: bool,
+) -> dict[str, Any]:
+    """Do what is left of `train_and_evaluate` in a folder that is locked."""
     check_same_m(workdir, config, _resumed_record(workdir))
     try:
         workdirs.refuse_another(workdir, config)
