@@ -30,7 +30,7 @@ flags.disclaim_key_flags()  # --help shows them as the study's own
 
 # Of this process on a CPU, measured on two cores; more of them need more memory.
 AT_ONCE = 2
-SMALL_NETS = ("small_conv_net",)  # which take longer to compile than to train
+SMALL_NETS = {"small_conv_net"}  # which take longer to compile than to train
 
 
 def main(study: Study) -> None:
@@ -68,7 +68,7 @@ def _command(study: Study, argv: Sequence[str]) -> int:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     f = flags.FLAGS
-    if f.config.training.model.name in SMALL_NETS:
+    if _has_small_nets(study, f.config):
         quick_compilation.for_small_nets()
     with signals.handled():
         try:
@@ -100,6 +100,13 @@ def _what_is_left(study: Study, config: ml_collections.ConfigDict, workdir: path
     first = ", ".join(open_tasks[:3]) + (", ..." if len(open_tasks) > 3 else "")
     left = f"left to train: {first}" if open_tasks else "measurements are left"
     return f"Stopped. {trained}; {left}. The same command goes on."
+
+
+def _has_small_nets(study: Study, config: ml_collections.ConfigDict) -> bool:
+    """Say whether all models of a study are small."""
+    plan = study.plan(config)
+    trainings = (study.training_config(plan.config, arm, plan.seeds[0]) for arm in plan.arms)
+    return {training.model.name for training in trainings} <= SMALL_NETS
 
 
 def _launcher() -> Launcher | None:

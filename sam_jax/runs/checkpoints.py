@@ -14,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from sam_jax import pytree
+from sam_jax.runs import disk
 from sam_jax.runs.distributed import from_first
 
 State = TypeVar("State")
@@ -32,11 +33,15 @@ _writing: list[ocp.CheckpointManager] = []  # at most one, which may write in th
 @contextlib.contextmanager
 def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them, or all."""
-    with ocp.CheckpointManager(
-        (workdir / "checkpoints").resolve(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-        item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
-    ) as manager:
+    folder = (workdir / "checkpoints").resolve()
+    with (
+        disk.writing(folder),
+        ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
+        ) as manager,
+    ):
         try:
             yield manager
         finally:
@@ -61,7 +66,11 @@ def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
         if manager not in _writing:
             _finish_writing()
         _writing[:] = [manager]
-        manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
+        folder = pathlib.Path(manager.directory)
+        needed = sum(x.nbytes for x in jax.tree.leaves(_keys_to_data(state))) + disk.MORE
+        from_first(lambda: disk.check_room(folder, needed))
+        with disk.writing(folder, needed):
+            manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
 
 
 def restore(

@@ -1,6 +1,7 @@
 """What the command lines of all commands share: the flag of the config, and how they are run."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from sam_jax.runs import compilation_cache, distributed, locks, quick_compilation, signals
+from sam_jax.runs import compilation_cache, disk, distributed, locks, quick_compilation, signals
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -64,6 +65,13 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
             except locks.InUse as error:
                 print(error, file=sys.stderr)
                 return 2
+            except disk.NoRoom as error:
+                if distributed.process_count() > 1:
+                    raise  # the other processes do not know
+                print(error, file=sys.stderr)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(1)  # what writes in the background would try again at an orderly end
         signals.end(stopped)
 
     app.run(among_processes, flags_parser=_parse)

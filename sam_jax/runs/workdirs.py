@@ -13,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from sam_jax.runs import disk
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
@@ -104,6 +105,7 @@ def pass_as_before(images: int) -> int:
     return _PASS_BEFORE.get(images, images)
 
 
+@disk.writes
 def claim(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,

@@ -54,7 +54,7 @@ def train_and_evaluate(
     done = _finished_record(workdir, config.epochs)
     if done is not None:
         if not accept_config_changes:  # a finished run keeps the config it had
-            workdirs.claim(workdir, config)
+            workdirs.refuse_another(workdir, config)
         return done
     with locks.held(workdir, "training"):
         return _train(config, workdir, label, accept_config_changes)
