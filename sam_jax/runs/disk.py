@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import functools
+import logging
 import os
 import pathlib
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
@@ -20,6 +22,8 @@ WHY = {
     errno.EACCES: "it may only be read",
     errno.EPERM: "it may only be read",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # What TensorStore says, and the texts of errors whose number is lost.
 _NUMBER = re.compile(r"os_error_code='(\d+)'|\[Errno (\d+)\]")
 _TEXTS = {os.strerror(number): number for number in WHY if number != errno.EPERM}
@@ -83,7 +87,7 @@ def no_room(path: pathlib.Path, number: int, needed: int) -> NoRoom:
       needed: as in `writing`.
     """
     room = ""
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if number in FULL:
         block = os.statvfs(_existing(path)).f_frsize if hasattr(os, "statvfs") else 1
         room = f" ({max(needed, block):,} bytes needed, {_free(path) or 0:,} free)"
     return NoRoom(
@@ -93,17 +97,41 @@ def no_room(path: pathlib.Path, number: int, needed: int) -> NoRoom:
     )
 
 
+@functools.cache
+def said_once() -> None:
+    """Let threads, and orbax, not print the errors of a full disk: a sentence tells of it."""
+
+    def is_told(error: BaseException | None) -> bool:
+        return error is not None and any(_number(x) in FULL for x in _chain(error))
+
+    def keep(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        told = is_told(error) or _number_in(record.getMessage()) in FULL
+        return record.levelno < logging.ERROR or not told
+
+    def in_thread(arguments: threading.ExceptHookArgs) -> None:
+        if not is_told(arguments.exc_value):
+            before(arguments)
+
+    before = threading.excepthook
+    threading.excepthook = in_thread
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(keep)
+
+
 def _number(error: BaseException) -> int:
     """Return the number of an error that is in `WHY`, 0 for another error."""
     number = error.errno if isinstance(error, OSError) else None
-    if number is None:
-        text = str(error)
-        found = _NUMBER.search(text)
-        if found:
-            number = int(found[1] or found[2])
-        else:
-            number = next((n for words, n in _TEXTS.items() if words in text), 0)
-    return number if number in WHY else 0
+    return _number_in(str(error)) if number is None else number if number in WHY else 0
+
+
+def _number_in(text: str) -> int:
+    """Return the number that a text names, or describes, if it is in `WHY`; else 0."""
+    found = _NUMBER.search(text)
+    if found:
+        number = int(found[1] or found[2])
+        return number if number in WHY else 0
+    return next((number for words, number in _TEXTS.items() if words in text), 0)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -55,6 +55,7 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
     def among_processes(argv: Sequence[str]) -> int | None:
         compilation_cache.turn_on()
         quick_compilation.collect_seldom()
+        disk.said_once()
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
@@ -69,6 +70,8 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
                 if distributed.process_count() > 1:
                     raise  # the other processes do not know
                 print(error, file=sys.stderr)
+                if error.errno in disk.CLOSED:
+                    return 2
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(1)  # what writes in the background would try again at an orderly end

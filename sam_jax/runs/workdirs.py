@@ -132,8 +132,11 @@ def claim(
     def write() -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "config.json"
+        text = json.dumps(plain(config), indent=2) + "\n"
+        if path.exists() and path.read_text() == text:
+            return  # in a folder that may only be read, too
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
+        temporary.write_text(text)
         temporary.replace(path)
 
     from_first(write)

@@ -17,6 +17,12 @@ from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A slow machine does not end the process of the tests."""
+    monkeypatch.setattr(signals, "PATIENCE", 600.0)
+
+
 def send(number):
     """Send a signal to this process, and wait until it is heard."""
     os.kill(os.getpid(), number)
