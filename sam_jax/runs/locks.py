@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs.distributed import from_first
 
 try:
@@ -16,7 +17,7 @@ except ImportError:  # Windows, where nothing is locked
     fcntl = None
 
 
-class InUse(RuntimeError):
+class InUse(UserMistake):
     """Another command is writing what this one wants to write."""
 
 
