@@ -201,6 +201,7 @@ def find_curve(
             log.close()
             if done.number not in (0, *checkpoints.epochs_of(manager)):
                 checkpoints.save(manager, done.number, done.state)
+                manager.wait_until_finished()
             progress.finish(f"stopped after epoch {done.number}/{settings.epochs}; it is saved")
 
         images_per_epoch = steps_per_epoch * settings.batch_size

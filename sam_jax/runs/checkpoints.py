@@ -34,20 +34,18 @@ _writing: list[ocp.CheckpointManager] = []  # at most one, which may write in th
 def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them, or all."""
     folder = (workdir / "checkpoints").resolve()
-    with (
-        disk.writing(folder),
-        ocp.CheckpointManager(
+    with disk.writing(folder):
+        manager = ocp.CheckpointManager(
             folder,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
             item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
-        ) as manager,
-    ):
-        try:
-            yield manager
-        finally:
-            with _LOCK:
-                if manager in _writing:
-                    _finish_writing()
+        )
+    try:
+        yield manager
+    finally:
+        with disk.writing(folder), manager, _LOCK:
+            if manager in _writing:
+                _finish_writing()
 
 
 def exists(workdir: pathlib.Path, epoch: int) -> bool:

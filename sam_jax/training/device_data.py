@@ -117,19 +117,20 @@ def epoch_calls(
       skip: the first steps of the epoch that were done before, in whole calls.
     """
     images, labels = data_set.train_images, data_set.train_labels
+    steps_per_epoch, batch_size = len(order) - 1, order.shape[1]
+    steps = steps_per_call or _steps_of_a_call(steps_per_epoch, batch_size)
     if isinstance(images, data.StreamedColumn):
+        in_a_block = max(1, images.split.examples_in_a_block() // batch_size)
         blocks = data.training_blocks(
             images.split,
             order[skip:],
-            steps_per_call,
+            steps_per_call or min(steps, in_a_block),
             sharding,
             key=key,
             first_step=first_step + skip,
         )
         yield from ((run_streamed_steps, block) for block in blocks)
         return
-    steps_per_epoch = len(order) - 1
-    steps = steps_per_call or _steps_of_a_call(steps_per_epoch, order.shape[1])
     if steps >= steps_per_epoch and not skip:  # without a slice, which is a call of its own
         yield run_steps, (images, labels, order)
         return
