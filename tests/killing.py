@@ -5,12 +5,13 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import warnings
 
 import jax
 import numpy as np
-from real_commands import ROOT, environment, python, run
+from real_commands import ROOT, environment, run
 
 from sam_jax.runs import checkpoints
 
@@ -80,7 +81,7 @@ class Command:
         """Return the command line of a command that kills itself."""
         arguments = (*self.arguments, f"--workdir={workdir}")
         kill_at = ROOT / "tests" / "kill_at.py"
-        return [python("-c", "")[0], kill_at, moment, str(number), workdir, *arguments]
+        return [sys.executable, kill_at, moment, str(number), workdir, *arguments]
 
     def call(self, workdir, moment, number, **options):
         """Run the command, to its end or to that moment."""
@@ -88,10 +89,18 @@ class Command:
         line = self.line(workdir, moment, number)
         return subprocess.run(line, timeout=400, check=False, **(settings | options))
 
-    def kill(self, workdir, moment, draw):
-        """Start the command, end it at a moment that is drawn, and say whether it was ended."""
+    def kill(self, workdir, moment, share, draw):
+        """Start the command, end it at a moment that is drawn, and say whether it was ended.
+
+        Args:
+          workdir: its folder.
+          moment: of MOMENTS.
+          share: of its work, in which it is ended.
+          draw: a random.Random.
+        """
         if moment in self.counts:
-            code = self.call(workdir, moment, draw.randint(1, self.counts[moment])).returncode
+            number = draw.randint(1, max(1, int(share * self.counts[moment])))
+            code = self.call(workdir, moment, number).returncode
             assert code in (-signal.SIGKILL, 0)
             return code != 0
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -99,8 +108,8 @@ class Command:
             self.line(workdir, "count", 0), cwd=ROOT, env=environment(), **quiet
         )
         started = time.monotonic()
-        wait = draw.uniform(0.3, 1) * self.seconds
-        in_writing = draw.randint(1, 4)
+        wait = draw.uniform(0.4, 0.9) * self.seconds
+        in_writing = draw.randint(1, 2)
         seen = set()
         while process.poll() is None:
             if moment == "checkpoint":
@@ -125,7 +134,7 @@ class Command:
         """Return all that the command leaves, as far as it is the same each time."""
         found = {}
         for path in sorted(workdir.rglob("*.jsonl")):
-            if path.name != "costs.jsonl" and "costs" not in path.parts:
+            if path.name != "costs.jsonl":  # seconds
                 found[str(path.relative_to(workdir))] = path.read_bytes()
         for config in sorted(workdir.rglob("checkpoints")):
             found[str(config.relative_to(workdir))] = saved_bits(config.parent)
@@ -154,7 +163,8 @@ def survive(command, name, moments, seed):
     """
     draw = random.Random(seed)
     workdir = command.begin(name)
-    ended = [moment for moment in moments if command.kill(workdir, moment, draw)]
+    share = 1 / len(moments)
+    ended = [moment for moment in moments if command.kill(workdir, moment, share, draw)]
     command.finish(workdir)
     whole, found = command.end(command.whole), command.end(workdir)
     assert found.keys() == whole.keys()
