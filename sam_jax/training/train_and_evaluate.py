@@ -75,6 +75,7 @@ def _train(
         if not accept_config_changes:
             raise
         changed = True
+    fine_tune.check_start(config.fine_tune, workdir)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
     if changed:  # another config may have other steps in an epoch
         interruption.forget(workdir)
