@@ -11,6 +11,7 @@ from absl import app, flags, logging
 
 from sam_jax.measuring import settings
 from sam_jax.mistakes import checking
+from sam_jax.runs import signals
 from sam_jax.runs.distributed import is_first
 from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 from sam_jax.training.train_and_evaluate import train_and_evaluate
@@ -31,7 +32,8 @@ def main(argv: Sequence[str]) -> None:
     with checking():
         settings.check(_CONFIG.value.instruments)
     workdir = pathlib.Path(_WORKDIR.value)
-    record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+    with signals.handled():
+        record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
     if not is_first():
         return
     print(

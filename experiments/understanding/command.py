@@ -15,7 +15,7 @@ from absl import app, flags, logging
 
 from experiments.study.provenance import software
 from sam_jax.mistakes import checking
-from sam_jax.runs import workdirs
+from sam_jax.runs import locks, workdirs
 from sam_jax.runs.flags import define_workdir, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the experiment's own
@@ -88,6 +88,15 @@ def run_and_report(
     workdir = pathlib.Path(workdir)
     with checking():
         experiment.check(settings)
+    with locks.held(workdir, "experiment"):
+        return _run_and_report(experiment, settings, workdir)
+
+
+def _run_and_report(
+    experiment: Experiment, settings: Any, workdir: pathlib.Path
+) -> tuple[pathlib.Path, str]:
+    """Do what `run_and_report` does in a folder that is locked."""
+    with checking():
         workdirs.claim(workdir, ml_collections.ConfigDict(settings._asdict()), refusal=REFUSAL)
     path = workdir / "results.npz"
     if not path.exists():

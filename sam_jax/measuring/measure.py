@@ -11,7 +11,7 @@ from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Subject
 from sam_jax.measuring.settings import check, completed, settings_digest
 from sam_jax.mistakes import checking
-from sam_jax.runs import records, workdirs
+from sam_jax.runs import locks, records, workdirs
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
 from sam_jax.suggestions import did_you_mean
@@ -44,6 +44,7 @@ def measure_run(
     Raises:
       FileNotFoundError: there is no such run or checkpoint.
       ValueError: as `measurements`.
+      locks.InUse: another process measures it.
     """
     workdir = pathlib.Path(workdir)
     with checking():  # before the model is loaded
@@ -51,6 +52,17 @@ def measure_run(
         own = workdirs.read_config(workdir)
         if "instruments" in own:
             check(own.instruments)
+    with locks.held(workdir, "evaluation", make=False):
+        return _measure(workdir, epoch, presets, measures)
+
+
+def _measure(
+    workdir: pathlib.Path,
+    epoch: int | None,
+    presets: Sequence[str],
+    measures: Sequence[str] | None,
+) -> list[Record]:
+    """Do what `measure_run` does in a folder that is locked."""
     config, trained = load_trained(workdir, epoch)
     about = {"epoch": trained.epoch, "seed": config.seed}
     with checking():

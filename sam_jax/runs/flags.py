@@ -1,6 +1,7 @@
 """What the command lines of all commands share: the flag of the config, and how they are run."""
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,14 @@ from absl import app, flags
 
 from sam_jax import mistakes
 from sam_jax.mistakes import UserMistake, one_sentence
-from sam_jax.runs import compilation_cache, config_flag, distributed, quick_compilation
+from sam_jax.runs import (
+    compilation_cache,
+    config_flag,
+    disk,
+    distributed,
+    quick_compilation,
+    signals,
+)
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -67,7 +75,8 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
 
     With --distributed it runs among the other processes. The exit code is what `main` returns, 0
     for None. It is 0 after help, where `absl.app.run` gives 1. A mistake of the user is one
-    sentence and the code 2, with a traceback where --traceback asks for it.
+    sentence and the code 2, with a traceback where --traceback asks for it. A `main` that handles
+    signals ends with 128 + signal, and one that meets a full disk with 1.
     Programs that are compiled are kept for the next command.
     """
     flags.DEFINE_bool(
@@ -77,11 +86,25 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
     def among_processes(argv: Sequence[str]) -> int | None:
         compilation_cache.turn_on()
         quick_compilation.collect_seldom()
+        disk.said_once()
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
-            with _flag_errors():
-                return main(argv)
+            try:
+                with _flag_errors():
+                    return main(argv)
+            except signals.Stopped as error:  # all processes together
+                stopped = error
+            except disk.NoRoom as error:
+                if distributed.process_count() > 1 or mistakes.wants_traceback():
+                    raise  # the other processes do not know
+                print(error, file=sys.stderr)
+                if error.errno in disk.CLOSED:
+                    return mistakes.CODE
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(1)  # what writes in the background would try again at an orderly end
+        signals.end(stopped)
 
     with one_sentence():
         app.run(among_processes, flags_parser=_parse)

@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from sam_jax.mistakes import UserMistake
+from sam_jax.runs import disk
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
@@ -26,9 +27,10 @@ REFUSAL = (
 _ABSENT = object()
 _BESIDE = (".log", ".out", ".err", ".lock")  # where a shell or a cluster keeps what a run prints
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-# How many images are evaluated in a pass bounds the memory and changes no result: it may differ in
+# How many images are evaluated in a pass bounds the memory, and how many steps are compiled into a
+# call the time until a signal is answered. Neither changes a result: it may differ in
 # a folder that was run before, and digests go on to name the pass of before.
-_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size")
+_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training\.)?steps_per_call")
 _PASS_BEFORE = {96: 480}  # of the digits
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
@@ -105,6 +107,7 @@ def pass_as_before(images: int) -> int:
     return _PASS_BEFORE.get(images, images)
 
 
+@disk.writes
 def claim(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,
@@ -113,8 +116,8 @@ def claim(
 ) -> None:
     """Write config.json, or check that the one in the folder is the same.
 
-    A folder that holds nothing but a config.json, or empty folders, belongs to a run that failed at
-    once, and is free.
+    A folder that holds nothing but a config.json, a lock, or empty folders, belongs to a run that
+    failed at once, and is free.
 
     Args:
       workdir: the folder of the run, made where it does not exist.
@@ -131,8 +134,11 @@ def claim(
     def write() -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "config.json"
+        text = json.dumps(plain(config), indent=2) + "\n"
+        if path.exists() and path.read_text() == text:
+            return  # in a folder that may only be read, too
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
+        temporary.write_text(text)
         temporary.replace(path)
 
     from_first(write)
@@ -154,7 +160,8 @@ def refuse_another(
         if not path.exists():
             _refuse_other_files(workdir)
             return []
-        others = [x for x in workdir.iterdir() if x != path and (x.is_file() or any(x.iterdir()))]
+        others = [x for x in workdir.iterdir() if x != path and x.suffix != ".lock"]
+        others = [x for x in others if x.is_file() or any(x.iterdir())]
         return _differences(_read(path), plain(config)) if others else []
 
     differing = from_first(find)
