@@ -15,6 +15,7 @@ from sam_jax.data.label_noise import check_label_noise
 from sam_jax.training import checks, example_losses, fine_tune, methods, optimiser, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
+from sam_jax.training.nonfinite import ON_NONFINITE
 from sam_jax.training.placement import placement_of
 from sam_jax.training.program import (
     Program,
@@ -68,6 +69,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     for group, field in WHOLE_OR_ZERO:
         checks.whole(f"{group}.{field}", config[group][field], 0)
     checks.whole("steps_per_call", config.steps_per_call, 0)
+    checks.choice("on_nonfinite", config.on_nonfinite, ON_NONFINITE)
+    checks.not_negative("divergence_factor", config.divergence_factor)
     checks.whole("checkpoint.keep", config.checkpoint.keep, 1)
     schedules.check(config.optimiser, config.epochs)
     optimiser.check(config.optimiser)
@@ -193,6 +196,7 @@ def program_spec(
         weight_average=_frozen(config.weight_average),
         loss=_loss_of(config),
         mixup=config.data.mixup,
+        skip_nonfinite=config.on_nonfinite == "skip",
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
         top_k=tuple(config.evaluation.top_k),

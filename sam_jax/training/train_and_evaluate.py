@@ -1,24 +1,27 @@
 """Train a config to the end, or from where an earlier call was cut."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
+from absl import logging
 
 from sam_jax.runs import checkpoints, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
-from sam_jax.runs.randomness import stream
-from sam_jax.training import build, fine_tune
-from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
-from sam_jax.training.fit import Later, Round, due, fit, saving, warn_not_finite
+from sam_jax.training import build
+from sam_jax.training.device_data import DeviceData
+from sam_jax.training.fit import Later, Round, due, fit, saving
+from sam_jax.training.nonfinite import NonFiniteStepError, growth, watch_steps
 from sam_jax.training.program import Program
-from sam_jax.training.step import order_after_previous
-from sam_jax.training.trained import begin_evaluations, read_evaluations, restore_state
-from sam_jax.typing import Key
+from sam_jax.training.replay import NonFiniteError, explained, forget, starting_state
+from sam_jax.training.trained import begin_evaluations, read_evaluations
+from sam_jax.training.training_calls import training_calls
 
 
 def train_and_evaluate(
@@ -47,6 +50,9 @@ def train_and_evaluate(
     Raises:
       ValueError: a field of the config cannot be run, the folder belongs to another config, or the
         run was begun with another m; the message names the field to set.
+      NonFiniteError: the loss, the gradient or the parameters of a step are not finite, and
+        config.on_nonfinite is "stop". The last checkpoint stays, and WORKDIR/nonfinite.json says
+        which step, which examples and which quantity; see `sam_jax.training.replay`.
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
@@ -60,15 +66,10 @@ def train_and_evaluate(
         workdirs.refuse_another(workdir, config)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
     workdirs.claim(workdir, config, accept_config_changes)
-    key = jax.random.key(config.seed)
+    forget(workdir)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
         first_epoch = max(checkpoints.epochs_of(manager), default=0)
-        if first_epoch:
-            state = restore_state(program, key, manager, first_epoch)
-        elif config.fine_tune.workdir:
-            state = fine_tune.starting_state(config.fine_tune, program, key, workdir)
-        else:
-            state = program.init(key)
+        state = starting_state(config, program, workdir, manager, first_epoch)
         log = records.MetricsLog(workdir, first_epoch)
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
         # record.
@@ -83,62 +84,34 @@ def train_and_evaluate(
             read = _begin_record(config, program, data, epoch)
 
             def write() -> None:
-                written.append(read())
+                written.append(_with_growth(read(), epoch, written, config.divergence_factor))
                 log.write(written[-1])
 
             return write
 
         images_per_epoch = program.steps_per_epoch * config.batch_size
         progress = Progress(label, config.epochs, images_per_epoch, first_epoch)
-        fit(
-            state,
-            range(first_epoch, config.epochs),
-            functools.partial(training_calls, config, program, data),
-            batch_size=config.batch_size,
-            progress=progress,
-            hooks=(warn_not_finite, record),
-            save=saving(manager),
-            save_every=config.checkpoint.every_epochs,
-        )
-        log.close()
+        try:
+            fit(
+                state,
+                range(first_epoch, config.epochs),
+                functools.partial(training_calls, config, program, data),
+                batch_size=config.batch_size,
+                progress=progress,
+                watch=watch_steps(config.on_nonfinite),
+                hooks=(record,),
+                save=saving(manager),
+                save_every=config.checkpoint.every_epochs,
+            )
+        except NonFiniteStepError as error:
+            raise NonFiniteError(
+                explained(config, program, data, workdir, manager, error)
+            ) from error
+        finally:
+            log.close()
     last = written[-1]
     progress.finish(f"test loss {last['test_loss']:.4f}, test accuracy {last['test_accuracy']:.2%}")
     return last
-
-
-def training_calls(
-    config: ml_collections.ConfigDict, program: Program, data: DeviceData, epoch: int
-) -> Iterator[tuple[RunSteps, tuple[Any, ...]]]:
-    """Yield the compiled calls of an epoch, with all that they take after the state.
-
-    Args:
-      config: the whole config.
-      program: its compiled functions.
-      data: its data set.
-      epoch: counted from zero.
-    """
-    key, crops = _keys(config.seed)
-    order = order_after_previous(key, epoch, len(data.train_labels), config.batch_size)
-    runs = program.run_steps, program.run_streamed_steps
-    more = key, build.traced_hyperparameters(config)
-    calls = epoch_calls(
-        *runs,
-        data,
-        order,
-        config.steps_per_call,
-        key=crops,
-        first_step=epoch * program.steps_per_epoch,
-        sharding=program.placement.batches,
-    )
-    for run_steps, arrays in calls:
-        yield run_steps, (*arrays, *more)
-
-
-@functools.lru_cache(maxsize=8)
-def _keys(seed: int) -> tuple[Key, Key]:
-    """Return the key of a run, and that of the crops of a set that is cropped when it is read."""
-    key = jax.random.key(seed)
-    return key, stream(key, "crops")
 
 
 def _begin_record(
@@ -161,11 +134,33 @@ def _begin_record(
             "step": epoch.step,
             "batch_loss": loss,
             "batch_accuracy": accuracy,
+            "nonfinite_steps": epoch.nonfinite_steps(),
+            "skipped_steps": epoch.skipped_steps(),
             **read_evaluations(evaluations),
             **this_machine(config)._asdict(),
         }
 
     return read
+
+
+def _with_growth(
+    record: records.Record, epoch: Round, written: list[records.Record], factor: float
+) -> records.Record:
+    """Return a record with the loss that the run began with, and whether it has grown too much."""
+    if written:  # of runs from before it was recorded the first epoch counts
+        start_loss = written[-1].get("start_loss", written[0]["batch_loss"])
+    else:
+        losses = epoch.losses()
+        start_loss = next(iter(losses[np.isfinite(losses)].tolist()), math.nan)
+    found = growth(start_loss, record["batch_loss"], factor)
+    if found.diverged and not (written and written[-1].get("diverged")):
+        logging.warning(
+            "The training diverges: its loss is %.4g in epoch %d and was %.4g in the first step.",
+            record["batch_loss"],
+            epoch.number,
+            start_loss,
+        )
+    return record | found._asdict()
 
 
 def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | None:

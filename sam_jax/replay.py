@@ -1,0 +1,74 @@
+"""Compute a step of a run once more, watched: python -m sam_jax.replay --workdir=runs/digits.
+
+The run goes on from its newest checkpoint before the step, and writes nothing. Of the step and the
+one before it every quantity is shown in the order of computation: the largest number in it, and
+the arrays that are not finite.
+"""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from absl import app, flags, logging
+
+from sam_jax.runs import checkpoints, workdirs
+from sam_jax.runs.distributed import is_first
+from sam_jax.runs.flags import define_distributed, run_command
+from sam_jax.training import build
+from sam_jax.training.replay import ReplayedStep, replay, stopped_at
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder of a run of sam_jax.train.", required=True
+)
+_STEP = flags.DEFINE_integer(
+    "step", None, "The step, from 1; by default the one that stopped the run.", lower_bound=1
+)
+define_distributed()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Show the step that the flags name."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)
+    found = replayed(pathlib.Path(_WORKDIR.value), _STEP.value)
+    if is_first():
+        print("\n".join(line for step in found for line in lines(step)))
+
+
+def replayed(workdir: pathlib.Path, step: int | None = None) -> tuple[ReplayedStep, ...]:
+    """Return a step of a run and the one before it, computed once more.
+
+    Args:
+      workdir: the folder of the run.
+      step: counted from one; None for the one in nonfinite.json.
+
+    Raises:
+      FileNotFoundError: there is no run, or no step is named and none stopped it.
+      ValueError: the run has no such step.
+    """
+    config = workdirs.read_config(workdir)
+    step = stopped_at(workdir) if step is None else step
+    _, data, program = build.data_and_program(config)
+    with checkpoints.open_manager(workdir, keep=None) as manager:
+        return replay(config, program, data, workdir, manager, step)
+
+
+def lines(found: ReplayedStep) -> Iterator[str]:
+    """Yield a step as text, a line a quantity.
+
+    >>> from sam_jax.training.observed import Quantity
+    >>> loss, gradient = Quantity("loss", (), 2.5), Quantity("gradient", ("Dense_0/bias",), 0.5)
+    >>> print(*lines(ReplayedStep(7, (loss, gradient))), sep="\\n")
+    step 7
+      loss                                largest 2.5
+      gradient                            largest 0.5         not finite: Dense_0/bias
+    """
+    yield f"step {found.step}"
+    for quantity in found.quantities:
+        line = f"  {quantity.name:<36}largest {quantity.largest:<12.6g}"
+        bad = ", ".join(path or "all of it" for path in quantity.nonfinite)
+        yield (line + f"not finite: {bad}" if bad else line).rstrip()
+
+
+if __name__ == "__main__":
+    run_command(main)
