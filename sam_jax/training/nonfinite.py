@@ -36,7 +36,7 @@ def watch_steps(on_nonfinite: str) -> Callable[[int, StepMetrics], None]:
         error = NonFiniteStepError(steps_before + first + 1, *numbers)
         if on_nonfinite == "stop":
             raise error
-        which = "skipped" if on_nonfinite == "skip" else "that are not finite"
+        which = "skipped" if on_nonfinite == "skip" else "not finite"
         logging.warning("%s; %d of %d steps are %s.", error, bad.size, metrics.finite.size, which)
 
     return watch

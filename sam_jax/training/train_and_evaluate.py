@@ -3,10 +3,9 @@
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 from absl import logging
