@@ -30,7 +30,7 @@ flags.disclaim_key_flags()  # --help shows them as the study's own
 
 # Of this process on a CPU, measured on two cores; more of them need more memory.
 AT_ONCE = 2
-SMALL_NETS = ("small_conv_net",)  # which take longer to compile than to train
+SMALL_NETS = {"small_conv_net"}  # which take longer to compile than to train
 
 
 def main(study: Study) -> None:
@@ -68,7 +68,7 @@ def _command(study: Study, argv: Sequence[str]) -> int:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     f = flags.FLAGS
-    if f.config.training.model.name in SMALL_NETS:
+    if _has_small_nets(study, f.config):
         quick_compilation.for_small_nets()
     done = run_and_report(
         study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
@@ -79,6 +79,13 @@ def _command(study: Study, argv: Sequence[str]) -> int:
             print(f"failed: {fault}")
         print(f"The report is {done.page.resolve()}")
     return 1 if done.faults else 0
+
+
+def _has_small_nets(study: Study, config: ml_collections.ConfigDict) -> bool:
+    """Say whether all models of a study are small."""
+    plan = study.plan(config)
+    trainings = (study.training_config(plan.config, arm, plan.seeds[0]) for arm in plan.arms)
+    return {training.model.name for training in trainings} <= SMALL_NETS
 
 
 def _launcher() -> Launcher | None:

@@ -31,7 +31,7 @@ def train(happened, rounds, save_every):
     def run_steps(state, number):
         happened.append(f"call {number}")
         losses = jnp.array([4.0, 5.0]) * number
-        metrics = StepMetrics(losses, losses / 100, losses, losses > -1, losses < -1)
+        metrics = StepMetrics(losses, losses / 64, losses, losses > -1, losses < -1)
         return state._replace(step=state.step + 2, params=state.params + 1), metrics
 
     def hook(done):
@@ -63,26 +63,26 @@ def test_a_round_is_written_while_the_next_one_computes(happened):
         "call 7",
         "round 4",
         "call 8",
-        "wrote 4 10 (29.25, 0.2925)",  # (4.5 * 6 + 4.5 * 7) / 2
+        "wrote 4 10 (29.25, 0.45703125)",  # (4.5 * 6 + 4.5 * 7) / 2
         "saved 4 12.0",  # as it was before call 8
         "call 9",
         "round 5",
         "call 10",
-        "wrote 5 14 (38.25, 0.3825)",
+        "wrote 5 14 (38.25, 0.59765625)",
         "call 11",
         "round 6",
-        "wrote 6 18 (47.25, 0.4725)",
+        "wrote 6 18 (47.25, 0.73828125)",
         "saved 6 16.0",
     ]
     assert int(state.step) == 18
-    assert told[0] == (64, 27.0, pytest.approx(0.27)) and len(told) == 6
+    assert told[0] == (64, 27.0, 27 / 64) and len(told) == 6
 
 
 def test_a_large_state_is_saved_before_the_next_call_takes_its_memory(happened, monkeypatch):
     monkeypatch.setattr(fit, "COPIED", 0)
     train(happened, range(2), save_every=1)
     at = happened.index
-    assert at("call 1") < at("round 1") < at("wrote 1 10 (2.25, 0.0225)") < at("saved 1 12.0")
+    assert at("call 1") < at("round 1") < at("wrote 1 10 (2.25, 0.03515625)") < at("saved 1 12.0")
     assert at("saved 1 12.0") < at("call 2")
 
 
