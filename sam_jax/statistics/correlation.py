@@ -76,9 +76,9 @@ def correlation(
 
     Returns:
       A `Correlation`, all NaN but n and `of` for fewer than three pairs and where x or y is
-      constant. `leave_one_out` passes over samples without a coefficient. For |r| = 1 neither interval
-      is determined, nor is "bca" where its jackknife has no coefficient or no spread; for too
-      few pairs `fisher_interval` is (-1, 1).
+      constant. `leave_one_out` passes over samples without a coefficient. For |r| = 1 neither
+      interval is determined, nor is "bca" where its jackknife has no coefficient or no spread;
+      for too few pairs `fisher_interval` is (-1, 1).
 
     Raises:
       ValueError: x and y are not vectors of one length, or an argument is out of its range.

@@ -30,7 +30,6 @@ class PartialCorrelation(NamedTuple):
     n: int  # models with finite values
     degrees_of_freedom: int  # n - 2 - number of independent covariates
     fisher_interval: Interval  # closed form
-    of: int  # models given; those besides n have a value that is not finite
 
 
 def partial_correlation(
@@ -83,15 +82,14 @@ def partial_correlation(
     table = table[np.isfinite(table).all(axis=1)]
     n = table.shape[0]
     if n == 0:
-        return PartialCorrelation(math.nan, math.nan, 0, 0, UNDETERMINED, x.size)
+        return PartialCorrelation(math.nan, math.nan, 0, 0, UNDETERMINED)
     if method == "spearman":
         table = scipy.stats.rankdata(table, axis=0)
     residuals, rank = _residuals(table[:, :2], table[:, 2:])
     degrees_of_freedom = n - 2 - rank
     lengths = np.linalg.norm(residuals, axis=0)
     if degrees_of_freedom < 1 or lengths.min() == 0:
-        free = max(degrees_of_freedom, 0)
-        return PartialCorrelation(math.nan, math.nan, n, free, UNDETERMINED, x.size)
+        return PartialCorrelation(math.nan, math.nan, n, max(degrees_of_freedom, 0), UNDETERMINED)
     first, second = (residuals / lengths).T
     r = float(np.clip(first @ second, -1, 1))
     return PartialCorrelation(
@@ -100,7 +98,6 @@ def partial_correlation(
         n=n,
         degrees_of_freedom=degrees_of_freedom,
         fisher_interval=_interval(r, degrees_of_freedom, method, confidence),
-        of=x.size,
     )
 
 
