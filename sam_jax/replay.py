@@ -5,6 +5,7 @@ one before it every quantity is shown in the order of computation: the largest n
 the arrays that are not finite.
 """
 
+import functools
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,8 @@ from sam_jax.runs import checkpoints, workdirs
 from sam_jax.runs.distributed import is_first
 from sam_jax.runs.flags import define_distributed, run_command
 from sam_jax.training import build
-from sam_jax.training.replay import ReplayedStep, replay, stopped_at
+from sam_jax.training.replay import Replay, ReplayedStep, replayed, stopped_at
+from sam_jax.training.train_and_evaluate import training_calls
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of a run of sam_jax.train.", required=True
@@ -30,12 +32,12 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    found = replayed(pathlib.Path(_WORKDIR.value), _STEP.value)
+    found = replay(pathlib.Path(_WORKDIR.value), _STEP.value)
     if is_first():
         print("\n".join(line for step in found for line in lines(step)))
 
 
-def replayed(workdir: pathlib.Path, step: int | None = None) -> tuple[ReplayedStep, ...]:
+def replay(workdir: pathlib.Path, step: int | None = None) -> tuple[ReplayedStep, ...]:
     """Return a step of a run and the one before it, computed once more.
 
     Args:
@@ -50,7 +52,8 @@ def replayed(workdir: pathlib.Path, step: int | None = None) -> tuple[ReplayedSt
     step = stopped_at(workdir) if step is None else step
     _, data, program = build.data_and_program(config)
     with checkpoints.open_manager(workdir, keep=None) as manager:
-        return replay(config, program, data, workdir, manager, step)
+        calls = functools.partial(training_calls, config, program, data)
+        return replayed(Replay(config, program, workdir, manager, calls), step)
 
 
 def lines(found: ReplayedStep) -> Iterator[str]:

@@ -6,6 +6,7 @@ first is found afterwards, from the last checkpoint on.
 
 import json
 import pathlib
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,13 +18,12 @@ from absl import logging
 from sam_jax.runs import checkpoints
 from sam_jax.runs.distributed import from_first
 from sam_jax.training import fine_tune
-from sam_jax.training.device_data import DeviceData
+from sam_jax.training.device_data import RunSteps
 from sam_jax.training.nonfinite import NonFiniteStepError
 from sam_jax.training.observed import Observations, Quantity
 from sam_jax.training.program import Program
-from sam_jax.training.step import TrainState, order_after_previous
+from sam_jax.training.step import TrainState
 from sam_jax.training.trained import restore_state
-from sam_jax.training.training_calls import training_calls
 
 REPORT = "nonfinite.json"
 
@@ -43,57 +43,61 @@ class ReplayedStep(NamedTuple):
         return next((quantity for quantity in self.quantities if quantity.nonfinite), None)
 
 
-def starting_state(
-    config: ml_collections.ConfigDict,
-    program: Program,
-    workdir: pathlib.Path,
-    manager: ocp.CheckpointManager,
-    epoch: int,
+class Replay(NamedTuple):
+    """What it takes to compute steps of a run once more."""
+
+    config: ml_collections.ConfigDict
+    program: Program  # of the config
+    workdir: pathlib.Path  # the folder of the run
+    manager: ocp.CheckpointManager  # of its checkpoints
+    calls: Callable[[int], Iterable[tuple[RunSteps, tuple[Any, ...]]]]  # of an epoch, as fit takes
+
+
+def fresh_state(
+    config: ml_collections.ConfigDict, program: Program, workdir: pathlib.Path
 ) -> TrainState:
-    """Return the state at the end of an epoch that was saved; of epoch 0, that of the start.
+    """Return the state before the first step of a run.
 
     Args:
       config: the whole config.
       program: its compiled functions.
       workdir: the folder of the run.
-      manager: of its checkpoints.
-      epoch: one of the manager's, or 0.
     """
     key = jax.random.key(config.seed)
-    if epoch:
-        return restore_state(program, key, manager, epoch)
     if config.fine_tune.workdir:
         return fine_tune.starting_state(config.fine_tune, program, key, workdir)
     return program.init(key)
 
 
-def replay(
-    config: ml_collections.ConfigDict,
-    program: Program,
-    data: DeviceData,
-    workdir: pathlib.Path,
-    manager: ocp.CheckpointManager,
-    step: int,
-) -> tuple[ReplayedStep, ...]:
+def replayed(replay: Replay, step: int) -> tuple[ReplayedStep, ...]:
     """Compute a step of a run once more, from the newest checkpoint before it.
 
     Args:
-      config, program, workdir, manager: as in `starting_state`.
-      data: the data set of the config.
+      replay: of the run.
       step: counted from one.
 
     Returns:
       The step, and before it the one that came before in the same compiled call: a loss that is
       not finite may come from parameters of the step before.
+
+    Raises:
+      ValueError: the run has no such step.
     """
+    config, program, workdir, manager, calls = replay
+    last = config.epochs * program.steps_per_epoch
+    if not 1 <= step <= last:
+        raise ValueError(f"the run in {workdir} has the steps 1 to {last}, got {step}.")
     epoch, place = divmod(step - 1, program.steps_per_epoch)
-    first_epoch = max((e for e in checkpoints.epochs_of(manager) if e <= epoch), default=0)
-    state = starting_state(config, program, workdir, manager, first_epoch)
+    first_epoch = _checkpoint_before(replay, epoch)
+    if first_epoch:
+        state = restore_state(program, jax.random.key(config.seed), manager, first_epoch)
+    else:
+        state = fresh_state(config, program, workdir)
     for earlier in range(first_epoch, epoch):
-        for run_steps, arguments in training_calls(config, program, data, earlier):
+        for run_steps, arguments in calls(earlier):
             state, _ = run_steps(state, *arguments)
     start = 0  # of a call, in the epoch
-    for run_steps, (images, labels, order, *more) in training_calls(config, program, data, epoch):
+    for run_steps, (images, labels, order, *more) in calls(epoch):
         steps = len(order) - 1
         if start + steps <= place:
             state, _ = run_steps(state, images, labels, order, *more)
@@ -117,27 +121,19 @@ def replay(
             state, _ = observed(state, *part(number, number + 1))
             found.append(ReplayedStep(step - at + number, observations.take()))
         return tuple(found)
-    raise ValueError(f"step {step} is not a step of the run.")
+    raise AssertionError("the calls of an epoch hold all of its steps")
 
 
-def explained(
-    config: ml_collections.ConfigDict,
-    program: Program,
-    data: DeviceData,
-    workdir: pathlib.Path,
-    manager: ocp.CheckpointManager,
-    error: NonFiniteStepError,
-) -> str:
+def explained(replay: Replay, error: NonFiniteStepError) -> str:
     """Write nonfinite.json, and return the message of a run that stops.
 
     Args:
-      config, program, data, workdir, manager: as in `replay`.
+      replay: of the run.
       error: names the step.
     """
+    program, workdir = replay.program, replay.workdir
     epoch, place = divmod(error.step - 1, program.steps_per_epoch)
-    saved = max((e for e in checkpoints.epochs_of(manager) if e <= epoch), default=0)
-    key = jax.random.key(config.seed)
-    order = order_after_previous(key, epoch, len(data.train_labels), config.batch_size)
+    saved = _checkpoint_before(replay, epoch)
     path = workdir / REPORT
     command = f"python -m sam_jax.replay --workdir={workdir}"
     report = {
@@ -145,7 +141,7 @@ def explained(
         "epoch": epoch + 1,
         "loss": error.loss,
         "gradient_norm": error.gradient_norm,
-        "indices": np.asarray(order[1 + place]).tolist(),
+        "indices": _indices(replay, epoch, place),
         "checkpoint_epoch": saved,
         "replay": command,
     }
@@ -156,7 +152,7 @@ def explained(
         error.step - saved * program.steps_per_epoch,
         f"the checkpoint of epoch {saved}" if saved else "the start",
     )
-    steps = replay(config, program, data, workdir, manager, error.step)
+    steps = replayed(replay, error.step)
     origin = next(((s.step, q) for s in steps if (q := s.first_nonfinite())), None)
     if origin is None:
         what = "computed once more, all of its quantities are finite"
@@ -175,6 +171,21 @@ def explained(
         f"and `{command}` shows the step. Lower the learning rate or rho, or go on with "
         "--config.on_nonfinite=skip."
     )
+
+
+def _checkpoint_before(replay: Replay, epoch: int) -> int:
+    """Return the newest checkpoint that is not after the start of an epoch, 0 for none."""
+    return max((e for e in checkpoints.epochs_of(replay.manager) if e <= epoch), default=0)
+
+
+def _indices(replay: Replay, epoch: int, place: int) -> list[int]:
+    """Return the examples of a step of an epoch, counted from zero, in the training set."""
+    start = 0
+    for _, (_, _, order, *_) in replay.calls(epoch):
+        if place < start + len(order) - 1:
+            return np.asarray(order[1 + place - start]).tolist()
+        start += len(order) - 1
+    raise AssertionError("the calls of an epoch hold all of its steps")
 
 
 def stopped_at(workdir: pathlib.Path) -> int:

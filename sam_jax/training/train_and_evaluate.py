@@ -3,9 +3,10 @@
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 from absl import logging
@@ -13,14 +14,16 @@ from absl import logging
 from sam_jax.runs import checkpoints, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
+from sam_jax.runs.randomness import stream
 from sam_jax.training import build
-from sam_jax.training.device_data import DeviceData
+from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
 from sam_jax.training.fit import Later, Round, due, fit, saving
 from sam_jax.training.nonfinite import NonFiniteStepError, growth, watch_steps
 from sam_jax.training.program import Program
-from sam_jax.training.replay import NonFiniteError, explained, forget, starting_state
-from sam_jax.training.trained import begin_evaluations, read_evaluations
-from sam_jax.training.training_calls import training_calls
+from sam_jax.training.replay import NonFiniteError, Replay, explained, forget, fresh_state
+from sam_jax.training.step import order_after_previous
+from sam_jax.training.trained import begin_evaluations, read_evaluations, restore_state
+from sam_jax.typing import Key
 
 
 def train_and_evaluate(
@@ -65,10 +68,14 @@ def train_and_evaluate(
         workdirs.refuse_another(workdir, config)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
     workdirs.claim(workdir, config, accept_config_changes)
-    forget(workdir)
+    key = jax.random.key(config.seed)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
         first_epoch = max(checkpoints.epochs_of(manager), default=0)
-        state = starting_state(config, program, workdir, manager, first_epoch)
+        if first_epoch:
+            state = restore_state(program, key, manager, first_epoch)
+        else:
+            state = fresh_state(config, program, workdir)
+        forget(workdir)
         log = records.MetricsLog(workdir, first_epoch)
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
         # record.
@@ -103,14 +110,54 @@ def train_and_evaluate(
                 save_every=config.checkpoint.every_epochs,
             )
         except NonFiniteStepError as error:
-            raise NonFiniteError(
-                explained(config, program, data, workdir, manager, error)
-            ) from error
+            replay = Replay(
+                config,
+                program,
+                workdir,
+                manager,
+                functools.partial(training_calls, config, program, data),
+            )
+            raise NonFiniteError(explained(replay, error)) from error
         finally:
             log.close()
     last = written[-1]
     progress.finish(f"test loss {last['test_loss']:.4f}, test accuracy {last['test_accuracy']:.2%}")
     return last
+
+
+def training_calls(
+    config: ml_collections.ConfigDict, program: Program, data: DeviceData, epoch: int
+) -> Iterator[tuple[RunSteps, tuple[Any, ...]]]:
+    """Yield the compiled calls of an epoch, with all that they take after the state.
+
+    Args:
+      config: the whole config.
+      program: its compiled functions.
+      data: its data set.
+      epoch: counted from zero.
+    """
+    key, crops = _keys(config.seed)
+    order = order_after_previous(key, epoch, len(data.train_labels), config.batch_size)
+    runs = program.run_steps, program.run_streamed_steps
+    more = key, build.traced_hyperparameters(config)
+    calls = epoch_calls(
+        *runs,
+        data,
+        order,
+        config.steps_per_call,
+        key=crops,
+        first_step=epoch * program.steps_per_epoch,
+        sharding=program.placement.batches,
+    )
+    for run_steps, arrays in calls:
+        yield run_steps, (*arrays, *more)
+
+
+@functools.lru_cache(maxsize=8)
+def _keys(seed: int) -> tuple[Key, Key]:
+    """Return the key of a run, and that of the crops of a set that is cropped when it is read."""
+    key = jax.random.key(seed)
+    return key, stream(key, "crops")
 
 
 def _begin_record(

@@ -110,7 +110,7 @@ def test_a_run_stops_at_its_step_and_can_be_replayed(tmp_path):
     for text in (f"step {step}", first["quantity"], f"checkpoint of epoch {epoch - 1} stays"):
         assert text in str(error.value)
     # The replay finds the same, and everything before it finite.
-    steps = replay.replayed(tmp_path)
+    steps = replay.replay(tmp_path)
     quantities = [(s.step, quantity) for s in steps for quantity in s.quantities]
     place = next(i for i, (_, quantity) in enumerate(quantities) if quantity.nonfinite)
     at, quantity = quantities[place]
@@ -131,7 +131,7 @@ def test_a_run_stops_at_its_step_and_can_be_replayed(tmp_path):
     )
     assert not (tmp_path / "nonfinite.json").exists()
     with pytest.raises(FileNotFoundError, match="no nonfinite.json, so no step stopped it"):
-        replay.replayed(tmp_path)
+        replay.replay(tmp_path)
 
 
 def test_a_replay_names_the_parameter_where_a_gradient_overflows(tmp_path):
