@@ -1,10 +1,9 @@
-"""Long runs, long logs and large studies take no more than their share: `--full` for all of it."""
+"""Long runs keep their memory and programs, and long logs are read once; `--full` for all of it."""
 
 import json
 import os
 import pathlib
 import subprocess
-import sys
 import sys
 import time
 from unittest import mock
