@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from sam_jax.measuring import registry
 from sam_jax.measuring.measure import EVALUATIONS, measure_run
-from sam_jax.runs import records
+from sam_jax.runs import records, signals
 from sam_jax.runs.distributed import is_first
 from sam_jax.runs.flags import define_distributed, run_command
 
@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
+    with signals.handled():
+        measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
     if not is_first():
         return
     hidden = ("epoch", "seed", "settings")

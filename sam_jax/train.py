@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
+from sam_jax.runs import signals
 from sam_jax.runs.distributed import is_first
 from sam_jax.runs.flags import define_config, define_distributed, run_command
 from sam_jax.training.replay import NonFiniteError
@@ -30,7 +31,8 @@ def main(argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.WARNING)
     workdir = pathlib.Path(_WORKDIR.value)
     try:
-        record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+        with signals.handled():
+            record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
     except NonFiniteError as error:
         if is_first():
             print(error, file=sys.stderr)

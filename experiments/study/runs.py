@@ -13,7 +13,7 @@ from experiments.study.arms import Arm, Plan, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
 from experiments.study.together import Work
-from sam_jax.runs import records, workdirs
+from sam_jax.runs import checkpoints, records, workdirs
 from sam_jax.runs.distributed import from_first, process_count
 from sam_jax.training import build, fine_tune
 from sam_jax.training.train_and_evaluate import train_and_evaluate
@@ -117,6 +117,16 @@ def train(
     outcome = train_and_evaluate(training, folder, task.label, accept_config_changes)
     load = functools.partial(load_trained, folder)
     return Run(task.arm, task.seed, folder, training, outcome, load, task.label)
+
+
+def is_trained(study: Study, plan: Plan, workdir: pathlib.Path, task: Task) -> bool:
+    """Say whether a run is trained to its end; that it is measured is not asked.
+
+    Args:
+      study, plan, workdir, task: as in `train`.
+    """
+    training = study.training_config(plan.config, task.arm, task.seed)
+    return checkpoints.exists(seed_folder(workdir, task.arm, task.seed), training.epochs)
 
 
 def measure(study: Study, plan: Plan, trained: Run) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from experiments.study.provenance import software
-from sam_jax.runs import workdirs
+from sam_jax.runs import locks, workdirs
 from sam_jax.runs.flags import run_command
 
 flags.disclaim_key_flags()  # --help shows them as the experiment's own
@@ -86,6 +86,14 @@ def run_and_report(
     """
     experiment.check(settings)
     workdir = pathlib.Path(workdir)
+    with locks.held(workdir, "experiment"):
+        return _run_and_report(experiment, settings, workdir)
+
+
+def _run_and_report(
+    experiment: Experiment, settings: Any, workdir: pathlib.Path
+) -> tuple[pathlib.Path, str]:
+    """Do what `run_and_report` does in a folder that is locked."""
     workdirs.claim(workdir, ml_collections.ConfigDict(settings._asdict()), refusal=REFUSAL)
     path = workdir / "results.npz"
     if not path.exists():

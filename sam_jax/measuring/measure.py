@@ -12,7 +12,7 @@ from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Subject
 from sam_jax.measuring.nonfinite_places import in_words, nonfinite_places
 from sam_jax.measuring.settings import completed, settings_digest
-from sam_jax.runs import records
+from sam_jax.runs import locks, records
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
 from sam_jax.suggestions import did_you_mean
@@ -45,8 +45,20 @@ def measure_run(
     Raises:
       FileNotFoundError: there is no such run or checkpoint.
       ValueError: as `measurements`.
+      locks.InUse: another process measures it.
     """
     workdir = pathlib.Path(workdir)
+    with locks.held(workdir, "evaluation", make=False):
+        return _measure(workdir, epoch, presets, measures)
+
+
+def _measure(
+    workdir: pathlib.Path,
+    epoch: int | None,
+    presets: Sequence[str],
+    measures: Sequence[str] | None,
+) -> list[Record]:
+    """Do what `measure_run` does in a folder that is locked."""
     config, trained = load_trained(workdir, epoch)
     about = {"epoch": trained.epoch, "seed": config.seed}
     found = measurements(trained, config.instruments, presets, measures, workdir)

@@ -19,7 +19,7 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints
+from sam_jax.runs import checkpoints, locks
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
@@ -160,7 +160,10 @@ def collect_members(
         images = data.train_images, data.train_labels
         return [(run_steps, (*images, half_order, key, {}))]
 
-    with checkpoints.open_manager(workdir, keep=count) as manager:
+    with (
+        locks.held(workdir, "training"),
+        checkpoints.open_manager(workdir, keep=count) as manager,
+    ):
         state, done = checkpoints.restore_latest(manager, state, replicated())
         first = max(2 * done - 1, 0)  # of the half cycles; a minimum ends every other one
         images_per_epoch = steps_per_epoch * settings.batch_size

@@ -21,7 +21,7 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints, records
+from sam_jax.runs import checkpoints, locks, records
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
@@ -183,7 +183,10 @@ def find_curve(
         images = data.train_images, data.train_labels
         return [(run_steps, (*images, order, key, traced))]
 
-    with checkpoints.open_manager(workdir, keep=1) as manager:
+    with (
+        locks.held(workdir, "training"),
+        checkpoints.open_manager(workdir, keep=1) as manager,
+    ):
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
         log = records.MetricsLog(workdir, first_epoch)
 
@@ -193,6 +196,13 @@ def find_curve(
                 log.write({"epoch": epoch.number, **means})
 
             return write
+
+        def pause(done: Round) -> None:
+            log.close()
+            if done.number not in (0, *checkpoints.epochs_of(manager)):
+                checkpoints.save(manager, done.number, done.state)
+                manager.wait_until_finished()
+            progress.finish(f"stopped after epoch {done.number}/{settings.epochs}; it is saved")
 
         images_per_epoch = steps_per_epoch * settings.batch_size
         progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
@@ -205,6 +215,7 @@ def find_curve(
             hooks=(warn_not_finite, record),
             save=saving(manager),
             save_every=settings.checkpoint_every_epochs,
+            pause=pause,
         )
         log.close()
     progress.finish(f"trained for {settings.epochs} epochs")

@@ -14,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from sam_jax import pytree
+from sam_jax.runs import disk
 from sam_jax.runs.distributed import from_first
 
 State = TypeVar("State")
@@ -32,17 +33,19 @@ _writing: list[ocp.CheckpointManager] = []  # at most one, which may write in th
 @contextlib.contextmanager
 def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them, or all."""
-    with ocp.CheckpointManager(
-        (workdir / "checkpoints").resolve(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-        item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
-    ) as manager:
-        try:
-            yield manager
-        finally:
-            with _LOCK:
-                if manager in _writing:
-                    _finish_writing()
+    folder = (workdir / "checkpoints").resolve()
+    with disk.writing(folder):
+        manager = ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
+        )
+    try:
+        yield manager
+    finally:
+        with disk.writing(folder), manager, _LOCK:
+            if manager in _writing:
+                _finish_writing()
 
 
 def exists(workdir: pathlib.Path, epoch: int) -> bool:
@@ -61,7 +64,11 @@ def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
         if manager not in _writing:
             _finish_writing()
         _writing[:] = [manager]
-        manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
+        folder = pathlib.Path(manager.directory)
+        needed = sum(x.nbytes for x in jax.tree.leaves(_keys_to_data(state))) + disk.MORE
+        from_first(lambda: disk.check_room(folder, needed))
+        with disk.writing(folder, needed):
+            manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
 
 
 def restore(

@@ -1,6 +1,7 @@
 """What the command lines of all commands share: the flag of the config, and how they are run."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from sam_jax.runs import compilation_cache, distributed, quick_compilation
+from sam_jax.runs import compilation_cache, disk, distributed, locks, quick_compilation, signals
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -46,17 +47,35 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
     """Parse the flags of a command, call `main` with what is left of its line, and exit.
 
     With --distributed it runs among the other processes. The exit code is what `main` returns, 0
-    for None. It is 0 after help, where `absl.app.run` gives 1, and 2 for flags that are wrong.
+    for None. It is 0 after help, where `absl.app.run` gives 1, and 2 for flags that are wrong. A
+    `main` that handles signals ends with 128 + signal.
     Programs that are compiled are kept for the next command.
     """
 
     def among_processes(argv: Sequence[str]) -> int | None:
         compilation_cache.turn_on()
         quick_compilation.collect_seldom()
+        disk.said_once()
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
-            return main(argv)
+            try:
+                return main(argv)
+            except signals.Stopped as error:  # all processes together
+                stopped = error
+            except locks.InUse as error:
+                print(error, file=sys.stderr)
+                return 2
+            except disk.NoRoom as error:
+                if distributed.process_count() > 1:
+                    raise  # the other processes do not know
+                print(error, file=sys.stderr)
+                if error.errno in disk.CLOSED:
+                    return 2
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(1)  # what writes in the background would try again at an orderly end
+        signals.end(stopped)
 
     app.run(among_processes, flags_parser=_parse)
 

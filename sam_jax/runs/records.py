@@ -11,15 +11,15 @@ import zlib
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
-from tensorboardX.proto import summary_pb2
 
+from sam_jax.runs import disk
 from sam_jax.runs.distributed import from_first, is_first
+from sam_jax.runs.events import Events
 
 Record = dict[str, Any]
-_messages: Any = summary_pb2  # whose classes are made when it is imported
 
 
+@disk.writes
 def append(path: pathlib.Path, record: Record) -> None:
     """Append one record as a JSON line; arrays become lists and NaN stays NaN.
 
@@ -45,6 +45,7 @@ def read(path: pathlib.Path) -> list[Record]:
     return [json.loads(line) for line in text.split("\n")[:-1] if line]
 
 
+@disk.writes
 def rewrite(path: pathlib.Path, records: list[Record]) -> None:
     """Replace the records of a file in one move, so that a cut leaves the old or the new ones."""
 
@@ -91,28 +92,19 @@ class MetricsLog:
         kept = [record for record in read(self._path) if record["epoch"] <= first_epoch]
         if from_first(self._path.exists):
             rewrite(self._path, kept)
-        self._writer = None
-        if is_first():
-            self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_epoch + 1)
+        self._events = Events(workdir / "tensorboard", first_epoch + 1) if is_first() else None
 
     def write(self, record: Record) -> None:
         """Write one epoch's record; its "epoch" is the step of the events."""
         append(self._path, record)
-        if self._writer is None:
-            return
-        values = [
-            _messages.Summary.Value(tag=name, simple_value=value)
-            for name, value in record.items()
-            if name != "epoch" and math.isfinite(value)
-        ]
-        # One event for all numbers: an event for each takes several times as long.
-        events: Any = self._writer.file_writer
-        events.add_summary(_messages.Summary(value=values), record["epoch"])
+        if self._events is not None:
+            numbers = {n: x for n, x in record.items() if n != "epoch" and math.isfinite(x)}
+            self._events.write(record["epoch"], numbers)
 
     def close(self) -> None:
         """Flush the events to disk."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _ends_whole(path: pathlib.Path) -> bool:

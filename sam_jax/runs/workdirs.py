@@ -13,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from sam_jax.runs import disk
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
@@ -24,9 +25,10 @@ REFUSAL = (
 
 _ABSENT = object()
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-# How many images are evaluated in a pass bounds the memory and changes no result: it may differ in
+# How many images are evaluated in a pass bounds the memory, and how many steps are compiled into a
+# call the time until a signal is answered. Neither changes a result: it may differ in
 # a folder that was run before, and digests go on to name the pass of before.
-_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size")
+_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training\.)?steps_per_call")
 _PASS_BEFORE = {96: 480}  # of the digits
 # What a run does where numbers are not finite or grow: it may differ in a folder that was run
 # before, so that a run that stopped can go on by another choice, and no digest names it. Trainings
@@ -113,6 +115,7 @@ def pass_as_before(images: int) -> int:
     return _PASS_BEFORE.get(images, images)
 
 
+@disk.writes
 def claim(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,
@@ -121,8 +124,8 @@ def claim(
 ) -> None:
     """Write config.json, or check that the one in the folder is the same.
 
-    A folder that holds nothing but a config.json, or empty folders, belongs to a run that failed at
-    once, and is free.
+    A folder that holds nothing but a config.json, a lock, or empty folders, belongs to a run that
+    failed at once, and is free.
 
     Args:
       workdir: the folder of the run, made where it does not exist.
@@ -139,8 +142,11 @@ def claim(
     def write() -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "config.json"
+        text = json.dumps(plain(config), indent=2) + "\n"
+        if path.exists() and path.read_text() == text:
+            return  # in a folder that may only be read, too
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
+        temporary.write_text(text)
         temporary.replace(path)
 
     from_first(write)
@@ -161,7 +167,8 @@ def refuse_another(
         path = workdir / "config.json"
         if not path.exists():
             return []
-        others = [x for x in workdir.iterdir() if x != path and (x.is_file() or any(x.iterdir()))]
+        others = [x for x in workdir.iterdir() if x != path and x.suffix != ".lock"]
+        others = [x for x in others if x.is_file() or any(x.iterdir())]
         return _differences(_read(path), plain(config)) if others else []
 
     differing = from_first(find)

@@ -132,7 +132,7 @@ def with_last_parameters(metrics: StepMetrics, state: TrainState) -> StepMetrics
       state: after its last step.
     """
     leaves = filter(pytree.is_parameter, jax.tree.leaves((state.params, state.batch_stats)))
-    finite = functools.reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in leaves])
+    finite = functools.reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in leaves], True)
     is_last = jnp.arange(metrics.finite.size) == metrics.finite.size - 1
     return metrics._replace(finite=metrics.finite & (finite | ~is_last))
 
@@ -145,7 +145,7 @@ def _stay_finite(old: PyTree, new: PyTree) -> jax.Array:
         for before, after in pairs
         if pytree.is_parameter(after)
     ]
-    return functools.reduce(jnp.logical_and, good, jnp.array(True))
+    return functools.reduce(jnp.logical_and, good)
 
 
 def make_load(

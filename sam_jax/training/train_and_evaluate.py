@@ -11,11 +11,11 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from sam_jax.runs import checkpoints, records, workdirs
+from sam_jax.runs import checkpoints, locks, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build
+from sam_jax.training import build, interruption
 from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
 from sam_jax.training.fit import Later, Round, due, fit, saving
 from sam_jax.training.nonfinite import NonFiniteStepError, growth, watch_steps
@@ -55,23 +55,45 @@ def train_and_evaluate(
       NonFiniteError: the loss, the gradient or the parameters of a step are not finite, and
         config.on_nonfinite is "stop". The last checkpoint stays, and WORKDIR/nonfinite.json says
         which step, which examples and which quantity; see `sam_jax.training.replay`.
+      locks.InUse: another process trains there.
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
     done = _finished_record(workdir, config.epochs)
     if done is not None:
         if not accept_config_changes:  # a finished run keeps the config it had
-            workdirs.claim(workdir, config)
+            workdirs.refuse_another(workdir, config)
         return done
+    with locks.held(workdir, "training"):
+        return _train(config, workdir, label, accept_config_changes)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    label: str,
+    accept_config_changes: bool,
+) -> dict[str, Any]:
+    """Do what is left of `train_and_evaluate` in a folder that is locked."""
     check_same_m(workdir, config, _resumed_record(workdir))
-    if not accept_config_changes:
+    try:
         workdirs.refuse_another(workdir, config)
+        changed = False
+    except ValueError:
+        if not accept_config_changes:
+            raise
+        changed = True
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
+    if changed:  # another config may have other steps in an epoch
+        interruption.forget(workdir)
     workdirs.claim(workdir, config, accept_config_changes)
     key = jax.random.key(config.seed)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
         first_epoch = max(checkpoints.epochs_of(manager), default=0)
-        if first_epoch:
+        stopped = interruption.load(workdir, program, key, first_epoch)
+        if stopped is not None:
+            first_epoch, state = stopped.epoch, stopped.state
+        elif first_epoch:
             state = restore_state(program, key, manager, first_epoch)
         else:
             state = fresh_state(config, program, workdir)
@@ -95,38 +117,57 @@ def train_and_evaluate(
 
             return write
 
+        def pause(part: Round) -> None:
+            log.close()
+            if part.step == first_epoch * program.steps_per_epoch + skip:
+                progress.finish("stopped before its first step")
+                return
+            interruption.save(workdir, part.step, part.state, part.metrics)
+            epochs = part.step / program.steps_per_epoch
+            progress.finish(
+                f"stopped after step {part.step}, epoch {epochs:.4g}/{config.epochs}; the state is "
+                f"saved in {workdir / interruption.FOLDER}"
+            )
+
+        def calls(epoch: int) -> Iterator[tuple[RunSteps, tuple[Any, ...]]]:
+            return training_calls(config, program, data, epoch, skip if epoch == first_epoch else 0)
+
+        skip, begun = (stopped.steps, stopped.metrics) if stopped is not None else (0, ())
         images_per_epoch = program.steps_per_epoch * config.batch_size
-        progress = Progress(label, config.epochs, images_per_epoch, first_epoch)
+        begin = first_epoch + skip / program.steps_per_epoch
+        progress = Progress(label, config.epochs, images_per_epoch, begin)
         try:
             fit(
                 state,
                 range(first_epoch, config.epochs),
-                functools.partial(training_calls, config, program, data),
+                calls,
                 batch_size=config.batch_size,
                 progress=progress,
                 watch=watch_steps(config.on_nonfinite),
                 hooks=(record,),
                 save=saving(manager),
                 save_every=config.checkpoint.every_epochs,
+                begun=begun,
+                pause=pause,
             )
         except NonFiniteStepError as error:
-            replay = Replay(
-                config,
-                program,
-                workdir,
-                manager,
-                functools.partial(training_calls, config, program, data),
-            )
-            raise NonFiniteError(explained(replay, error)) from error
-        finally:
             log.close()
+            whole_epochs = functools.partial(training_calls, config, program, data)
+            replay = Replay(config, program, workdir, manager, whole_epochs)
+            raise NonFiniteError(explained(replay, error)) from error
+        log.close()
+    interruption.forget(workdir)
     last = written[-1]
     progress.finish(f"test loss {last['test_loss']:.4f}, test accuracy {last['test_accuracy']:.2%}")
     return last
 
 
 def training_calls(
-    config: ml_collections.ConfigDict, program: Program, data: DeviceData, epoch: int
+    config: ml_collections.ConfigDict,
+    program: Program,
+    data: DeviceData,
+    epoch: int,
+    skip: int = 0,
 ) -> Iterator[tuple[RunSteps, tuple[Any, ...]]]:
     """Yield the compiled calls of an epoch, with all that they take after the state.
 
@@ -135,6 +176,7 @@ def training_calls(
       program: its compiled functions.
       data: its data set.
       epoch: counted from zero.
+      skip: the first steps of the epoch that were done before.
     """
     key, crops = _keys(config.seed)
     order = order_after_previous(key, epoch, len(data.train_labels), config.batch_size)
@@ -148,6 +190,7 @@ def training_calls(
         key=crops,
         first_step=epoch * program.steps_per_epoch,
         sharding=program.placement.batches,
+        skip=skip,
     )
     for run_steps, arrays in calls:
         yield run_steps, (*arrays, *more)
@@ -219,4 +262,6 @@ def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | Non
 def _resumed_record(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Return the record of the newest checkpoint, None where a run would begin at the start."""
     history = reversed(records.read(workdir / "metrics.jsonl"))
+    if interruption.exists(workdir):
+        return next(history, None)
     return next((r for r in history if checkpoints.exists(workdir, r["epoch"])), None)
