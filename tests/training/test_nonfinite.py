@@ -180,6 +180,9 @@ def test_skips_on_devices_go_on_bit_for_bit(tmp_path, form):
     assert_same_bits(*states)
     _, second = load_trained(whole, 2)
     assert_same_bits(states[0].params, second.state.params)
+    before, step = replay.replay(whole, 12)
+    assert (before.step, step.step) == (11, 12) and step.first_nonfinite() is not None
+    assert len(step.quantities) > 10 and step.quantities[0].nonfinite == ()
 
 
 @pytest.mark.parametrize(
