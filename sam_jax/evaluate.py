@@ -14,11 +14,9 @@ from sam_jax.measuring import registry
 from sam_jax.measuring.measure import EVALUATIONS, measure_run
 from sam_jax.runs import records, signals
 from sam_jax.runs.distributed import is_first
-from sam_jax.runs.flags import define_distributed, run_command
+from sam_jax.runs.flags import define_distributed, define_workdir, run_command
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of a run of sam_jax.train.", required=True
-)
+_WORKDIR = define_workdir("The folder of a run of sam_jax.train.")
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")
 _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."

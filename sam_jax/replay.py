@@ -11,16 +11,15 @@ from collections.abc import Iterator, Sequence
 
 from absl import app, flags, logging
 
+from sam_jax.mistakes import checking
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.runs.distributed import is_first
-from sam_jax.runs.flags import define_distributed, run_command
+from sam_jax.runs.flags import define_distributed, define_workdir, run_command
 from sam_jax.training import build
 from sam_jax.training.replay import Replay, ReplayedStep, replayed, stopped_at
 from sam_jax.training.train_and_evaluate import training_calls
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of a run of sam_jax.train.", required=True
-)
+_WORKDIR = define_workdir("The folder of a run of sam_jax.train.")
 _STEP = flags.DEFINE_integer(
     "step", None, "The step, from 1; by default the one that stopped the run.", lower_bound=1
 )
@@ -48,8 +47,9 @@ def replay(workdir: pathlib.Path, step: int | None = None) -> tuple[ReplayedStep
       FileNotFoundError: there is no run, or no step is named and none stopped it.
       ValueError: the run has no such step.
     """
-    config = workdirs.read_config(workdir)
-    step = stopped_at(workdir) if step is None else step
+    with checking():
+        config = workdirs.read_config(workdir)
+        step = stopped_at(workdir) if step is None else step
     _, data, program = build.data_and_program(config)
     with checkpoints.open_manager(workdir, keep=None) as manager:
         calls = functools.partial(training_calls, config, program, data)

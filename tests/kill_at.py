@@ -10,7 +10,6 @@ The moments, of which the first argument names one and the second which of them:
 import builtins
 import io
 import os
-import pathlib
 import runpy
 import signal
 import sys
@@ -30,14 +29,18 @@ class Moments:
         return moment == self.moment and self.counts[moment] == self.number
 
     def on_event(self, event, arguments):
-        if event not in OPERATIONS or not isinstance(arguments[0], str | pathlib.Path):
+        if event not in OPERATIONS or not isinstance(arguments[0], str | os.PathLike):
             return
         reads = (
             event == "open"
             and isinstance(arguments[1], str)
             and set("wax+").isdisjoint(arguments[1])
         )
-        if not reads and str(arguments[0]).startswith(self.folder) and self.happens("operation"):
+        if (
+            not reads
+            and os.fspath(arguments[0]).startswith(self.folder)
+            and self.happens("operation")
+        ):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def opened(self, file, mode="r", *rest, **options):

@@ -22,9 +22,10 @@ from experiments.study.launcher import Fault, Launcher
 from experiments.study.provenance import software
 from experiments.study.runs import begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
+from sam_jax.mistakes import checking
 from sam_jax.runs import locks, quick_compilation, signals, workdirs
 from sam_jax.runs.distributed import from_first, is_first
-from sam_jax.runs.flags import define_config, define_distributed, run_command
+from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
 
@@ -36,7 +37,7 @@ SMALL_NETS = {"small_conv_net"}  # which take longer to compile than to train
 def main(study: Study) -> None:
     """Run a study's command with the flags of the command line."""
     define_config(study.config)
-    flags.DEFINE_string("workdir", None, "The folder of the study.", required=True)
+    define_workdir("The folder of the study.")
     flags.DEFINE_bool(
         "accept_config_changes", False, "Go on in a folder that was made with another config."
     )
@@ -159,7 +160,10 @@ def run_and_report(
       RuntimeError: all jobs failed.
       locks.InUse: another process runs the study there, or trains a run of it.
     """
-    plan, workdir = study.plan(config), pathlib.Path(workdir)
+    workdir = pathlib.Path(workdir)
+    with checking():
+        study.check(config)
+        plan = study.plan(config)
     with locks.held(workdir, "study"):
         return _run_and_report(study, plan, workdir, accept_config_changes, _threads(at_once), jobs)
 

@@ -21,7 +21,8 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints, locks, records
+from sam_jax.runs import checkpoints, fields, locks, records
+from sam_jax.runs.fields import Field, like, number, one_of, whole
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
@@ -48,6 +49,21 @@ class CurveSettings(NamedTuple):
     augmentation: str = ""  # the name of what `prepare_images` does; empty without one
     seed: int = 0
     checkpoint_every_epochs: int = 10  # 0: only at the end
+
+
+FIELDS: dict[str, Field] = {  # what the settings may hold
+    "kind": one_of(curves.KINDS),
+    "bends": whole(1),
+    "epochs": whole(1),
+    "batch_size": whole(1),
+    "learning_rate": number(0),
+    "momentum": number(0, 1, open_high=True),
+    "weight_decay": number(0),
+    "label_smoothing": number(0, 1, open_high=True),
+    "augmentation": like(""),
+    "seed": whole(0, 2**32 - 1),
+    "checkpoint_every_epochs": whole(0),
+}
 
 
 def curve_learning_rate(
@@ -147,14 +163,15 @@ def find_curve(
       The control points, leaves [K + 1, ...]; the first and the last row are the two models.
 
     Raises:
-      ValueError: the models do not fit each other, are the same or are not finite; the batch does
-        not fit the devices or the set; `prepare_images` has no name; or the folder belongs to
-        another curve.
+      ValueError: a setting is out of its range; the models do not fit each other, are the same or
+        are not finite; the batch does not fit the devices or the set; `prepare_images` has no name;
+        or the folder belongs to another curve.
 
     Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs,
       equation 2; timgaripov/dnn-mode-connectivity.
     """
     settings = settings or CurveSettings()
+    fields.check(settings._asdict(), FIELDS, prefix="settings.")
     check_augmentation(settings.augmentation, prepare_images)
     _check_ends(start, end)
     examples = len(start.data.train_labels)

@@ -20,8 +20,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sam_jax import mistakes
+from sam_jax.mistakes import UserMistake, wants_traceback
+
 PIECE = 4096  # bytes; a text is padded to a multiple, so that few shapes are compiled
-_ERRORS = {error.__name__: error for error in (ValueError, FileNotFoundError, TypeError)}
+_ERRORS = {
+    error.__name__: error for error in (ValueError, UserMistake, FileNotFoundError, TypeError)
+}
 
 Value = TypeVar("Value")
 _alone = threading.local()  # .yes while this process works for all of them
@@ -191,10 +196,14 @@ def _end() -> None:
     Its connections close with it, on which the collectives of the others fail. An orderly end would
     wait for processes that wait for this one.
     """
-    count = process_count()
+    count, error = process_count(), sys.exception()
     if count == 1:
         raise
-    traceback.print_exc()
+    is_mistake = error is not None and mistakes.is_mistake(error) and not wants_traceback()
+    if is_mistake:
+        print(mistakes.sentence(error), file=sys.stderr)
+    else:
+        traceback.print_exc()
     print(
         f"Process {jax.process_index()} of {count} ends here, and the others with it. If another "
         "one ended before, its output says why. Start all of them again by the same commands: a "
@@ -203,4 +212,4 @@ def _end() -> None:
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(mistakes.CODE if is_mistake else 1)

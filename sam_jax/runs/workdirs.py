@@ -13,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs import disk
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
@@ -24,6 +25,7 @@ REFUSAL = (
 
 
 _ABSENT = object()
+_BESIDE = (".log", ".out", ".err", ".lock")  # where a shell or a cluster keeps what a run prints
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 # How many images are evaluated in a pass bounds the memory, and how many steps are compiled into a
 # call the time until a signal is answered. Neither changes a result: it may differ in
@@ -166,6 +168,7 @@ def refuse_another(
     def find() -> list[str]:
         path = workdir / "config.json"
         if not path.exists():
+            _refuse_other_files(workdir)
             return []
         others = [x for x in workdir.iterdir() if x != path and x.suffix != ".lock"]
         others = [x for x in others if x.is_file() or any(x.iterdir())]
@@ -173,7 +176,26 @@ def refuse_another(
 
     differing = from_first(find)
     if differing:
-        raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
+        raise UserMistake(refusal.format(workdir=workdir, differing="; ".join(differing)))
+
+
+def _refuse_other_files(workdir: pathlib.Path) -> None:
+    """Raise a UserMistake where a folder holds something, and no config.json that says what."""
+    if workdir.exists() and not workdir.is_dir():
+        raise UserMistake(f"--workdir must name a folder, and {workdir} is a file.")
+    others = sorted(workdir.iterdir()) if workdir.exists() else []
+    found = [
+        x.name
+        for x in others
+        if not x.name.startswith(".")
+        and x.suffix not in _BESIDE
+        and (x.is_file() or any(x.iterdir()))
+    ]
+    if found:
+        raise UserMistake(
+            f"{workdir} holds files of something else and no config.json, such as "
+            f"{', '.join(found[:3])}; choose another --workdir."
+        )
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:

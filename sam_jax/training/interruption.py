@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sam_jax.runs import checkpoints
+from sam_jax.runs import checkpoints, records
 from sam_jax.runs.distributed import from_first
 from sam_jax.training.program import Program
 from sam_jax.training.step import StepMetrics, TrainState
@@ -62,13 +62,14 @@ def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> 
     with checkpoints.open_manager(workdir / FOLDER, keep=1) as manager:
         step = max(checkpoints.epochs_of(manager), default=0)
         epoch, steps = divmod(step, program.steps_per_epoch)
-        if step <= last_epoch * program.steps_per_epoch:
-            return None
+        logged = records.read(workdir / "metrics.jsonl")
+        if step <= last_epoch * program.steps_per_epoch or len(logged) < epoch:
+            return None  # it is no newer, or the records before it are gone
         template: dict[str, Any] = {"state": jax.eval_shape(program.init, key)}
         shardings = {"state": program.placement.shardings(template["state"])}
         if steps:
-            one = jax.ShapeDtypeStruct((steps,), jnp.float32)
-            flag = jax.ShapeDtypeStruct((steps,), jnp.bool_)
+            one: Any = jax.ShapeDtypeStruct((steps,), jnp.float32)
+            flag: Any = jax.ShapeDtypeStruct((steps,), jnp.bool_)
             template["metrics"] = StepMetrics(one, one, one, finite=flag, skipped=flag)
             shardings["metrics"] = NamedSharding(program.placement.mesh, PartitionSpec())
         found = checkpoints.restore(manager, template, step, shardings)

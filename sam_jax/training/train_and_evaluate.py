@@ -15,7 +15,7 @@ from sam_jax.runs import checkpoints, locks, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, interruption
+from sam_jax.training import build, fine_tune, interruption
 from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
 from sam_jax.training.fit import Later, Round, due, fit, saving
 from sam_jax.training.nonfinite import NonFiniteStepError, growth, watch_steps
@@ -83,6 +83,7 @@ def _train(
         if not accept_config_changes:
             raise
         changed = True
+    fine_tune.check_start(config.fine_tune, workdir)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
     if changed:  # another config may have other steps in an epoch
         interruption.forget(workdir)

@@ -105,7 +105,7 @@ def test_a_signal_ends_all_runs_of_a_study_at_their_next_calls(how, tmp_path):
         return sum(path.stat().st_size for path in tmp_path.glob("models/*/*/metrics.jsonl"))
 
     settings = ("--config.epochs=9999", "--config.steps_per_call=1", f"--workdir={tmp_path}", *how)
-    study = subprocess.Popen(
+    command = subprocess.Popen(
         [sys.executable, TOY, *settings],
         cwd=ROOT,
         env=environment() | {"PYTHONPATH": str(ROOT)},
@@ -113,12 +113,12 @@ def test_a_signal_ends_all_runs_of_a_study_at_their_next_calls(how, tmp_path):
         text=True,
     )
     while written() < 1000:
-        assert study.poll() is None
+        assert command.poll() is None
         time.sleep(0.01)
-    study.send_signal(signal.SIGTERM)
+    command.send_signal(signal.SIGTERM)
     begun = time.monotonic()
-    output, _ = study.communicate(timeout=60)
-    assert study.returncode == 128 + signal.SIGTERM
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 128 + signal.SIGTERM
     assert time.monotonic() - begun < 11 and "Stopped. 0 of 4 runs are trained; left to" in output
     # The runs that had begun saved their state, and nothing goes on.
     saved = list(tmp_path.glob("models/*/*/interrupted/checkpoints/*"))
