@@ -30,6 +30,7 @@ class Watched(module.Progress):
 
 module.Progress = Watched
 with count_compilations() as compiled:
-    config = tiny_config(epochs=epochs, checkpoint__every_epochs=10)
+    often = {"checkpoint__every_epochs": 10, "evaluation__train_every_epochs": 1}
+    config = tiny_config(epochs=epochs, **often)
     module.train_and_evaluate(config, workdir)
 print(json.dumps({"memory": memory, "programs": programs, "seconds": time.process_time()}))

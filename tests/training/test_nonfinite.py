@@ -12,11 +12,12 @@ from absl import logging
 from jax.sharding import Mesh
 from training_problems import Linear, assert_same_bits, make_sgd, random_batch, tiny_config
 
-from sam_jax import optim, replay
+from sam_jax import optim
 from sam_jax.runs import records
 from sam_jax.training import losses
 from sam_jax.training.nonfinite import NonFiniteStepError, growth, watch_steps
 from sam_jax.training.replay import NonFiniteError
+from sam_jax.training.replay_run import lines, replay_run
 from sam_jax.training.step import (
     DEVICES,
     StepMetrics,
@@ -110,7 +111,7 @@ def test_a_run_stops_at_its_step_and_can_be_replayed(tmp_path):
     for text in (f"step {step}", first["quantity"], f"checkpoint of epoch {epoch - 1} stays"):
         assert text in str(error.value)
     # The replay finds the same, and everything before it finite.
-    steps = replay.replay(tmp_path)
+    steps = replay_run(tmp_path)
     quantities = [(s.step, quantity) for s in steps for quantity in s.quantities]
     place = next(i for i, (_, quantity) in enumerate(quantities) if quantity.nonfinite)
     at, quantity = quantities[place]
@@ -119,8 +120,8 @@ def test_a_run_stops_at_its_step_and_can_be_replayed(tmp_path):
         first["quantity"],
         first["paths"],
     )
-    lines = [line for s in steps for line in replay.lines(s)]
-    assert f"step {step}" in lines and sum("not finite" in line for line in lines) > 3
+    shown = [line for s in steps for line in lines(s)]
+    assert f"step {step}" in shown and sum("not finite" in line for line in shown) > 3
     # Another choice needs no leave to go on; what has been written stays, and the file goes.
     config.on_nonfinite = "skip"
     last = train_and_evaluate(config, tmp_path)
@@ -131,7 +132,7 @@ def test_a_run_stops_at_its_step_and_can_be_replayed(tmp_path):
     )
     assert not (tmp_path / "nonfinite.json").exists()
     with pytest.raises(FileNotFoundError, match="no nonfinite.json, so no step stopped it"):
-        replay.replay(tmp_path)
+        replay_run(tmp_path)
 
 
 def test_a_replay_names_the_parameter_where_a_gradient_overflows(tmp_path):
@@ -180,7 +181,7 @@ def test_skips_on_devices_go_on_bit_for_bit(tmp_path, form):
     assert_same_bits(*states)
     _, second = load_trained(whole, 2)
     assert_same_bits(states[0].params, second.state.params)
-    before, step = replay.replay(whole, 12)
+    before, step = replay_run(whole, 12)
     assert (before.step, step.step) == (11, 12) and step.first_nonfinite() is not None
     assert len(step.quantities) > 10 and step.quantities[0].nonfinite == ()
 
