@@ -175,8 +175,8 @@ def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
         folder = seed_folder(workdir, arm, seed)
         if not (folder / "config.json").exists():  # it failed before it began
             continue
-        wanted = workdirs.plain(training_config(study, plan, workdir, arm, seed))
-        trained = workdirs.plain(workdirs.read_config(folder))
+        configs = training_config(study, plan, workdir, arm, seed), workdirs.read_config(folder)
+        wanted, trained = (workdirs.without_warnings(workdirs.plain(c)) for c in configs)
         del wanted["instruments"], trained["instruments"]  # they change no training
         if wanted != trained:
             found.append(f"{arm.label} seed {seed}")
