@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 
+from sam_jax.runs import checksums, records
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
@@ -27,6 +29,9 @@ _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 # How many images are evaluated in a pass bounds the memory and changes no result: it may differ in
 # a folder that was run before, and digests go on to name the pass of before.
 _PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size")
+# What is measured, and when something is written, changes no weight.
+_NO_WEIGHT = re.compile(r"(evaluation|instruments|checkpoint)\..*|steps_per_call")
+_EARLIER = "earlier_configs.jsonl"
 _PASS_BEFORE = {96: 480}  # of the digits
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
@@ -129,6 +134,8 @@ def claim(
     def write() -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "config.json"
+        if accept_config_changes and _others(workdir):
+            _keep_earlier(workdir, config)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
         temporary.replace(path)
@@ -149,14 +156,76 @@ def refuse_another(
 
     def find() -> list[str]:
         path = workdir / "config.json"
-        if not path.exists():
+        if not path.exists() or not _others(workdir):
             return []
-        others = [x for x in workdir.iterdir() if x != path and (x.is_file() or any(x.iterdir()))]
-        return _differences(_read(path), plain(config)) if others else []
+        return _differences(_read(path), plain(config))
 
     differing = from_first(find)
     if differing:
         raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
+
+
+def config_and_log(workdir: pathlib.Path) -> tuple[dict[str, Any] | None, list[str] | None]:
+    """Return what a folder holds beside a checkpoint that is saved: see `checkpoint_damage.About`.
+
+    Returns:
+      The config, and the checksums of the lines of metrics.jsonl; None for a file that is not
+      there.
+    """
+
+    def read() -> tuple[dict[str, Any] | None, list[str] | None]:
+        config, log = workdir / "config.json", workdir / "metrics.jsonl"
+        return (
+            _read(config) if config.exists() else None,
+            checksums.of_lines(log.read_bytes()) if log.exists() else None,
+        )
+
+    config, log = from_first(read)
+    return config, log
+
+
+def refuse_other_origin(
+    workdir: pathlib.Path, origin: dict[str, Any], what: str, tell: bool = True
+) -> None:
+    """Raise an error where a part of a folder is of another training than its config says.
+
+    Configs that the folder had before `accept_config_changes` are its own, too. Other differences
+    change no weight.
+
+    Args:
+      workdir: the folder of a run; one without a config is let through.
+      origin: the config that the part was made with.
+      what: the part, for the message.
+      tell: whether to warn of differences that change no weight.
+
+    Raises:
+      ValueError: the message names the differing keys.
+    """
+
+    def find() -> list[str]:
+        path = workdir / "config.json"
+        if not path.exists():
+            return []
+        earlier = records.read(workdir / _EARLIER)
+        if any(not _differences(_upgraded(record["config"]), origin) for record in earlier):
+            return []
+        return _differences(_upgraded(origin), _read(path))
+
+    differing = from_first(find)
+    changing = [text for text in differing if not _NO_WEIGHT.fullmatch(text.split(" (was ")[0])]
+    if changing:
+        raise ValueError(
+            f"{what} is of a run with another config than {workdir / 'config.json'}. Differing "
+            f"keys: {'; '.join(changing)}. Put the right file back: a copy of this config.json, or "
+            "a checkpoint of this run; without one, train in another --workdir."
+        )
+    if differing and tell:
+        logging.warning(
+            "%s was saved with other settings than %s has, which change no weight: %s.",
+            what,
+            workdir / "config.json",
+            "; ".join(differing),
+        )
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -164,6 +233,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
     Raises:
       FileNotFoundError: the folder has no config.json.
+      ValueError: it is no config.
     """
     path = workdir / "config.json"
     found = from_first(lambda: _read(path) if path.exists() else None)
@@ -184,13 +254,23 @@ def checksum(tree: PyTree) -> int:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    """Return a config.json, one of before in the words of today's configs.
+    """Return a config.json, one of before in the words of today's configs."""
+    try:
+        return _upgraded(json.loads(path.read_text()))
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged, or no config ({error}). Put a copy of it back; or give the "
+            "command that made it once more with --accept_config_changes, which writes it anew."
+        ) from error
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config of before in the words of today's configs.
 
     Before sets were streamed, the base config named the augmentation that is now the set's own.
     Before configs said so, planes and curves were recalibrated on 128 images at a time. Fields that
     came later get the values that keep what the run did.
     """
-    config = json.loads(path.read_text())
     for group in ("plane", "curve", "measuring"):  # of a study, and of a curve in one
         if isinstance(config.get(group), dict):
             config[group].setdefault("batch_norm_batch_size", 128)
@@ -203,6 +283,23 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
         if "optimiser" in part:
             _fill(part, _TRAINING_BEFORE)
     return config
+
+
+def _others(workdir: pathlib.Path) -> bool:
+    """Say whether a folder holds more than a config.json and empty folders."""
+    found = (x for x in workdir.iterdir() if x.name != "config.json")
+    return any(x.is_file() or any(x.iterdir()) for x in found)
+
+
+def _keep_earlier(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Keep the config that another one replaces: what was saved with it is the folder's own."""
+    path = workdir / "config.json"
+    try:
+        before = _read(path) if path.exists() else None
+    except ValueError:
+        return  # it is damaged, and written anew
+    if before is not None and _differences(before, plain(config)):
+        records.append(workdir / _EARLIER, {"config": before})
 
 
 def _fill(tree: dict[str, Any], values: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from sam_jax.runs import checkpoints, records, workdirs
+from sam_jax.runs import checkpoints, metrics_log, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -50,29 +50,32 @@ def train_and_evaluate(
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
-    done = _finished_record(workdir, config.epochs)
+    history = metrics_log.read(workdir)
+    done = _finished_record(workdir, config.epochs, history)
     if done is not None:
         if not accept_config_changes:  # a finished run keeps the config it had
             workdirs.claim(workdir, config)
         return done
-    check_same_m(workdir, config, _resumed_record(workdir))
+    check_same_m(workdir, config, _resumed_record(workdir, history))
     if not accept_config_changes:
         workdirs.refuse_another(workdir, config)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
     workdirs.claim(workdir, config, accept_config_changes)
     key = jax.random.key(config.seed)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
-        first_epoch = max(checkpoints.epochs_of(manager), default=0)
-        if first_epoch:
-            state = restore_state(program, key, manager, first_epoch)
+        state, first_epoch = checkpoints.restore_newest(
+            manager, functools.partial(restore_state, program, key, manager)
+        )
+        if state is not None:
+            pass
         elif config.fine_tune.workdir:
             state = fine_tune.starting_state(config.fine_tune, program, key, workdir)
         else:
             state = program.init(key)
-        log = records.MetricsLog(workdir, first_epoch)
+        log = metrics_log.MetricsLog(workdir, first_epoch)
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
         # record.
-        written = records.read(workdir / "metrics.jsonl")
+        written = log.records
         if not written and first_epoch >= config.epochs:
             raise ValueError(
                 f"{workdir} holds the checkpoint of epoch {first_epoch}, but no metrics.jsonl. "
@@ -83,8 +86,7 @@ def train_and_evaluate(
             read = _begin_record(config, program, data, epoch)
 
             def write() -> None:
-                written.append(read())
-                log.write(written[-1])
+                log.write(read())
 
             return write
 
@@ -168,14 +170,15 @@ def _begin_record(
     return read
 
 
-def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | None:
-    """Return the last epoch's record where the last checkpoint is there too."""
-    history = records.read(workdir / "metrics.jsonl")
-    complete = history and history[-1]["epoch"] >= epochs and checkpoints.exists(workdir, epochs)
+def _finished_record(
+    workdir: pathlib.Path, epochs: int, history: list[records.Record]
+) -> records.Record | None:
+    """Return the last epoch's record where the last checkpoint is there too, and whole."""
+    complete = history and history[-1]["epoch"] >= epochs and checkpoints.is_whole(workdir, epochs)
     return history[-1] if complete else None
 
 
-def _resumed_record(workdir: pathlib.Path) -> dict[str, Any] | None:
+def _resumed_record(workdir: pathlib.Path, history: list[records.Record]) -> records.Record | None:
     """Return the record of the newest checkpoint, None where a run would begin at the start."""
-    history = reversed(records.read(workdir / "metrics.jsonl"))
-    return next((r for r in history if checkpoints.exists(workdir, r["epoch"])), None)
+    found = (r for r in reversed(history) if checkpoints.exists(workdir, r["epoch"]))
+    return next(found, None)

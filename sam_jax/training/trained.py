@@ -43,12 +43,14 @@ def load_trained(
 
     Raises:
       FileNotFoundError: there is no config, no checkpoint, or not that one in it.
+      ValueError: the checkpoint is damaged, or was saved with another config.
     """
     workdir = pathlib.Path(workdir)
     config = workdirs.read_config(workdir)
-    source, data, program = build.data_and_program(config)
-    with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
+    with checkpoints.open_manager(workdir, keep=None) as manager:
         epoch = checkpoints.chosen_epoch(manager, workdir, epoch)
+        checkpoints.check_config(workdir, epoch)  # before anything is built by it
+        source, data, program = build.data_and_program(config)
         state = restore_state(program, jax.random.key(config.seed), manager, epoch)
     state = program.evaluated_state(state, data.train_images)
     return config, Trained(state, program, data, source, epoch)
