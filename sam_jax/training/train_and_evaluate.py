@@ -76,11 +76,6 @@ def train_and_evaluate(
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
         # record.
         written = log.records
-        if not written and first_epoch >= config.epochs:
-            raise ValueError(
-                f"{workdir} holds the checkpoint of epoch {first_epoch}, but no metrics.jsonl. "
-                "Choose another --workdir, or delete its checkpoints to train again."
-            )
 
         def record(epoch: Round) -> Later:
             read = _begin_record(config, program, data, epoch)

@@ -47,7 +47,7 @@ def test_a_flipped_bit_of_an_array_is_noticed(run):
     assert checkpoint_damage.find(checkpoint(run)) == ""
     flip(data_file(checkpoint(run)))
     assert checkpoint_damage.find(checkpoint(run))
-    with pytest.raises(DamagedCheckpoint, match="params.* differ .*other checkpoints here: 1, 2"):
+    with pytest.raises(DamagedCheckpoint, match="kernel.* differ .*other checkpoints here: 1, 2"):
         load_trained(run)
     assert load_trained(run, 2)[1].epoch == 2
     # Negative control: without its checksums the same checkpoint is read as if it were whole.
@@ -150,11 +150,12 @@ def test_a_wrong_shape_is_no_damage(run):
 
 
 def test_a_config_that_is_none(run):
-    for text in ("{", "[]", '{"data": 3}', '{"data": {"name": []}}', "\0" * 40):
+    for text in ("{", "[]", '{"data": 3}', "\0" * 40):
         (run / "config.json").write_text(text)
         with pytest.raises(ValueError, match="config.json is damaged, or no config"):
             load_trained(run)
-    (run / "config.json").write_text('{"__import__": "os.system(1)"}')
-    with pytest.raises(ValueError, match="absent"):
-        load_trained(run)
+    for text in ('{"data": {"name": []}}', '{"__import__": "os.system(1)"}'):
+        (run / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="another config .*is 'absent'"):
+            load_trained(run)
     train_and_evaluate(ml_collections.ConfigDict(tiny_config(**CONFIG)), run, "again", True)

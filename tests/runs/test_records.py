@@ -108,7 +108,7 @@ def test_damaged_checksums_are_noticed(tmp_path, text):
     path = tmp_path / "records.jsonl"
     records.append(path, {"epoch": 1})
     records.seals_of(path).write_text(text)
-    with pytest.raises(ValueError, match=r"damaged.* (records.crc32)"):
+    with pytest.raises(ValueError, match=r"records.crc32"):
         records.read(path)
 
 
@@ -144,14 +144,15 @@ def test_a_field_of_another_kind_is_refused(tmp_path, field, value, what):
 
 
 def test_kinds_are_those_of_the_readme():
-    kinds = {"list": ("list",)} | {k: (k,) for k in ("integer", "number", "text", "boolean")}
     seen = set()
     for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE):
         for name, row in named(TEXT, heading).items():
-            for kind in row[1].split(", ")[:1] if row[1].startswith("list") else row[1].split(", "):
-                wanted = kinds[kind.split(" ")[0]][0]
-                assert wanted in record_fields.KINDS[name], (heading, name)
-                seen.add((name, wanted))
+            found = [k.split(" ")[0] for k in row[1].split(", ")]
+            in_row = re.findall(r"`(\w+)`", row[0])
+            both = len(found) == len(in_row) > 1 and not row[1].startswith("list")
+            wanted = found[in_row.index(name)] if both else found[0]
+            assert wanted in record_fields.KINDS[name], (heading, name)
+            seen.add((name, wanted))
     # No field is let through as a kind that no table gives it.
     given = {name for name, _ in seen}
     all_kinds = {(n, k) for n, found in record_fields.KINDS.items() for k in found if n in given}
