@@ -10,6 +10,8 @@ import runpy
 import sys
 
 from sam_jax.extras import MissingExtra
+from sam_jax.mistakes import UserMistake, one_sentence
+from sam_jax.suggestions import did_you_mean
 
 
 def train() -> None:
@@ -29,18 +31,24 @@ def prepare() -> None:
 
 def study() -> None:
     """Run `python -m experiments.NAME` in a checkout, where NAME is the first argument."""
+    with one_sentence():
+        _study()
+
+
+def _study() -> None:
     folder = pathlib.Path("experiments")
     mains = folder.rglob("__main__.py")
     names = sorted(".".join(path.parent.relative_to(folder).parts) for path in mains)
     if not names:
-        sys.exit(
+        raise UserMistake(
             f"{pathlib.Path.cwd()} holds no studies; they are in the folder experiments/ of a "
             "checkout of sam_jax, so run sam-jax-study at its root."
         )
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         given = repr(sys.argv[1]) if len(sys.argv) > 1 else "nothing"
-        sys.exit(
-            f"The first argument must be a study, one of {', '.join(names)}; got {given}. "
+        raise UserMistake(
+            f"The first argument must be a study, one of {', '.join(names)}; got {given}."
+            f"{did_you_mean(sys.argv[1], names) if len(sys.argv) > 1 else ''} "
             "Usage: sam-jax-study NAME --config=CONFIG --workdir=DIR"
         )
     _run(f"experiments.{sys.argv.pop(1)}")

@@ -12,13 +12,11 @@ from absl import app, flags, logging
 
 from sam_jax.measuring import registry
 from sam_jax.measuring.measure import EVALUATIONS, measure_run
-from sam_jax.runs import records
+from sam_jax.runs import records, signals
 from sam_jax.runs.distributed import is_first
-from sam_jax.runs.flags import define_distributed, run_command
+from sam_jax.runs.flags import define_distributed, define_workdir, run_command
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of a run of sam_jax.train.", required=True
-)
+_WORKDIR = define_workdir("The folder of a run of sam_jax.train.")
 _EPOCH = flags.DEFINE_integer("epoch", None, "The checkpoint to measure; the last by default.")
 _PRESETS = flags.DEFINE_list(
     "presets", ["sound"], "How to measure: sound, published (as the study's code did), or both."
@@ -37,7 +35,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
+    with signals.handled():
+        measured = measure_run(_WORKDIR.value, _EPOCH.value, _PRESETS.value, _MEASURES.value)
     if not is_first():
         return
     hidden = ("epoch", "seed", "settings")

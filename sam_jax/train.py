@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
+from sam_jax.measuring import settings
+from sam_jax.mistakes import checking
+from sam_jax.runs import signals
 from sam_jax.runs.distributed import is_first
-from sam_jax.runs.flags import define_config, define_distributed, run_command
+from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 _CONFIG = define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.", required=True)
+_WORKDIR = define_workdir("The folder of the run.")
 _ACCEPT = flags.DEFINE_bool(
     "accept_config_changes", False, "Go on in a folder that was made with another config."
 )
@@ -26,8 +29,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
+    with checking():
+        settings.check(_CONFIG.value.instruments)
     workdir = pathlib.Path(_WORKDIR.value)
-    record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+    with signals.handled():
+        record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
     if not is_first():
         return
     print(

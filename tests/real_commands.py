@@ -70,6 +70,7 @@ def no_flags():
             for module, defined in flags.FLAGS.flags_by_module_dict().items()
             if module.startswith("absl.")
             for flag in defined
+            if not flag.name.startswith("config.")  # ml_collections defines them there
         }
         ours = {name: flags.FLAGS[name] for name in flags.FLAGS if name not in absls}
         for name in ours:

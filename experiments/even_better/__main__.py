@@ -6,7 +6,7 @@ recomputed (published.html), and its claims, tested (claims.html). The same comm
 cut run stopped.
 """
 
-from experiments.even_better.arms import PER_MODEL, Plan, plan, training_config
+from experiments.even_better.arms import FIELDS, PER_MODEL, Plan, plan, training_config
 from experiments.even_better.pages.index import report, summary_text
 from experiments.even_better.read.results import read_results
 from experiments.even_better.run.measure import measure, measure_curves
@@ -32,6 +32,7 @@ STUDY = Study(
     report=report,
     summary=summary_text,
     settings=shared_settings,
+    fields=FIELDS,
 )
 
 if __name__ == "__main__":

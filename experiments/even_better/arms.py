@@ -5,6 +5,21 @@ from typing import NamedTuple
 
 import ml_collections
 
+from experiments.study.common_fields import BATCH_NORM, SEEDS
+from sam_jax import metrics
+from sam_jax.metrics.paths.curves import KINDS
+from sam_jax.runs.fields import (
+    Field,
+    items,
+    number,
+    odd,
+    one_of,
+    positive,
+    several,
+    under,
+    whole,
+)
+
 OPTIMISERS = {"sgd": "SGD", "sam": "SAM", "average_sam": "average SAM"}  # in the order of Table 1
 BATCHES = ("small", "large")
 # The fields of the training config that differ between the models: (group, name).
@@ -13,6 +28,26 @@ PER_MODEL = (
     *(("method", "name"), ("method", "rho"), ("method", "m")),
 )
 METHODS = {"sgd": "none", "sam": "sam", "average_sam": "average_sam"}
+_ENTRY = items(one_of(METHODS), one_of(BATCHES), number(0), whole(1))
+FIELDS: dict[str, Field] = {
+    "seeds": SEEDS,
+    "small_batch": whole(1),
+    "large_batch": whole(1),
+    "models": several(_ENTRY, least=1),
+    "presets": several(one_of(metrics.PRESETS), least=1, distinct=True),
+    "plane.limit": positive(),
+    "plane.points": odd(3),
+    **under("plane.", BATCH_NORM),
+    "curve.pairs": several(items(_ENTRY, _ENTRY)),
+    "curve.kind": one_of(KINDS),
+    "curve.bends": whole(1, 1),  # a plane is measured through the two models and one bend
+    "curve.epochs": whole(1),
+    "curve.learning_rate": number(0),
+    "curve.weight_decay": number(0),
+    "curve.points": whole(2),
+    "curve.batch_norm_batch_size": whole(1),
+    "curve.plane_points": whole(2),
+}
 
 
 class Model(NamedTuple):

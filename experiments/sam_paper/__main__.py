@@ -7,7 +7,7 @@ DIR/report/index.html. The same command goes on where a cut run stopped.
 from experiments.sam_paper.measure import measure
 from experiments.sam_paper.report import report
 from experiments.sam_paper.results import read_results
-from experiments.sam_paper.settings import plan, training_config
+from experiments.sam_paper.settings import FIELDS, plan, training_config
 from experiments.sam_paper.tables import errors_text
 from experiments.study.command import main
 from experiments.study.study import Study
@@ -20,6 +20,7 @@ STUDY = Study(
     read=read_results,
     report=report,
     summary=errors_text,
+    fields=FIELDS,
     compile_ahead=True,
 )
 

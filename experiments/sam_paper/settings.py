@@ -4,6 +4,34 @@ from typing import NamedTuple
 
 import ml_collections
 
+from experiments.study.common_fields import SEEDS
+from sam_jax.data.augmentation import AUGMENTATIONS
+from sam_jax.runs.fields import (
+    Field,
+    items,
+    number,
+    one_of,
+    optional,
+    positive,
+    several,
+    text,
+    whole,
+)
+
+FIELDS: dict[str, Field] = {
+    "seeds": SEEDS,
+    "rho": positive(),
+    "augmentations": several(
+        items(text(), optional(several(one_of(AUGMENTATIONS)))), least=1, distinct=True
+    ),
+    "lengths": several(whole(1), least=1, distinct=True),
+    "label_noise": several(items(number(0, 1, open_low=True, open_high=True), positive())),
+    "m": several(whole(1), distinct=True),
+    "rhos": several(positive(), least=1, distinct=True),
+    "steps": several(whole(1), distinct=True),
+    "checkpoints": whole(1),
+}
+
 
 class Setting(NamedTuple):
     """One arm. Two tables that need the same training share it."""

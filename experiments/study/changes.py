@@ -10,6 +10,9 @@ from sam_jax.suggestions import did_you_mean
 def set_field(config: ml_collections.ConfigDict, name: str, value: Any) -> bool:
     """Set a field by its dotted name, and say whether the config has it.
 
+    Raises:
+      ValueError: the value is of another type.
+
     >>> config = ml_collections.ConfigDict({"method": {"rho": 0.05}})
     >>> set_field(config, "method.rho", 0.1), set_field(config, "method.radius", 0.1)
     (True, False)
@@ -24,7 +27,10 @@ def set_field(config: ml_collections.ConfigDict, name: str, value: Any) -> bool:
             return False
     if field not in target:
         return False
-    target[field] = value
+    try:
+        target[field] = value
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be {value!r}: {error}") from error
     return True
 
 

@@ -20,11 +20,12 @@ from experiments.study import launcher
 from experiments.study.arms import Plan
 from experiments.study.launcher import Fault, Launcher
 from experiments.study.provenance import software
-from experiments.study.runs import begin, outdated, run, tasks_of, train
+from experiments.study.runs import begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
-from sam_jax.runs import quick_compilation, workdirs
+from sam_jax.mistakes import checking
+from sam_jax.runs import locks, quick_compilation, signals, workdirs
 from sam_jax.runs.distributed import from_first, is_first
-from sam_jax.runs.flags import define_config, define_distributed, run_command
+from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the study's own
 
@@ -36,7 +37,7 @@ SMALL_NETS = {"small_conv_net"}  # which take longer to compile than to train
 def main(study: Study) -> None:
     """Run a study's command with the flags of the command line."""
     define_config(study.config)
-    flags.DEFINE_string("workdir", None, "The folder of the study.", required=True)
+    define_workdir("The folder of the study.")
     flags.DEFINE_bool(
         "accept_config_changes", False, "Go on in a folder that was made with another config."
     )
@@ -70,15 +71,36 @@ def _command(study: Study, argv: Sequence[str]) -> int:
     f = flags.FLAGS
     if _has_small_nets(study, f.config):
         quick_compilation.for_small_nets()
-    done = run_and_report(
-        study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
-    )
+    with signals.handled():
+        try:
+            done = run_and_report(
+                study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
+            )
+        except signals.Stopped:
+            if is_first():
+                print(_what_is_left(study, f.config, pathlib.Path(f.workdir)))
+            raise
     if is_first():
         print(done.summary)
         for fault in done.faults:
             print(f"failed: {fault}")
         print(f"The report is {done.page.resolve()}")
     return 1 if done.faults else 0
+
+
+def _what_is_left(study: Study, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
+    """Return a sentence on the runs of a study that was stopped."""
+    plan = study.plan(config)
+    tasks = tasks_of(study, plan)
+    open_tasks = [
+        f"{task.arm.label} seed {task.seed}"
+        for task in tasks
+        if not is_trained(study, plan, workdir, task)
+    ]
+    trained = f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are trained"
+    first = ", ".join(open_tasks[:3]) + (", ..." if len(open_tasks) > 3 else "")
+    left = f"left to train: {first}" if open_tasks else "measurements are left"
+    return f"Stopped. {trained}; {left}. The same command goes on."
 
 
 def _has_small_nets(study: Study, config: ml_collections.ConfigDict) -> bool:
@@ -136,15 +158,31 @@ def run_and_report(
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
       RuntimeError: all jobs failed.
+      locks.InUse: another process runs the study there, or trains a run of it.
     """
-    plan, workdir = study.plan(config), pathlib.Path(workdir)
-    at_once = _threads(at_once)
+    workdir = pathlib.Path(workdir)
+    with checking():
+        study.check(config)
+        plan = study.plan(config)
+    with locks.held(workdir, "study"):
+        return _run_and_report(study, plan, workdir, accept_config_changes, _threads(at_once), jobs)
+
+
+def _run_and_report(
+    study: Study,
+    plan: Plan,
+    workdir: pathlib.Path,
+    accept_config_changes: bool,
+    at_once: int,
+    jobs: Launcher | None,
+) -> Reported:
+    """Do what `run_and_report` does in a folder that is locked."""
     faults: list[Fault] = []
     if jobs is None:
         run(study, plan, workdir, accept_config_changes, at_once)
     else:
         begin(study, plan, workdir, accept_config_changes)
-        faults = launcher.launch(study, config, workdir, jobs, accept_config_changes)
+        faults = launcher.launch(study, plan.config, workdir, jobs, accept_config_changes)
         failed = {fault.task for fault in faults}
         tasks = [task for task in tasks_of(study, plan) if task not in failed]
         if not tasks:

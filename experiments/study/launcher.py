@@ -8,6 +8,7 @@ the same command waits for them and collects what they write.
 import functools
 import os
 import pathlib
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from experiments.study.arms import seed_folder
 from experiments.study.compilation import compile_training
 from experiments.study.runs import Task, measure, tasks_of, train, training_config
 from experiments.study.study import Study
-from sam_jax.runs import checkpoints, compilation_cache, records, workdirs
+from sam_jax.runs import checkpoints, compilation_cache, records, signals, workdirs
 from sam_jax.training import build
 
 NAMES = ("local", "slurm")
@@ -80,6 +81,8 @@ def launch(
     running: dict[int, tuple[Task, submitit.Job]] = {}  # by its place among those at once
     faults: dict[int, Fault] = {}
     while waiting or running:
+        if signals.asked():
+            _stop(launcher, [job for _, job in running.values()])
         for place, (task, job) in list(running.items()):
             if not job.done():
                 continue
@@ -101,10 +104,34 @@ def launch(
                 cores = _cores(launcher, free[0])
                 work = _Work()
                 arguments = (study, config, workdir, task.number, accept_config_changes, cores)
-                running[free[0]] = task, executor.submit(work, *arguments)
+                with signals.kept_from_children():
+                    running[free[0]] = task, executor.submit(work, *arguments)
                 waiting.remove(task)
         time.sleep(_SECONDS if running else 0)
     return [faults[number] for number in sorted(faults)]
+
+
+def _stop(launcher: Launcher, jobs: Sequence[submitit.Job]) -> None:
+    """End the jobs of this machine at their next call, as a signal asked, and raise `Stopped`.
+
+    Those of a cluster go on.
+    """
+    if launcher.name == "local":
+        with signals.saving():  # which the jobs do, and none takes longer than its patience
+            for job in jobs:
+                if not job.done():
+                    os.kill(int(job.job_id), signal.SIGTERM)  # passed on to the job itself
+            again = time.monotonic() + signals.PATIENCE + 0.5
+            while not all(job.done() for job in jobs):
+                time.sleep(_SECONDS)
+                if time.monotonic() > again:  # one of them began, and did not listen yet
+                    again += 1
+                    for job in jobs:
+                        if not job.done():
+                            os.kill(int(job.job_id), signal.SIGTERM)
+    else:
+        print(f"{len(jobs)} jobs go on; scancel ends them.", flush=True)
+    signals.stop_if_asked()
 
 
 def make_executor(folder: pathlib.Path, launcher: Launcher, place: int = 0) -> submitit.Executor:
@@ -168,10 +195,23 @@ class _Work(submitit.helpers.Checkpointable):
             os.sched_setaffinity(0, cores)
         compilation_cache.turn_on()
         logging.set_verbosity(logging.WARNING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)  # see `kept_from_children`
+        with signals.handled():
+            self._do(study, config, workdir, number, accept_config_changes, cores is None)
+
+    def _do(
+        self,
+        study: Study,
+        config: ml_collections.ConfigDict,
+        workdir: pathlib.Path,
+        number: int,
+        accept_config_changes: bool,
+        on_cluster: bool,
+    ) -> None:
         plan = study.plan(config)
         task = tasks_of(study, plan)[number]
         folder = job_folder(workdir, task)
-        one_of_many = _alone if cores is None else _the_first_alone
+        one_of_many = _alone if on_cluster else _the_first_alone
         # A job of an earlier command may still be at it: then nothing is left to do.
         with filelock.FileLock(folder / "lock"):
             training = training_config(study, plan, workdir, task.arm, task.seed)

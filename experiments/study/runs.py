@@ -11,9 +11,10 @@ import ml_collections
 
 from experiments.study.arms import Arm, Plan, seed_folder
 from experiments.study.compilation import compile_ahead
-from experiments.study.study import Run, Study
+from experiments.study.study import Run, Study, check_training
 from experiments.study.together import Work
-from sam_jax.runs import records, workdirs
+from sam_jax.mistakes import checking
+from sam_jax.runs import checkpoints, records, workdirs
 from sam_jax.runs.distributed import from_first, process_count
 from sam_jax.training import build, fine_tune
 from sam_jax.training.train_and_evaluate import train_and_evaluate
@@ -81,13 +82,21 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
     Raises:
       ValueError: as `run`.
     """
-    for arm in plan.arms:  # all of them, before the first is trained
-        build.check(study.training_config(plan.config, arm, plan.seeds[0]))
-    # What does not fit its data writes nothing.
-    if not from_first((workdir / "config.json").exists):
-        for arm in plan.arms:
-            build.data_and_program(study.training_config(plan.config, arm, plan.seeds[0]))
-    workdirs.claim(workdir, plan.config, accept_config_changes)
+    with checking():
+        if not accept_config_changes:
+            workdirs.refuse_another(workdir, plan.config)
+        for arm in plan.arms:  # all of them, before the first is trained
+            try:
+                training = study.training_config(plan.config, arm, plan.seeds[0])
+                check_training(training)
+                build.check(training)
+            except ValueError as error:
+                raise ValueError(f"{arm.label}: {error}") from error
+        # What does not fit its data writes nothing.
+        if not from_first((workdir / "config.json").exists):
+            for arm in plan.arms:
+                build.data_and_program(study.training_config(plan.config, arm, plan.seeds[0]))
+        workdirs.claim(workdir, plan.config, accept_config_changes)
 
 
 def tasks_of(study: Study, plan: Plan) -> list[Task]:
@@ -117,6 +126,16 @@ def train(
     outcome = train_and_evaluate(training, folder, task.label, accept_config_changes)
     load = functools.partial(load_trained, folder)
     return Run(task.arm, task.seed, folder, training, outcome, load, task.label)
+
+
+def is_trained(study: Study, plan: Plan, workdir: pathlib.Path, task: Task) -> bool:
+    """Say whether a run is trained to its end; that it is measured is not asked.
+
+    Args:
+      study, plan, workdir, task: as in `train`.
+    """
+    training = study.training_config(plan.config, task.arm, task.seed)
+    return checkpoints.exists(seed_folder(workdir, task.arm, task.seed), training.epochs)
 
 
 def measure(study: Study, plan: Plan, trained: Run) -> None:

@@ -9,7 +9,11 @@ import ml_collections
 
 from experiments.study.arms import Arm, Plan
 from experiments.study.results import read_results
+from sam_jax.measuring import settings
+from sam_jax.runs import fields
+from sam_jax.runs.fields import Fields
 from sam_jax.runs.records import Record
+from sam_jax.training import config_fields
 from sam_jax.training.trained import Trained
 
 Load = Callable[[], tuple[ml_collections.ConfigDict, Trained]]
@@ -60,6 +64,8 @@ class Study:
       starts_from: (plan, arm) -> an earlier arm, whose trained weights of the same seed it starts
         from, or None.
       settings: (plan, the config as a dict) -> the settings that the report shows.
+      fields: what each field of the config may hold but those of the group `training`; None where
+        the whole config is that of a training, or where nobody says.
       compile_ahead: a thread compiles the arms that are not trained while another one trains; not
         where several train at once, each of which compiles its own.
     """
@@ -74,4 +80,25 @@ class Study:
     measure_across: Callable[[Any, pathlib.Path, Sequence[Run], int], None] = nothing_more
     starts_from: Callable[[Any, Any], Arm | None] = from_scratch
     settings: Callable[[Any, Settings], Settings] = all_settings
+    fields: Fields | None = None
     compile_ahead: bool = False
+
+    def check(self, config: ml_collections.ConfigDict) -> None:
+        """Raise a ValueError that names the first field of a config with a wrong value."""
+        grouped = "training" in config
+        own = {name: value for name, value in config.items() if name != "training"}
+        if self.fields is not None:
+            fields.check(own, self.fields)
+        prefix = "training." if grouped else ""
+        check_training(config.training if grouped else config, prefix)
+
+
+def check_training(training: ml_collections.ConfigDict, prefix: str = "") -> None:
+    """Raise a ValueError that names the first field of a training's config with a wrong value.
+
+    Args:
+      training: the config; its settings of instruments are checked too.
+      prefix: before the names in the error.
+    """
+    config_fields.check(training, prefix)
+    settings.check(training.instruments, f"{prefix}instruments.")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Generic, TypeVar
 
+from sam_jax.runs import signals
+
 R = TypeVar("R")
 
 
@@ -51,6 +53,7 @@ class Work(Generic[R]):
     def _work(self) -> None:
         try:
             while (task := self._next()) is not None:
+                signals.stop_if_asked()
                 task()
         except BaseException:
             with self._changed:

@@ -14,8 +14,9 @@ import numpy as np
 from absl import app, flags, logging
 
 from experiments.study.provenance import software
-from sam_jax.runs import workdirs
-from sam_jax.runs.flags import run_command
+from sam_jax.mistakes import checking
+from sam_jax.runs import locks, workdirs
+from sam_jax.runs.flags import define_workdir, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the experiment's own
 
@@ -47,7 +48,7 @@ class Experiment(NamedTuple):
 
 def main(experiment: Experiment) -> None:
     """Run an experiment's command with the flags of the command line."""
-    flags.DEFINE_string("workdir", None, "The folder of the experiment.", required=True)
+    define_workdir("The folder of the experiment.")
     flags.DEFINE_bool(SMOKE, False, "Run all of it in seconds; its numbers mean nothing.")
     for name, value in experiment.settings._asdict().items():
         words = f"{name.replace('_', ' ').capitalize()} (default: {value})."
@@ -84,9 +85,19 @@ def run_and_report(
     Raises:
       ValueError: the settings cannot be run, or the folder has the results of others.
     """
-    experiment.check(settings)
     workdir = pathlib.Path(workdir)
-    workdirs.claim(workdir, ml_collections.ConfigDict(settings._asdict()), refusal=REFUSAL)
+    with checking():
+        experiment.check(settings)
+    with locks.held(workdir, "experiment"):
+        return _run_and_report(experiment, settings, workdir)
+
+
+def _run_and_report(
+    experiment: Experiment, settings: Any, workdir: pathlib.Path
+) -> tuple[pathlib.Path, str]:
+    """Do what `run_and_report` does in a folder that is locked."""
+    with checking():
+        workdirs.claim(workdir, ml_collections.ConfigDict(settings._asdict()), refusal=REFUSAL)
     path = workdir / "results.npz"
     if not path.exists():
         temporary = workdir / "results.tmp.npz"

@@ -7,7 +7,7 @@ DIR/report/index.html. The same command goes on where a cut run stopped.
 from experiments.study.command import main
 from experiments.study.study import Settings, Study
 from experiments.variants.measure import measure, measure_costs
-from experiments.variants.methods import Plan, plan, training_config
+from experiments.variants.methods import FIELDS, Plan, plan, training_config
 from experiments.variants.report import report
 from experiments.variants.results import read_results
 from experiments.variants.tables import methods_text
@@ -31,6 +31,7 @@ STUDY = Study(
     report=report,
     summary=methods_text,
     settings=shared_settings,
+    fields=FIELDS,
     compile_ahead=True,
 )
 

@@ -12,7 +12,7 @@ from experiments.variants.methods import Method, Plan
 from experiments.variants.results import costs_path
 from sam_jax.measuring import registry
 from sam_jax.measuring.settings import relevant
-from sam_jax.runs import records, workdirs
+from sam_jax.runs import records, signals, workdirs
 from sam_jax.runs.records import Record
 from sam_jax.training.trained import load_trained
 
@@ -32,6 +32,7 @@ def measure_costs(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_onc
     trained = {run.arm for run in runs if run.seed == plan.seeds[0]}
     for method in plan.arms if plan.arms[0] in trained else ():
         if method in trained:  # one that failed has no costs
+            signals.stop_if_asked()
             _measure_costs(plan, workdir, method, plan.arms[0])
 
 

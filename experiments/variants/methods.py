@@ -7,6 +7,18 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from experiments.study.changes import near_fields, set_field
+from experiments.study.common_fields import SEEDS
+from sam_jax.runs.fields import Field, items, one_of, several, text, whole
+from sam_jax.training.methods import METHODS
+
+_OVERRIDES = Field("a dict of fields of the training", lambda x: hasattr(x, "items"))
+FIELDS: dict[str, Field] = {
+    "seeds": SEEDS,
+    "methods": several(items(text(), one_of(METHODS), _OVERRIDES), least=1),
+    "equal_compute": several(items(text(), text(), whole(1))),
+    "timing.rounds": whole(1),
+    "timing.warmup_rounds": whole(0),
+}
 
 
 class Method(NamedTuple):

@@ -16,9 +16,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from sam_jax import extras
+from sam_jax import extras, mistakes
 from sam_jax.data import prepared
 from sam_jax.data.channel_statistics import SizesDiffer
 from sam_jax.data.description import builder_names, describe
@@ -188,28 +188,44 @@ def _check_connection(url: str, advice: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: prepare one set, say where it lies, exit with a sentence on failure."""
-    parser = argparse.ArgumentParser(prog="python -m sam_jax.data.prepare", description=__doc__)
+    parser = _Parser(prog="python -m sam_jax.data.prepare", description=__doc__)
     parser.add_argument("name", help="an image classification set of TensorFlow Datasets")
     parser.add_argument("--data_dir", help="where to write; default: as TensorFlow Datasets")
     parser.add_argument("--from_dir", help="a folder with published files; default: download")
-    args = parser.parse_args(arguments)
+    parser.add_argument(
+        f"--{mistakes.FLAG}", action="store_true", help="show the traceback of a mistake"
+    )
+    with mistakes.one_sentence(arguments):
+        args = parser.parse_args(arguments)
+        _prepare_and_say(args.name, args.data_dir, args.from_dir)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise the one sentence that is wrong with a command line."""
+        raise mistakes.UserMistake(f"{message}. --help shows the arguments of this command.")
+
+
+def _prepare_and_say(name: str, data_dir: str | None, from_dir: str | None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets with its build options
-    was_there = prepared.locate(args.name, prepared.data_root(args.data_dir)) is not None
+    was_there = prepared.locate(name, prepared.data_root(data_dir)) is not None
     try:
-        directory = prepare(args.name, args.data_dir, args.from_dir)
+        directory = prepare(name, data_dir, from_dir)
         # Computes the statistics kept beside the set, and finds out whether it can be trained on.
-        source, _, _ = open_prepared(args.name, args.data_dir)
+        source, _, _ = open_prepared(name, data_dir)
         height, width, channels = source.image_shape
         images = f": {height} x {width} x {channels} pixels, {source.num_classes} classes"
     except SizesDiffer:
         images = " with config.data.image_size, such as 224: images of several sizes"
-    except (OSError, ImportError, RuntimeError, ValueError) as error:
+    except ValueError as error:
+        raise mistakes.UserMistake(str(error)) from error
+    except (ConnectionError, ImportError, RuntimeError) as error:
         sys.exit(str(error))
     sizes = prepared.split_sizes(directory)
     counts = " and ".join(f"{size} {split}" for split, size in sizes.items())
     verb = "was already prepared" if was_there else "is prepared"
-    print(f"{args.name} {verb}: {counts} examples in {directory}")
-    print(f"config.data.name = {args.name!r}{images}")
+    print(f"{name} {verb}: {counts} examples in {directory}")
+    print(f"config.data.name = {name!r}{images}")
 
 
 if __name__ == "__main__":

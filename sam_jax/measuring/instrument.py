@@ -12,6 +12,7 @@ import ml_collections
 
 from sam_jax.metrics import Preset
 from sam_jax.metrics.evaluation import standard_error
+from sam_jax.runs.fields import Fields
 from sam_jax.runs.records import Record
 from sam_jax.training.trained import Trained
 
@@ -63,6 +64,8 @@ class Instrument:
       plan: Subject -> (about, take) for every record: the settings of the record, as JSON holds
         them, and the function that measures. Nothing is computed before `take()` is called.
       settings: the fields of its group of `config.instruments` with their defaults.
+      ranges: what these fields may hold; of one that is not named, whatever has the type of its
+        default.
       smoke: what `configs/digits.py:smoke` changes of them, to be done in a second.
       group: the name of that group; empty for the name of the instrument.
       presets: the names of the presets that it measures under; none for one that knows no preset.
@@ -75,6 +78,7 @@ class Instrument:
     title: str
     plan: Callable[[Subject], Iterator[tuple[Record, Take]]]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ranges: Fields = dataclasses.field(default_factory=dict)
     smoke: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     group: str = ""
     presets: tuple[str, ...] = ("sound",)

@@ -9,8 +9,9 @@ import ml_collections
 from sam_jax import metrics
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Subject
-from sam_jax.measuring.settings import completed, settings_digest
-from sam_jax.runs import records
+from sam_jax.measuring.settings import check, completed, settings_digest
+from sam_jax.mistakes import checking
+from sam_jax.runs import locks, records, workdirs
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
 from sam_jax.suggestions import did_you_mean
@@ -43,11 +44,29 @@ def measure_run(
     Raises:
       FileNotFoundError: there is no such run or checkpoint.
       ValueError: as `measurements`.
+      locks.InUse: another process measures it.
     """
     workdir = pathlib.Path(workdir)
+    with checking():  # before the model is loaded
+        check_names(presets, measures)
+        own = workdirs.read_config(workdir)
+        if "instruments" in own:
+            check(own.instruments)
+    with locks.held(workdir, "evaluation", make=False):
+        return _measure(workdir, epoch, presets, measures)
+
+
+def _measure(
+    workdir: pathlib.Path,
+    epoch: int | None,
+    presets: Sequence[str],
+    measures: Sequence[str] | None,
+) -> list[Record]:
+    """Do what `measure_run` does in a folder that is locked."""
     config, trained = load_trained(workdir, epoch)
     about = {"epoch": trained.epoch, "seed": config.seed}
-    found = measurements(trained, config.instruments, presets, measures, workdir)
+    with checking():
+        found = measurements(trained, config.instruments, presets, measures, workdir)
     digests = {
         instrument.name: settings_digest(config.instruments, instrument)
         for instrument in registry.chosen(measures)
@@ -92,17 +111,8 @@ def measurements(
         an instrument cannot measure this model with its settings, because they ask for more
         examples than the set has, for example.
     """
-    known = registry.by_name()
-    _check_names("presets", presets, metrics.PRESETS)
-    _check_names("measures", measures or (), known)
+    check_names(presets, measures)
     chosen = registry.chosen(measures)
-    for instrument in chosen if measures is not None else ():
-        if instrument.presets and not set(instrument.presets) & set(presets):
-            raise ValueError(
-                f"the measure {instrument.name!r} exists under the presets "
-                f"{list(instrument.presets)} only, and the presets are {list(presets)}; add one "
-                "of them, or leave this measure out."
-            )
     settings = completed(settings)
     found = []
     for preset in (None, *(metrics.PRESETS[name] for name in presets)):
@@ -146,9 +156,31 @@ def record_measurements(
     return [record for record in complete if record is not None]
 
 
+def check_names(presets: Sequence[str], measures: Sequence[str] | None) -> None:
+    """Raise a ValueError unless there are such presets and measures, and each measure under one.
+
+    Args:
+      presets, measures: as in `measurements`.
+    """
+    if measures is not None:
+        _check_names("measures", measures, registry.by_name())
+    chosen = registry.chosen(measures)
+    if presets or any(instrument.presets for instrument in chosen):
+        _check_names("presets", presets, metrics.PRESETS)
+    for instrument in chosen if measures is not None else ():
+        if instrument.presets and not set(instrument.presets) & set(presets):
+            raise ValueError(
+                f"the measure {instrument.name!r} exists under the presets "
+                f"{list(instrument.presets)} only, and the presets are {list(presets)}; add one "
+                "of them, or leave this measure out."
+            )
+
+
 def _check_names(what: str, names: Sequence[str], known: Collection[str]) -> None:
     if isinstance(names, str):
         raise ValueError(f"{what} must be a tuple of names, got the string {names!r}.")
+    if not names:
+        raise ValueError(f"{what} must name one at least, of {sorted(known)}; got none.")
     unknown = sorted(set(names) - set(known))
     if unknown:
         near = did_you_mean(unknown[0], known)

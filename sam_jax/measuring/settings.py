@@ -6,7 +6,8 @@ import ml_collections
 
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Instrument
-from sam_jax.runs import records, workdirs
+from sam_jax.runs import fields, records, workdirs
+from sam_jax.runs.fields import Field, like, whole
 
 # Records of the first instruments name one digest of all their groups, as they always did. A later
 # instrument's records name the digest of its own group. The evaluation has no settings.
@@ -82,3 +83,26 @@ def relevant(
         kept["batch_size"] = workdirs.pass_as_before(kept["batch_size"])
     whole = workdirs.plain(completed(settings))
     return kept | {group: whole.get(group, {}) for group in own - {_WITHOUT}}
+
+
+def fields_of_instruments() -> dict[str, Field]:
+    """Return what every field of the group `instruments` may hold."""
+    table = {"seed": whole(0, 2**32 - 1), "examples": whole(0), "batch_size": whole(1)}
+    for instrument in registry.INSTRUMENTS:
+        for name, default in instrument.settings.items():
+            table[f"{instrument.group}.{name}"] = instrument.ranges.get(name, like(default))
+    return table
+
+
+def check(settings: ml_collections.ConfigDict, prefix: str = "instruments.") -> None:
+    """Raise a ValueError that names the first field of the group `instruments` that cannot be.
+
+    Args:
+      settings: the group; it may lack the groups of instruments that are newer.
+      prefix: before the names in the error.
+    """
+    whole_group = completed(settings)
+    fields.check(whole_group, fields_of_instruments(), prefix=prefix)
+    top = whole_group.top_eigenvalues
+    at_most = whole(1, top.steps)  # an eigenvalue a step of Lanczos
+    fields.check_value(f"{prefix}top_eigenvalues.count", top.count, at_most)

@@ -126,6 +126,7 @@ def convolution(
     windows and takes one matrix product. On CPUs XLA's own convolution is slower than that for few
     channels and for 1x1 kernels. Inside `lax.scan`, where it runs without its fast library, it is
     slower by a factor of up to fifty. The price is memory: height * width times the input.
+    Left to choose, CPUs take fewer multiplications where that pays, see `winograd.pays`.
 
     Args:
       x: images [n, H, W, C].

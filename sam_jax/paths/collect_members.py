@@ -19,7 +19,8 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints
+from sam_jax.runs import checkpoints, fields, locks
+from sam_jax.runs.fields import Field, like, number, whole
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
@@ -45,6 +46,20 @@ class EnsembleSettings(NamedTuple):
     label_smoothing: float = 0.0
     augmentation: str = ""  # the name of what `prepare_images` does; empty without one
     seed: int = 0
+
+
+FIELDS: dict[str, Field] = {  # what the settings may hold
+    "epochs": whole(1),
+    "cycle_epochs": whole(1),
+    "highest_learning_rate": number(0),
+    "lowest_learning_rate": number(0),
+    "batch_size": whole(1),
+    "momentum": number(0, 1, open_high=True),
+    "weight_decay": number(0),
+    "label_smoothing": number(0, 1, open_high=True),
+    "augmentation": like(""),
+    "seed": whole(0, 2**32 - 1),
+}
 
 
 class Members(NamedTuple):
@@ -122,13 +137,15 @@ def collect_members(
       The members in the order of collection, with the running statistics they were trained to.
 
     Raises:
-      ValueError: there is no time for half a cycle, or a half cycle is no whole number of steps;
-        the model is not finite, `prepare_images` has no name, or the folder belongs to another run.
+      ValueError: a setting is out of its range; there is no time for half a cycle, or a half cycle
+        is no whole number of steps; the model is not finite, `prepare_images` has no name, or the
+        folder belongs to another run.
 
     Source: Garipov et al. 2018, fast geometric ensembling; timgaripov/dnn-mode-connectivity, which
     reaches the lowest rate one step later than the paper's formula.
     """
     settings = settings or EnsembleSettings()
+    fields.check(settings._asdict(), FIELDS, prefix="settings.")
     check_augmentation(settings.augmentation, prepare_images)
     start = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
     for name, tree in start.items():
@@ -160,7 +177,10 @@ def collect_members(
         images = data.train_images, data.train_labels
         return [(run_steps, (*images, half_order, key, {}))]
 
-    with checkpoints.open_manager(workdir, keep=count) as manager:
+    with (
+        locks.held(workdir, "training"),
+        checkpoints.open_manager(workdir, keep=count) as manager,
+    ):
         state, done = checkpoints.restore_latest(manager, state, replicated())
         first = max(2 * done - 1, 0)  # of the half cycles; a minimum ends every other one
         images_per_epoch = steps_per_epoch * settings.batch_size

@@ -21,7 +21,8 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints
+from sam_jax.runs import checkpoints, fields, locks
+from sam_jax.runs.fields import Field, like, number, one_of, whole
 from sam_jax.runs.metrics_log import MetricsLog
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -49,6 +50,21 @@ class CurveSettings(NamedTuple):
     augmentation: str = ""  # the name of what `prepare_images` does; empty without one
     seed: int = 0
     checkpoint_every_epochs: int = 10  # 0: only at the end
+
+
+FIELDS: dict[str, Field] = {  # what the settings may hold
+    "kind": one_of(curves.KINDS),
+    "bends": whole(1),
+    "epochs": whole(1),
+    "batch_size": whole(1),
+    "learning_rate": number(0),
+    "momentum": number(0, 1, open_high=True),
+    "weight_decay": number(0),
+    "label_smoothing": number(0, 1, open_high=True),
+    "augmentation": like(""),
+    "seed": whole(0, 2**32 - 1),
+    "checkpoint_every_epochs": whole(0),
+}
 
 
 def curve_learning_rate(
@@ -148,14 +164,15 @@ def find_curve(
       The control points, leaves [K + 1, ...]; the first and the last row are the two models.
 
     Raises:
-      ValueError: the models do not fit each other, are the same or are not finite; the batch does
-        not fit the devices or the set; `prepare_images` has no name; or the folder belongs to
-        another curve.
+      ValueError: a setting is out of its range; the models do not fit each other, are the same or
+        are not finite; the batch does not fit the devices or the set; `prepare_images` has no name;
+        or the folder belongs to another curve.
 
     Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs,
       equation 2; timgaripov/dnn-mode-connectivity.
     """
     settings = settings or CurveSettings()
+    fields.check(settings._asdict(), FIELDS, prefix="settings.")
     check_augmentation(settings.augmentation, prepare_images)
     _check_ends(start, end)
     examples = len(start.data.train_labels)
@@ -184,7 +201,10 @@ def find_curve(
         images = data.train_images, data.train_labels
         return [(run_steps, (*images, order, key, traced))]
 
-    with checkpoints.open_manager(workdir, keep=1) as manager:
+    with (
+        locks.held(workdir, "training"),
+        checkpoints.open_manager(workdir, keep=1) as manager,
+    ):
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
         log = MetricsLog(workdir, first_epoch)
 
@@ -194,6 +214,13 @@ def find_curve(
                 log.write({"epoch": epoch.number, **means})
 
             return write
+
+        def pause(done: Round) -> None:
+            log.close()
+            if done.number not in (0, *checkpoints.epochs_of(manager)):
+                checkpoints.save(manager, done.number, done.state)
+                manager.wait_until_finished()
+            progress.finish(f"stopped after epoch {done.number}/{settings.epochs}; it is saved")
 
         images_per_epoch = steps_per_epoch * settings.batch_size
         progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
@@ -206,6 +233,7 @@ def find_curve(
             hooks=(warn_not_finite, record),
             save=saving(manager),
             save_every=settings.checkpoint_every_epochs,
+            pause=pause,
         )
         log.close()
     progress.finish(f"trained for {settings.epochs} epochs")

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 from absl import logging
 
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs import checksums
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
@@ -25,7 +26,7 @@ _ALONE = ocp.options.MultiprocessingOptions(
 )
 
 
-class DamagedCheckpoint(ValueError):
+class DamagedCheckpoint(UserMistake):
     """A checkpoint that cannot be read, or that is not what was saved."""
 
     def __init__(self, folder: pathlib.Path, what: str) -> None:

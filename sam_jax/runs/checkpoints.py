@@ -17,7 +17,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from sam_jax import pytree
-from sam_jax.runs import checkpoint_damage, checksums, workdirs
+from sam_jax.mistakes import UserMistake
+from sam_jax.runs import checkpoint_damage, checksums, disk, workdirs
 from sam_jax.runs.checkpoint_damage import ABOUT, ARRAYS, FILE, About, DamagedCheckpoint
 from sam_jax.runs.distributed import from_first
 
@@ -37,20 +38,22 @@ _writing: list[ocp.CheckpointManager] = []  # at most one, which may write in th
 @contextlib.contextmanager
 def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints in `workdir/checkpoints`, keeping the last `keep` of them, or all."""
-    with ocp.CheckpointManager(
-        (workdir / "checkpoints").resolve(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-        item_handlers={
-            ARRAYS: ocp.StandardCheckpointHandler(),  # without it no shapes are known
-            ABOUT: ocp.JsonCheckpointHandler(FILE),
-        },
-    ) as manager:
-        try:
-            yield manager
-        finally:
-            with _LOCK:
-                if manager in _writing:
-                    _finish_writing()
+    folder = (workdir / "checkpoints").resolve()
+    with disk.writing(folder):
+        manager = ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            item_handlers={
+                ARRAYS: ocp.StandardCheckpointHandler(),  # without it no shapes are known
+                ABOUT: ocp.JsonCheckpointHandler(FILE),
+            },
+        )
+    try:
+        yield manager
+    finally:
+        with disk.writing(folder), manager, _LOCK:
+            if manager in _writing:
+                _finish_writing()
 
 
 def exists(workdir: pathlib.Path, epoch: int) -> bool:
@@ -75,7 +78,11 @@ def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
             ARRAYS: ocp.args.StandardSave(data),
             ABOUT: ocp.args.JsonSave(checkpoint_damage.sealed(about)),
         }
-        manager.save(epoch, args=ocp.args.Composite(**items))
+        folder = pathlib.Path(manager.directory)
+        needed = sum(x.nbytes for x in jax.tree.leaves(data)) + disk.MORE
+        from_first(lambda: disk.check_room(folder, needed))
+        with disk.writing(folder, needed):
+            manager.save(epoch, args=ocp.args.Composite(**items))
 
 
 def restore(
@@ -198,15 +205,10 @@ def restore_latest(
 
 
 def is_whole(workdir: pathlib.Path, epoch: int) -> bool:
-    """Say whether a checkpoint is there, and as it was saved.
-
-    Raises:
-      ValueError: it is of a run with another config than the folder has.
-    """
+    """Say whether a checkpoint is there, and as it was saved."""
     if not exists(workdir, epoch):
         return False
     try:
-        check_config(workdir, epoch, tell=False)
         _check_files(_folder(workdir, epoch))
     except DamagedCheckpoint:
         return False
@@ -238,7 +240,7 @@ def _restore(manager: ocp.CheckpointManager, epoch: int, shapes: State) -> State
     _check_files(folder)
     others = "" if about is None else checkpoint_damage.other_shapes(about, shapes)
     if others:
-        raise ValueError(
+        raise UserMistake(
             f"The checkpoint {folder} is of another model, method or optimiser than this config's: "
             f"{others}."
         )

@@ -20,8 +20,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sam_jax import mistakes
+from sam_jax.mistakes import UserMistake, wants_traceback
+
 PIECE = 4096  # bytes; a text is padded to a multiple, so that few shapes are compiled
-_ERRORS = {error.__name__: error for error in (ValueError, FileNotFoundError, TypeError)}
+_ERRORS = {
+    error.__name__: error for error in (ValueError, UserMistake, FileNotFoundError, TypeError)
+}
 
 Value = TypeVar("Value")
 _alone = threading.local()  # .yes while this process works for all of them
@@ -182,6 +187,13 @@ def total(numbers: np.ndarray) -> np.ndarray:
     return found.view(np.uint64).sum(axis=0, dtype=np.uint64)
 
 
+def highest(number: int) -> int:
+    """Return the highest of the numbers of all processes, which have to call it together."""
+    if getattr(_alone, "yes", False) or process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
 def _broadcast(text: str) -> str:
     data = text.encode()
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
@@ -197,10 +209,14 @@ def _end() -> None:
     Its connections close with it, on which the collectives of the others fail. An orderly end would
     wait for processes that wait for this one.
     """
-    count = process_count()
+    count, error = process_count(), sys.exception()
     if count == 1:
         raise
-    traceback.print_exc()
+    is_mistake = error is not None and mistakes.is_mistake(error) and not wants_traceback()
+    if is_mistake:
+        print(mistakes.sentence(error), file=sys.stderr)
+    else:
+        traceback.print_exc()
     print(
         f"Process {jax.process_index()} of {count} ends here, and the others with it. If another "
         "one ended before, its output says why. Start all of them again by the same commands: a "
@@ -209,4 +225,4 @@ def _end() -> None:
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(mistakes.CODE if is_mistake else 1)

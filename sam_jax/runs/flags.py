@@ -1,21 +1,49 @@
 """What the command lines of all commands share: the flag of the config, and how they are run."""
 
 import contextlib
+import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
-from ml_collections import config_flags
 
-from sam_jax.runs import compilation_cache, distributed, quick_compilation
+from sam_jax import mistakes
+from sam_jax.mistakes import UserMistake, one_sentence
+from sam_jax.runs import (
+    compilation_cache,
+    config_flag,
+    disk,
+    distributed,
+    quick_compilation,
+    signals,
+)
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
+
+_HELP = "--help shows the flags of this command."
 
 
 def define_config(default: str | None = None) -> flags.FlagHolder:
     """Define --config and the --config.FIELD of its fields, and return its value's holder."""
-    return config_flags.DEFINE_config_file("config", default, "The config file.", lock_config=True)
+    with one_sentence(), _flag_errors():
+        return config_flag.define(default)
+
+
+def define_workdir(words: str) -> flags.FlagHolder:
+    """Define --workdir, which every command needs, and return its value's holder.
+
+    Args:
+      words: what the folder is.
+    """
+    holder = flags.DEFINE_string("workdir", None, words, required=True)
+    flags.register_validator(
+        "workdir",
+        lambda value: value is None or bool(value.strip()),
+        "it must name a folder, and '' names none.",
+    )
+    return holder
 
 
 def define_distributed() -> None:
@@ -46,19 +74,40 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
     """Parse the flags of a command, call `main` with what is left of its line, and exit.
 
     With --distributed it runs among the other processes. The exit code is what `main` returns, 0
-    for None. It is 0 after help, where `absl.app.run` gives 1, and 2 for flags that are wrong.
+    for None. It is 0 after help, where `absl.app.run` gives 1. A mistake of the user is one
+    sentence and the code 2, with a traceback where --traceback asks for it. A `main` that handles
+    signals ends with 128 + signal, and one that meets a full disk with 1.
     Programs that are compiled are kept for the next command.
     """
+    flags.DEFINE_bool(
+        mistakes.FLAG, False, f"Show the traceback of a mistake, as does {mistakes.VARIABLE}=1."
+    )
 
     def among_processes(argv: Sequence[str]) -> int | None:
         compilation_cache.turn_on()
         quick_compilation.collect_seldom()
+        disk.said_once()
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
-            return main(argv)
+            try:
+                with _flag_errors():
+                    return main(argv)
+            except signals.Stopped as error:  # all processes together
+                stopped = error
+            except disk.NoRoom as error:
+                if distributed.process_count() > 1 or mistakes.wants_traceback():
+                    raise  # the other processes do not know
+                print(error, file=sys.stderr)
+                if error.errno in disk.CLOSED:
+                    return mistakes.CODE
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(1)  # what writes in the background would try again at an orderly end
+        signals.end(stopped)
 
-    app.run(among_processes, flags_parser=_parse)
+    with one_sentence():
+        app.run(among_processes, flags_parser=_parse)
 
 
 def _cluster(values: Mapping[str, Any]) -> distributed.Cluster:
@@ -78,9 +127,29 @@ def _check_distributed(values: Mapping[str, Any]) -> bool:
 
 def _parse(arguments: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(arguments)
-    except SystemExit:  # the flags of help end the process as soon as they are read
-        sys.exit(0)
+        with _flag_errors():
+            return flags.FLAGS(arguments)
+    except SystemExit as end:  # the flags of help end the process as soon as they are read
+        sys.exit(end.code if end.code == mistakes.CODE else 0)
+
+
+# What absl says of a value of another type, and what it means.
+_WORDS = (
+    (r"\('Non-boolean argument to boolean flag', (.*)\)", r"must be true or false, got \1"),
+    (r"invalid literal for int\(\) with base 10: (.*)", r"must be a whole number, got \1"),
+    (r"could not convert string to float: (.*)", r"must be a number, got \1"),
+)
+
+
+@contextlib.contextmanager
+def _flag_errors() -> Iterator[None]:
+    """Turn the errors of flags, and of what is left of a command line, into user's mistakes."""
+    try:
+        yield
+    except app.UsageError as error:
+        raise UserMistake(f"{error}. {_HELP}") from error
     except flags.Error as error:
-        print(f"{error}\n--help shows the flags of this command.", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+        for pattern, words in _WORDS:
+            message = re.sub(pattern, words, message)
+        raise UserMistake(f"{message.rstrip('.')}. {_HELP}") from error

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import ml_collections
 
+from sam_jax.mistakes import checking
 from sam_jax.runs.mesh_axes import mesh_axes, share_count
 from sam_jax.runs.records import Record
 
@@ -64,6 +65,7 @@ def this_machine(config: ml_collections.ConfigDict) -> Machine:
     return Machine(m, jax.device_count(), jax.process_count())
 
 
+@checking()
 def check_same_m(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, record: Record | None
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from sam_jax.runs import signals
 from sam_jax.runs.distributed import is_first
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -69,7 +70,8 @@ def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
     """Pass items on one by one, showing how many are done, since when, and the time left.
 
     An item is done when the next one is asked for, so that work on it counts. Without a terminal
-    this is a line every so many seconds, and none where everything takes less.
+    this is a line every so many seconds, and none where everything takes less. Before each item a
+    signal that asked the command to end is answered.
 
     Args:
       label: their name in the progress.
@@ -78,14 +80,14 @@ def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
     Yields:
       The items, in their order.
     """
-    if not is_first():
-        yield from items
-        return
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, leave=False)
+    if not is_first() or sys.stderr.isatty():
+        for item in tqdm(items, desc=label, leave=False, disable=not is_first()):
+            signals.stop_if_asked()
+            yield item
         return
     start = last_line = time.perf_counter()
     for done, item in enumerate(items, start=1):
+        signals.stop_if_asked()
         yield item
         now = time.perf_counter()
         if now - last_line >= SECONDS_BETWEEN_LINES:

@@ -1,9 +1,8 @@
 """Settings of a process that traces and compiles many programs: quicker, with the same results."""
 
 import gc
+import importlib.metadata
 import os
-
-import jaxlib
 
 # XLA's newer emitters set up MLIR anew for every fused operation of a CPU program. Without them
 # the epoch of the digits with SAM, 356 of these, compiles in 4.5 s of one core in place of 7.3 s
@@ -29,6 +28,6 @@ def for_small_nets() -> None:
     What the environment variable XLA_FLAGS says about it holds.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    version = tuple(map(int, jaxlib.__version__.split(".")[:2]))
+    version = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
     if _KNOWN_IN[0] <= version <= _KNOWN_IN[1] and _FLAG.partition("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}".strip()

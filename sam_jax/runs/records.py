@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from sam_jax.runs import checksums, record_fields
+from sam_jax.mistakes import UserMistake
+from sam_jax.runs import checksums, disk, record_fields
 from sam_jax.runs.distributed import from_first
 
 Record = dict[str, Any]
 
 
+@disk.writes
 def append(path: pathlib.Path, record: Record, sealed: bool = True) -> None:
     """Append one record as a JSON line; arrays become lists and NaN stays NaN.
 
@@ -79,7 +81,7 @@ def _checked(path: pathlib.Path) -> list[Record]:
                 f"{seals_of(path)})"
             )
         if what:
-            raise ValueError(
+            raise UserMistake(
                 f"Line {number} of {path} is damaged: {what}. Put a copy of the file back; or drop "
                 f"the lines from there on by sed -i '{number},$d' {path}, and the command that "
                 "wrote them makes them again."
@@ -110,7 +112,7 @@ def _seals(path: pathlib.Path) -> dict[int, str]:
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         place, _, checksum = line.partition(b" ")
         if not place.isdigit() or len(checksum) != 8:
-            raise ValueError(
+            raise UserMistake(
                 f"Line {number} of {file}, the checksums of {path}, is damaged. Put a copy of the "
                 "file back; or delete it, if the records themselves are right."
             )
@@ -130,6 +132,7 @@ def cut(path: pathlib.Path, lines: int | None = None) -> None:
         temporary.replace(path)
 
 
+@disk.writes
 def rewrite(path: pathlib.Path, records: list[Record]) -> None:
     """Replace the records of a file in one move, so that a cut leaves the old or the new ones."""
 

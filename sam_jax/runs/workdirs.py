@@ -14,7 +14,8 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from sam_jax.runs import checksums, records
+from sam_jax.mistakes import UserMistake
+from sam_jax.runs import checksums, disk, records
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
@@ -25,12 +26,14 @@ REFUSAL = (
 
 
 _ABSENT = object()
+_BESIDE = (".log", ".out", ".err", ".lock")  # where a shell or a cluster keeps what a run prints
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-# How many images are evaluated in a pass bounds the memory and changes no result: it may differ in
+# How many images are evaluated in a pass bounds the memory, and how many steps are compiled into a
+# call the time until a signal is answered. Neither changes a result: it may differ in
 # a folder that was run before, and digests go on to name the pass of before.
-_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size")
+_PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training\.)?steps_per_call")
 # What is measured, and when something is written, changes no weight.
-_NO_WEIGHT = re.compile(r"(evaluation|instruments|checkpoint)\..*|steps_per_call")
+_NO_WEIGHT = re.compile(r"(evaluation|instruments|checkpoint)\..*")
 _EARLIER = "earlier_configs.jsonl"
 _PASS_BEFORE = {96: 480}  # of the digits
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
@@ -108,6 +111,7 @@ def pass_as_before(images: int) -> int:
     return _PASS_BEFORE.get(images, images)
 
 
+@disk.writes
 def claim(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,
@@ -116,8 +120,8 @@ def claim(
 ) -> None:
     """Write config.json, or check that the one in the folder is the same.
 
-    A folder that holds nothing but a config.json, or empty folders, belongs to a run that failed at
-    once, and is free.
+    A folder that holds nothing but a config.json, a lock, or empty folders, belongs to a run that
+    failed at once, and is free.
 
     Args:
       workdir: the folder of the run, made where it does not exist.
@@ -134,10 +138,13 @@ def claim(
     def write() -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "config.json"
+        text = json.dumps(plain(config), indent=2) + "\n"
+        if path.exists() and path.read_bytes() == text.encode():
+            return  # in a folder that may only be read, too
         if accept_config_changes and _others(workdir):
             _keep_earlier(workdir, config)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(plain(config), indent=2) + "\n")
+        temporary.write_text(text)
         temporary.replace(path)
 
     from_first(write)
@@ -156,13 +163,33 @@ def refuse_another(
 
     def find() -> list[str]:
         path = workdir / "config.json"
-        if not path.exists() or not _others(workdir):
+        if not path.exists():
+            _refuse_other_files(workdir)
             return []
-        return _differences(_read(path), plain(config))
+        return _differences(_read(path), plain(config)) if _others(workdir) else []
 
     differing = from_first(find)
     if differing:
-        raise ValueError(refusal.format(workdir=workdir, differing="; ".join(differing)))
+        raise UserMistake(refusal.format(workdir=workdir, differing="; ".join(differing)))
+
+
+def _refuse_other_files(workdir: pathlib.Path) -> None:
+    """Raise a UserMistake where a folder holds something, and no config.json that says what."""
+    if workdir.exists() and not workdir.is_dir():
+        raise UserMistake(f"--workdir must name a folder, and {workdir} is a file.")
+    others = sorted(workdir.iterdir()) if workdir.exists() else []
+    found = [
+        x.name
+        for x in others
+        if not x.name.startswith(".")
+        and x.suffix not in _BESIDE
+        and (x.is_file() or any(x.iterdir()))
+    ]
+    if found:
+        raise UserMistake(
+            f"{workdir} holds files of something else and no config.json, such as "
+            f"{', '.join(found[:3])}; choose another --workdir."
+        )
 
 
 def config_and_log(workdir: pathlib.Path) -> tuple[dict[str, Any] | None, list[str] | None]:
@@ -214,7 +241,7 @@ def refuse_other_origin(
     differing = from_first(find)
     changing = [text for text in differing if not _NO_WEIGHT.fullmatch(text.split(" (was ")[0])]
     if changing:
-        raise ValueError(
+        raise UserMistake(
             f"{what} is of a run with another config than {workdir / 'config.json'}. Differing "
             f"keys: {'; '.join(changing)}. Put the right file back: a copy of this config.json, or "
             "a checkpoint of this run; without one, train in another --workdir."
@@ -258,7 +285,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     try:
         return _upgraded(json.loads(path.read_text()))
     except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(
+        raise UserMistake(
             f"{path} is damaged, or no config ({error}). Put a copy of it back; or give the "
             "command that made it once more with --accept_config_changes, which writes it anew."
         ) from error
@@ -287,7 +314,8 @@ def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
 
 def _others(workdir: pathlib.Path) -> bool:
     """Say whether a folder holds more than a config.json and empty folders."""
-    found = (x for x in workdir.iterdir() if x.name != "config.json")
+    mine = ("config.json", _EARLIER, str(records.seals_of(pathlib.Path(_EARLIER))))
+    found = (x for x in workdir.iterdir() if x.name not in mine and x.suffix != ".lock")
     return any(x.is_file() or any(x.iterdir()) for x in found)
 
 

@@ -10,9 +10,9 @@ import ml_collections
 from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
-from sam_jax.data.augmentation import AUGMENTATIONS
-from sam_jax.data.label_noise import check_label_noise
-from sam_jax.training import checks, example_losses, fine_tune, methods, optimiser, schedules
+from sam_jax.mistakes import checking
+from sam_jax.runs.fields import check_value, number
+from sam_jax.training import config_fields, example_losses, fine_tune, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.placement import placement_of
@@ -24,55 +24,24 @@ from sam_jax.training.program import (
     make_run,
 )
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-WHOLE_OR_ZERO = (  # fields where 0 is a meaning of its own
-    ("data", "train_examples"),
-    ("data", "validation_examples"),
-    ("data", "synthetic_examples"),
-    ("data", "image_size"),
-    ("evaluation", "test_every_epochs"),
-    ("evaluation", "train_every_epochs"),
-    ("checkpoint", "every_epochs"),
-)
 # One thread after the other: what one loads and builds, the others then find.
 _BUILDING = threading.Lock()
 TRACED = ("rho", "eta")  # of the group `method`: they may change without a new compilation
 
 
+@checking()
 def check(config: ml_collections.ConfigDict) -> None:
     """Raise a ValueError that names the first field of the config that cannot be run."""
-    method = config.method
-    checks.choice("model.dtype", config.model.dtype, DTYPES)
+    config_fields.check(config)
+    method, average = config.method, config.weight_average
     models.create(config.model.name, 2, **model_arguments(config))  # which checks its attributes
-    checks.choice("method.name", method.name, methods.METHODS)
-    checks.choice("method.statistics_from", method.statistics_from, ("clean", "perturbed"))
-    checks.within("method.from_share", method.from_share, 0, 1, open_high=True)
-    checks.within("method.until_share", method.until_share, method.from_share, 1, open_low=True)
-    checks.choice("data.streaming", config.data.streaming, data.STREAMING)
-    for name in config.data.augmentation or ():
-        checks.choice("data.augmentation", name, AUGMENTATIONS)
-    check_label_noise(config.data.label_noise, config.data.label_noise_kind)
-    checks.whole("data.label_noise_seed", config.data.label_noise_seed, 0)
-    checks.choice("loss.name", config.loss.name, example_losses.LOSSES)
+    until = number(method.from_share, 1, open_low=True)
+    check_value("method.until_share", method.until_share, until)
+    start = number(0, config.epochs, open_high=True)
+    check_value("weight_average.ema_start_epochs", average.ema_start_epochs, start)
     example_losses.make_loss(_loss_of(config))
-    if not config.data.mixup >= 0:
-        raise ValueError(
-            f"data.mixup must be 0, for no mixup, or the positive alpha of its beta distribution, "
-            f"got {config.data.mixup}."
-        )
-    checks.whole("epochs", config.epochs, 1)
-    checks.whole("batch_size", config.batch_size, 1)
-    checks.whole("evaluation.batch_size", config.evaluation.batch_size, 1)
-    for k in config.evaluation.top_k:
-        checks.whole("evaluation.top_k", k, 2)
-    for group, field in WHOLE_OR_ZERO:
-        checks.whole(f"{group}.{field}", config[group][field], 0)
-    checks.whole("steps_per_call", config.steps_per_call, 0)
-    checks.whole("checkpoint.keep", config.checkpoint.keep, 1)
     schedules.check(config.optimiser, config.epochs)
-    optimiser.check(config.optimiser)
     fine_tune.check(config.fine_tune)
-    _check_average(config.weight_average, config.epochs)
     run = make_run(
         _frozen(config.optimiser),
         config.epochs,
@@ -82,7 +51,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
     make_method(
         _method_of(config),
-        _frozen(config.weight_average),
+        _frozen(average),
         config.batch_size,
         placement_of(config),
         run,
@@ -91,6 +60,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
+@checking()
 def data_and_program(
     config: ml_collections.ConfigDict,
 ) -> tuple[data.Source, DeviceData, Program]:
@@ -251,11 +221,3 @@ def _frozen(group: ml_collections.ConfigDict, *names: str) -> FrozenConfigDict:
 def _hashable(value: Any) -> Any:
     """Return a value of a config with tuples for lists, which models need as attributes."""
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
-
-
-def _check_average(c: ml_collections.ConfigDict, epochs: int) -> None:
-    checks.choice("weight_average.name", c.name, ("none", "swa", "ema"))
-    checks.within("weight_average.decay", c.decay, 0, 1)
-    checks.within("weight_average.ema_start_epochs", c.ema_start_epochs, 0, epochs, open_high=True)
-    checks.within("weight_average.start", c.start, 0, 1)
-    checks.positive("weight_average.every_epochs", c.every_epochs)

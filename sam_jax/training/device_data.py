@@ -11,6 +11,10 @@ from sam_jax import data, pytree
 from sam_jax.training.step import DEVICES, StepMetrics, TrainState
 from sam_jax.typing import Key, PyTree
 
+# Of a call whose steps the config leaves open: a second or some on the devices that a net is meant
+# for, so that signals are answered, and long beside the millisecond that a call costs.
+IMAGES_PER_CALL = 4096
+
 RunSteps = Callable[..., tuple[TrainState, StepMetrics]]
 
 
@@ -97,6 +101,7 @@ def epoch_calls(
     key: Key,
     first_step: int,
     sharding: NamedSharding,
+    skip: int = 0,
 ) -> Iterator[tuple[RunSteps, tuple[jax.Array, ...]]]:
     """Yield the compiled calls of an epoch: the function, and its images, labels and order.
 
@@ -105,22 +110,44 @@ def epoch_calls(
       run_streamed_steps: compiled for one that is streamed.
       data_set: the data set.
       order: as from `order_after_previous`, [1 + steps, batch_size].
-      steps_per_call: steps of one call; zero for all.
+      steps_per_call: steps of one call; zero for all of a small set.
       key: of the crops of a set that is cropped when it is read.
       first_step: the number of the first step of the epoch.
       sharding: of batches that are streamed, [steps, batch].
+      skip: the first steps of the epoch that were done before, in whole calls.
     """
     images, labels = data_set.train_images, data_set.train_labels
+    steps_per_epoch, batch_size = len(order) - 1, order.shape[1]
+    steps = steps_per_call or _steps_of_a_call(steps_per_epoch, batch_size)
     if isinstance(images, data.StreamedColumn):
+        in_a_block = max(1, images.split.examples_in_a_block() // batch_size)
         blocks = data.training_blocks(
-            images.split, order, steps_per_call, sharding, key=key, first_step=first_step
+            images.split,
+            order[skip:],
+            steps_per_call or min(steps, in_a_block),
+            sharding,
+            key=key,
+            first_step=first_step + skip,
         )
         yield from ((run_streamed_steps, block) for block in blocks)
         return
-    steps_per_epoch = len(order) - 1
-    steps = steps_per_call or steps_per_epoch
-    if steps >= steps_per_epoch:  # without a slice, which is a call of its own
+    if steps >= steps_per_epoch and not skip:  # without a slice, which is a call of its own
         yield run_steps, (images, labels, order)
         return
-    for start in range(0, steps_per_epoch, steps):
+    for start in range(skip, steps_per_epoch, steps):
         yield run_steps, (images, labels, order[start : start + 1 + steps])
+
+
+def _steps_of_a_call(steps_per_epoch: int, batch_size: int) -> int:
+    """Return how many steps are compiled into one call.
+
+    A number that divides those of an epoch, if one is near, so that one program serves all calls.
+
+    >>> _steps_of_a_call(44, 32), _steps_of_a_call(468, 128), _steps_of_a_call(521, 128)
+    (44, 26, 32)
+    """
+    most = max(1, IMAGES_PER_CALL // batch_size)
+    if steps_per_epoch <= most:
+        return steps_per_epoch
+    near = range(most, most // 4, -1)
+    return next((steps for steps in near if steps_per_epoch % steps == 0), most)

@@ -14,8 +14,8 @@ from sam_jax.training.losses import cross_entropy
 from sam_jax.typing import Params, PyTree
 
 # Pixels of the images of one pass on a CPU, so that what a layer hands on stays in the caches: 32
-# images of 32x32. Images/s of one core (2 MiB of L2), in passes of 128 and of 32: MobileNetV2 263
-# and 369, ResNet-18 92 and 130.
+# images of 32x32. Times PyTorch's images/s on one core (2 MiB of L2), in passes of 128 and of 32:
+# MobileNetV2 1.83 and 2.71, ResNet-18 1.32 and 1.29.
 PIXELS_OF_PASS = 2**15
 
 

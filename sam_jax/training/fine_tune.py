@@ -11,9 +11,9 @@ import ml_collections
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs import checkpoints
 from sam_jax.runs.distributed import from_first
-from sam_jax.training import checks
 from sam_jax.training.device_data import replicated
 from sam_jax.training.program import Program
 from sam_jax.training.step import TrainState
@@ -94,9 +94,8 @@ def starting_state(
       FileNotFoundError: the other run has no such checkpoint.
       ValueError: no kernel fits, or the other run is this one.
     """
-    other = pathlib.Path(os.path.normpath(c.workdir.replace(THIS_RUN, str(workdir))))
-    if other.resolve() == workdir.resolve():
-        raise ValueError(f"fine_tune.workdir = {c.workdir!r} is the folder of this run itself.")
+    check_start(c, workdir)
+    other = _start_of(c, workdir)
     epoch, saved = checkpoints.read(other, c.epoch or None, replicated())
     fresh = program.init(key)
     averages = list(_averages(saved["optimiser_state"]))
@@ -106,7 +105,7 @@ def starting_state(
     new = {item["name"] for item in params.not_restored}
     kernels = [name for name, w in _by_path(fresh.params).items() if w.ndim > 1]
     if new.issuperset(kernels):
-        raise ValueError(
+        raise UserMistake(
             f"No kernel of the run in {other} has the name and the shape of one of this model: "
             "fine_tune.workdir must be the run of a model with the same layers. This model has "
             f"{', '.join(kernels[:3])}, and that run {', '.join(params.unused[:3])}."
@@ -136,10 +135,37 @@ def starting_state(
 
 
 def check(c: ml_collections.ConfigDict) -> None:
-    """Raise a ValueError unless the group `fine_tune` of a config can be read."""
-    checks.whole("fine_tune.epoch", c.epoch, 0)
+    """Raise a ValueError unless the fields of the group `fine_tune` fit each other."""
     if c.epoch and not c.workdir:
         raise ValueError(f"fine_tune.epoch = {c.epoch} needs fine_tune.workdir, which is empty.")
+
+
+def check_start(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Raise an error unless there is another run to start from.
+
+    Args:
+      c: the group `fine_tune` of a config.
+      workdir: the folder of the run that starts.
+
+    Raises:
+      ValueError: the other run is this one.
+      FileNotFoundError: there is no such run, or no checkpoint in it.
+    """
+    if not c.workdir:
+        return
+    other = _start_of(c, workdir)
+    if other.resolve() == workdir.resolve():
+        raise UserMistake(f"fine_tune.workdir = {c.workdir!r} is the folder of this run itself.")
+    folder = other / "checkpoints" / (str(c.epoch) if c.epoch else "")
+    if not from_first(folder.is_dir):
+        raise FileNotFoundError(
+            f"fine_tune.workdir = {c.workdir!r} holds no checkpoint"
+            f"{f' of epoch {c.epoch}' if c.epoch else ''}: there is no folder {folder}."
+        )
+
+
+def _start_of(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(os.path.normpath(c.workdir.replace(THIS_RUN, str(workdir))))
 
 
 def _averages(tree: PyTree) -> Iterator[PyTree]:

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from sam_jax.runs import checkpoints
+from sam_jax.runs import checkpoints, signals
 from sam_jax.runs.progress import Progress
 from sam_jax.training.device_data import RunSteps
 from sam_jax.training.step import StepMetrics, TrainState
@@ -58,6 +58,8 @@ def fit(
     hooks: Sequence[Hook] = (),
     save: Callable[[Round], None] = lambda done: None,
     save_every: int = 1,
+    begun: tuple[StepMetrics, ...] = (),
+    pause: Callable[[Round], None] = lambda part: None,
 ) -> TrainState:
     """Train for some rounds, and call every hook after each of them.
 
@@ -72,9 +74,15 @@ def fit(
       save: called with a round that is to be saved, after all that the hooks returned: a run that
         is cut after a record and before its checkpoint repeats the round and the record.
       save_every: rounds from one time to the next, as in `due`.
+      begun: of the calls of the first round that were done before.
+      pause: called where a signal asked the command to end, before the next call, with the part of
+        a round that is done, maybe none, once all before it is written; it keeps the state.
 
     Returns:
       The state after the last round.
+
+    Raises:
+      signals.Stopped: after `pause`.
     """
     waiting: list[Later] = []
 
@@ -84,8 +92,14 @@ def fit(
 
     step = int(state.step)
     for index in rounds:
-        metrics: list[StepMetrics] = []
+        metrics, begun = list(begun), ()
         for run_steps, arguments in calls(index):
+            stopped_by = signals.asked()
+            if stopped_by:
+                catch_up()
+                with signals.saving():
+                    pause(Round(index, False, step, state, tuple(metrics)))
+                raise signals.Stopped(stopped_by)
             state, found = run_steps(state, *arguments)
             catch_up()
             metrics.append(found)

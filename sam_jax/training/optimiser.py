@@ -5,7 +5,6 @@ from collections.abc import Callable
 import ml_collections
 import optax
 
-from sam_jax.training import checks
 from sam_jax.training.weight_decay import WeightDecay, weight_decay_of
 
 Links = list[optax.GradientTransformation]  # of an `optax.chain`
@@ -129,25 +128,3 @@ def make_optimiser(
     """
     clipping = [optax.clip_by_global_norm(c.clip_norm)] if c.clip_norm else []
     return optax.chain(*clipping, *OPTIMISERS[c.name](c, learning_rate, weight_decay_of(c)))
-
-
-def check(c: ml_collections.ConfigDict) -> None:
-    """Raise a ValueError that names the first field of the optimiser that cannot be run.
-
-    Args:
-      c: the group `optimiser` of a config.
-    """
-    checks.choice("optimiser.name", c.name, OPTIMISERS)
-    checks.not_negative("optimiser.clip_norm", c.clip_norm)
-    fractions = {
-        "momentum": c.momentum,
-        "rmsprop.decay": c.rmsprop.decay,
-        "adamw.beta1": c.adamw.beta1,
-        "adamw.beta2": c.adamw.beta2,
-    }
-    for name, value in fractions.items():
-        checks.within(f"optimiser.{name}", value, 0, 1, open_high=True)
-    checks.positive("optimiser.rmsprop.epsilon", c.rmsprop.epsilon)
-    checks.not_negative("optimiser.rmsprop.initial", c.rmsprop.initial)
-    checks.positive("optimiser.adamw.epsilon", c.adamw.epsilon)
-    weight_decay_of(c)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sam_jax import pytree
 from sam_jax.runs import mesh_axes
-from sam_jax.training import checks
+from sam_jax.runs.fields import check_value, one_of
 from sam_jax.training.device_data import device_mesh, everywhere, replicated
 from sam_jax.training.step import DEVICES
 from sam_jax.typing import PyTree
@@ -128,8 +128,8 @@ def placement_of(config: ml_collections.ConfigDict) -> Placement:
     axes = mesh_axes.mesh_axes(config.mesh, jax.device_count())
     split = tuple(config.split_parameters)
     for name in split:
-        checks.choice("split_parameters", name, axes)
-    checks.choice("step_form", config.step_form, FORMS)
+        check_value("split_parameters", name, one_of(axes))
+    check_value("step_form", config.step_form, one_of(FORMS))
     shares = mesh_axes.share_count(axes)
     if config.batch_size % shares:
         raise ValueError(

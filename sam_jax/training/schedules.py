@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from sam_jax.training import checks
+from sam_jax.runs.fields import check_value, number
 
 
 def cosine(highest: float, steps: int) -> optax.Schedule:
@@ -170,25 +170,15 @@ def lowest_learning_rate(c: ml_collections.ConfigDict) -> float:
 
 
 def check(c: ml_collections.ConfigDict, epochs: int) -> None:
-    """Raise a ValueError that names the first field of the learning rate that cannot be run.
+    """Raise a ValueError where fields of the learning rate do not fit each other.
 
     Args:
       c: the group `optimiser` of a config.
       epochs: of the whole training.
     """
-    checks.choice("optimiser.schedule", c.schedule, SCHEDULES)
-    checks.not_negative("optimiser.learning_rate", c.learning_rate)
-    checks.within("optimiser.warmup_epochs", c.warmup_epochs, 0, epochs, open_high=True)
-    checks.within("optimiser.exponential.end", c.exponential.end, 0, 1, open_low=True)
-    checks.within("optimiser.linear.end", c.linear.end, 0, 1)
+    warmup = number(0, epochs, open_high=True)
+    check_value("optimiser.warmup_epochs", c.warmup_epochs, warmup)
     boundaries, factors = c.piecewise.boundaries, c.piecewise.factors
-    for boundary in boundaries:
-        checks.within(
-            "optimiser.piecewise.boundaries", boundary, 0, 1, open_low=True, open_high=True
-        )
-    checks.ascending("optimiser.piecewise.boundaries", boundaries)
-    for factor in factors:
-        checks.not_negative("optimiser.piecewise.factors", factor)
     if len(boundaries) != len(factors):
         raise ValueError(
             "optimiser.piecewise.factors must have one factor for each of the "

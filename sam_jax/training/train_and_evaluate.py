@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import ml_collections
 
-from sam_jax.runs import checkpoints, metrics_log, records, workdirs
+from sam_jax.mistakes import UserMistake
+from sam_jax.runs import checkpoints, locks, metrics_log, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, fine_tune
+from sam_jax.training import build, fine_tune, interruption
 from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
 from sam_jax.training.fit import Later, Round, due, fit, saving, warn_not_finite
 from sam_jax.training.program import Program
@@ -47,30 +48,55 @@ def train_and_evaluate(
     Raises:
       ValueError: a field of the config cannot be run, the folder belongs to another config, or the
         run was begun with another m; the message names the field to set.
+      locks.InUse: another process trains there.
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
-    history = metrics_log.read(workdir)
+    history = metrics_log.read(workdir, of_this_config=not accept_config_changes)
     done = _finished_record(workdir, config.epochs, history)
     if done is not None:
         if not accept_config_changes:  # a finished run keeps the config it had
-            workdirs.claim(workdir, config)
+            workdirs.refuse_another(workdir, config)
+        _check_config(workdir, config, accept_config_changes)
         return done
+    with locks.held(workdir, "training"):
+        return _train(config, workdir, label, accept_config_changes)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    label: str,
+    accept_config_changes: bool,
+) -> dict[str, Any]:
+    """Do what is left of `train_and_evaluate` in a folder that is locked."""
+    history = metrics_log.read(workdir, of_this_config=not accept_config_changes)
     check_same_m(workdir, config, _resumed_record(workdir, history))
-    if not accept_config_changes:
+    try:
         workdirs.refuse_another(workdir, config)
+        changed = False
+    except ValueError:
+        if not accept_config_changes:
+            raise
+        changed = True
+    fine_tune.check_start(config.fine_tune, workdir)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
+    if changed:  # another config may have other steps in an epoch
+        interruption.forget(workdir)
     workdirs.claim(workdir, config, accept_config_changes)
     key = jax.random.key(config.seed)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
-        state, first_epoch = checkpoints.restore_newest(
-            manager, functools.partial(restore_state, program, key, manager)
-        )
-        if state is not None:
-            pass
-        elif config.fine_tune.workdir:
-            state = fine_tune.starting_state(config.fine_tune, program, key, workdir)
+        last_epoch = max(checkpoints.epochs_of(manager), default=0)
+        stopped = interruption.load(workdir, program, key, last_epoch)
+        if stopped is not None:
+            state, first_epoch = stopped.state, stopped.epoch
         else:
+            state, first_epoch = checkpoints.restore_newest(
+                manager, functools.partial(restore_state, program, key, manager)
+            )
+        if state is None and config.fine_tune.workdir:
+            state = fine_tune.starting_state(config.fine_tune, program, key, workdir)
+        elif state is None:
             state = program.init(key)
         log = metrics_log.MetricsLog(workdir, first_epoch)
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
@@ -85,26 +111,50 @@ def train_and_evaluate(
 
             return write
 
+        def pause(part: Round) -> None:
+            log.close()
+            if part.step == first_epoch * program.steps_per_epoch + skip:
+                progress.finish("stopped before its first step")
+                return
+            interruption.save(workdir, part.step, part.state, part.metrics)
+            epochs = part.step / program.steps_per_epoch
+            progress.finish(
+                f"stopped after step {part.step}, epoch {epochs:.4g}/{config.epochs}; the state is "
+                f"saved in {workdir / interruption.FOLDER}"
+            )
+
+        def calls(epoch: int) -> Iterator[tuple[RunSteps, tuple[Any, ...]]]:
+            return training_calls(config, program, data, epoch, skip if epoch == first_epoch else 0)
+
+        skip, begun = (stopped.steps, stopped.metrics) if stopped is not None else (0, ())
         images_per_epoch = program.steps_per_epoch * config.batch_size
-        progress = Progress(label, config.epochs, images_per_epoch, first_epoch)
+        begin = first_epoch + skip / program.steps_per_epoch
+        progress = Progress(label, config.epochs, images_per_epoch, begin)
         fit(
             state,
             range(first_epoch, config.epochs),
-            functools.partial(training_calls, config, program, data),
+            calls,
             batch_size=config.batch_size,
             progress=progress,
             hooks=(warn_not_finite, record),
             save=saving(manager),
             save_every=config.checkpoint.every_epochs,
+            begun=begun,
+            pause=pause,
         )
         log.close()
+    interruption.forget(workdir)
     last = written[-1]
     progress.finish(f"test loss {last['test_loss']:.4f}, test accuracy {last['test_accuracy']:.2%}")
     return last
 
 
 def training_calls(
-    config: ml_collections.ConfigDict, program: Program, data: DeviceData, epoch: int
+    config: ml_collections.ConfigDict,
+    program: Program,
+    data: DeviceData,
+    epoch: int,
+    skip: int = 0,
 ) -> Iterator[tuple[RunSteps, tuple[Any, ...]]]:
     """Yield the compiled calls of an epoch, with all that they take after the state.
 
@@ -113,6 +163,7 @@ def training_calls(
       program: its compiled functions.
       data: its data set.
       epoch: counted from zero.
+      skip: the first steps of the epoch that were done before.
     """
     key, crops = _keys(config.seed)
     order = order_after_previous(key, epoch, len(data.train_labels), config.batch_size)
@@ -126,6 +177,7 @@ def training_calls(
         key=crops,
         first_step=epoch * program.steps_per_epoch,
         sharding=program.placement.batches,
+        skip=skip,
     )
     for run_steps, arrays in calls:
         yield run_steps, (*arrays, *more)
@@ -165,6 +217,19 @@ def _begin_record(
     return read
 
 
+def _check_config(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, accept_config_changes: bool
+) -> None:
+    """Hold the config.json of a finished run to its last checkpoint, or write it anew."""
+    try:
+        checkpoints.check_config(workdir, config.epochs, tell=False)
+    except UserMistake:
+        if not accept_config_changes:
+            raise
+        workdirs.claim(workdir, config, accept_config_changes)
+        checkpoints.check_config(workdir, config.epochs, tell=False)
+
+
 def _finished_record(
     workdir: pathlib.Path, epochs: int, history: list[records.Record]
 ) -> records.Record | None:
@@ -175,5 +240,7 @@ def _finished_record(
 
 def _resumed_record(workdir: pathlib.Path, history: list[records.Record]) -> records.Record | None:
     """Return the record of the newest checkpoint, None where a run would begin at the start."""
+    if interruption.exists(workdir):
+        return history[-1] if history else None
     found = (r for r in reversed(history) if checkpoints.exists(workdir, r["epoch"]))
     return next(found, None)

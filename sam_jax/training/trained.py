@@ -10,6 +10,7 @@ import ml_collections
 import orbax.checkpoint as ocp
 
 from sam_jax.data import Source
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.training import build
 from sam_jax.training.device_data import DeviceData
@@ -47,6 +48,11 @@ def load_trained(
     """
     workdir = pathlib.Path(workdir)
     config = workdirs.read_config(workdir)
+    if "optimiser" not in config:
+        raise UserMistake(
+            f"The config.json of {workdir} is of no training: give the folder of a run, in a study "
+            "one of models/NAME/seed_S."
+        )
     with checkpoints.open_manager(workdir, keep=None) as manager:
         epoch = checkpoints.chosen_epoch(manager, workdir, epoch)
         checkpoints.check_config(workdir, epoch)  # before anything is built by it

@@ -6,7 +6,7 @@ import jax
 import ml_collections
 import optax
 
-from sam_jax.training import checks
+from sam_jax.runs.fields import check_value, number, one_of
 from sam_jax.typing import Params, PyTree
 
 PLACES = ("update", "loss")
@@ -68,9 +68,9 @@ def weight_decay_of(optimiser: ml_collections.ConfigDict) -> WeightDecay:
     WeightDecay(in_loss=0.0, in_update=0.0005, on='all')
     """
     place, size, on = optimiser.weight_decay_in, optimiser.weight_decay, optimiser.weight_decay_on
-    checks.choice("optimiser.weight_decay_in", place, PLACES)
-    checks.choice("optimiser.weight_decay_on", on, ON)
-    checks.not_negative("optimiser.weight_decay", size)
+    check_value("optimiser.weight_decay_in", place, one_of(PLACES))
+    check_value("optimiser.weight_decay_on", on, one_of(ON))
+    check_value("optimiser.weight_decay", size, number(0))
     return WeightDecay(size, 0.0, on) if place == "loss" else WeightDecay(0.0, size, on)
 
 

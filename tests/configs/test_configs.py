@@ -8,6 +8,7 @@ import pathlib
 import pytest
 from real_commands import output_of
 
+from experiments.study.study import check_training
 from experiments.variants.methods import study_methods, training_config
 from sam_jax.measuring import measure
 from sam_jax.runs import records, workdirs
@@ -78,6 +79,16 @@ def test_builds_and_is_complete(path, variant):
     # Two calls share nothing that one could change for the other.
     assert load(path).get_config(variant) is not config
     assert workdirs.plain(load(path).get_config(variant)) == workdirs.plain(config)
+
+
+@pytest.mark.parametrize("variant", ["", "smoke"])
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_every_field_is_in_its_range(path, variant):
+    config = load(path).get_config(variant)
+    if path in STUDIES:
+        importlib.import_module(f"{study_module(path)}.__main__").STUDY.check(config)
+    else:
+        check_training(config)
 
 
 @pytest.mark.parametrize("path", FILES, ids=identify)

@@ -3,10 +3,15 @@
 import dataclasses
 import os
 import pathlib
+import signal
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
-from test_study import small_config, study  # noqa: F401  (a fixture)
+from real_commands import ROOT, environment
+from test_study import TOY, small_config, study  # noqa: F401  (a fixture)
 
 from experiments.study.command import run_and_report
 from experiments.study.launcher import Launcher, make_executor
@@ -91,3 +96,33 @@ def test_what_a_cluster_is_asked_for(tmp_path, monkeypatch):
     assert {"job-name=slow_seed_0", "partition=long", "time=90", "gpus-per-node=1"} <= asked
     assert {"cpus-per-task=6", "account=me", "nodes=1"} <= asked
     assert any(str(tmp_path / "slow/seed_0") in line for line in lines if line.startswith("srun"))
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize("how", [(), ("--launcher=local",)], ids=["threads", "jobs"])
+def test_a_signal_ends_all_runs_of_a_study_at_their_next_calls(how, tmp_path):
+    def written():
+        return sum(path.stat().st_size for path in tmp_path.glob("models/*/*/metrics.jsonl"))
+
+    settings = ("--config.epochs=9999", "--config.steps_per_call=1", f"--workdir={tmp_path}", *how)
+    command = subprocess.Popen(
+        [sys.executable, TOY, *settings],
+        cwd=ROOT,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while written() < 1000:
+        assert command.poll() is None
+        time.sleep(0.01)
+    command.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 11 and "Stopped. 0 of 4 runs are trained; left to" in output
+    # The runs that had begun saved their state, and nothing goes on.
+    saved = list(tmp_path.glob("models/*/*/interrupted/checkpoints/*"))
+    assert saved and all(path.name.isdigit() for path in saved)
+    before = written()
+    time.sleep(1)
+    assert written() == before

@@ -362,7 +362,7 @@ def test_errors(tmp_path, models):
         find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(batch_size=12))
     with pytest.raises(ValueError, match="kind must be one of"):
         find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(kind="spline"))
-    with pytest.raises(ValueError, match="bends must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="bends must be a whole number from 1 on, got 0"):
         find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(bends=0))
     with pytest.raises(ValueError, match="the same weights, at distance 0"):
         find_curve.find_curve(one, one, tmp_path, SETTINGS)

@@ -124,6 +124,20 @@ def test_each_form_tells_the_sizes_of_m_apart():
 
 @eight_devices
 @pytest.mark.devices
+def test_one_two_and_eight_devices_agree(monkeypatch):
+    found = {}
+    for count in (8, 2, 1):  # m = 4 is the share of one of eight devices
+        mesh = Mesh(np.array(jax.devices()[:count]), ("devices",))
+        for module in (placement, device_data):
+            monkeypatch.setattr(module, "device_mesh", lambda mesh=mesh: mesh)
+        config = tiny_config(method__m=4, data__augmentation=())
+        axes = Placement((("data", count),), (), "shard_map")
+        found[count] = numbers(two_steps(config, placement=axes))
+    assert distance(found[2], found[8]) < ROUNDING and distance(found[1], found[8]) < ROUNDING
+
+
+@eight_devices
+@pytest.mark.devices
 @pytest.mark.parametrize("synchronise", ["local", "all"])
 def test_an_axis_of_the_model_leaves_the_numbers_of_fewer_devices(synchronise, monkeypatch):
     config = tiny_config(method__synchronise=synchronise, **TWO_AXES)

@@ -176,6 +176,28 @@ def test_calls_of_few_steps_equal_one_call_an_epoch(tmp_path):
     )
 
 
+def test_what_is_watched_and_saved_changes_no_weight(tmp_path):
+    def trained(name, **changes):
+        config = tiny_config(epochs=2, batch_size=16, method__name="average_sam", **changes)
+        return run(config, tmp_path / name)[1]
+
+    plain = trained("plain", evaluation__test_every_epochs=1)
+    watched = trained(
+        "watched",
+        evaluation__test_every_epochs=0,
+        evaluation__train_every_epochs=1,
+        evaluation__batch_size=7,
+        checkpoint__every_epochs=1,
+        checkpoint__keep=2,
+    )
+    assert_same_bits(watched, plain)
+    in_calls = trained("in_calls", steps_per_call=2)
+    assert_same_bits(in_calls, plain)
+    other = trained("other", seed=1)
+    with pytest.raises(AssertionError):
+        assert_same_bits(other, plain)
+
+
 def test_what_is_evaluated_and_saved_when(tmp_path):
     config = tiny_config(epochs=3, checkpoint__every_epochs=0)
     config.evaluation.test_every_epochs, config.evaluation.train_every_epochs = 2, 0

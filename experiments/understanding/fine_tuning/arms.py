@@ -4,6 +4,20 @@ from typing import NamedTuple
 
 import ml_collections
 
+from experiments.study.common_fields import BATCH_NORM, SEEDS
+from sam_jax.runs.fields import Field, number, positive, under, whole
+
+FIELDS: dict[str, Field] = {
+    "seeds": SEEDS,
+    "rho": positive(),
+    "tuning.epochs": whole(1),
+    "tuning.learning_rate": number(0),
+    "line.low": number(),
+    "line.high": number(),
+    "line.points": whole(2),
+    **under("line.", BATCH_NORM),
+}
+
 
 class Tuned(NamedTuple):
     """One arm."""
@@ -51,6 +65,10 @@ def plan(config: ml_collections.ConfigDict) -> Plan:
         raise ValueError(
             "tuning.epochs must be at least 1, rho positive and line.points at least 2, got "
             f"{config.tuning.epochs}, {config.rho} and {config.line.points}."
+        )
+    if config.line.low >= config.line.high:
+        raise ValueError(
+            f"line.low must be below line.high, got {config.line.low} and {config.line.high}."
         )
     return Plan(config, tuple(config.seeds))
 

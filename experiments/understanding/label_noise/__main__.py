@@ -7,7 +7,7 @@ DIR/report/index.html. The same command goes on where a cut run stopped.
 from experiments.study.command import main
 from experiments.study.outcomes import measure_outcome
 from experiments.study.study import Study
-from experiments.understanding.label_noise.arms import plan, training_config
+from experiments.understanding.label_noise.arms import FIELDS, plan, training_config
 from experiments.understanding.label_noise.report import errors_text, read_results, report
 
 STUDY = Study(
@@ -17,6 +17,7 @@ STUDY = Study(
     measure=lambda plan, run: measure_outcome(run),
     read=read_results,
     report=report,
+    fields=FIELDS,
     summary=errors_text,
     compile_ahead=True,
 )

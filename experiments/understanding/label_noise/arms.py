@@ -4,6 +4,15 @@ from typing import NamedTuple
 
 import ml_collections
 
+from experiments.study.common_fields import SEEDS
+from sam_jax.runs.fields import Field, number, positive, several
+
+FIELDS: dict[str, Field] = {
+    "seeds": SEEDS,
+    "label_noise": several(number(0, 1), least=1, distinct=True),
+    "rhos": several(positive(), least=1, distinct=True),
+}
+
 
 class Noisy(NamedTuple):
     """One arm."""

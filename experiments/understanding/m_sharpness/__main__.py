@@ -7,7 +7,7 @@ writes the report to DIR/report/index.html. The same command goes on where a cut
 from experiments.study.command import main
 from experiments.study.outcomes import measure_outcome, read_measured
 from experiments.study.study import Run, Study
-from experiments.understanding.m_sharpness.arms import Plan, plan, training_config
+from experiments.understanding.m_sharpness.arms import FIELDS, Plan, plan, training_config
 from experiments.understanding.m_sharpness.report import errors_table, report
 
 
@@ -23,6 +23,7 @@ STUDY = Study(
     measure=measure,
     read=read_measured,
     report=report,
+    fields=FIELDS,
     summary=lambda results: errors_table(results).grid().text(),
     compile_ahead=True,
 )

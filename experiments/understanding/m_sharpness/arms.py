@@ -4,6 +4,16 @@ from typing import NamedTuple
 
 import ml_collections
 
+from experiments.study.common_fields import SEEDS
+from sam_jax.runs.fields import Field, positive, several, whole
+
+FIELDS: dict[str, Field] = {
+    "seeds": SEEDS,
+    "m": several(whole(1), least=1, distinct=True),
+    "rhos": several(positive(), least=1, distinct=True),
+    "random_rhos": several(positive(), distinct=True),
+}
+
 METHODS = {"erm": "none", "random": "average_sam", "sam": "sam"}  # kind -> config.method.name
 
 

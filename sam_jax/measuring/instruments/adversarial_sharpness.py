@@ -9,6 +9,7 @@ from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_batches
 from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.runs.fields import positive, several, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Batch, LossFn, Params
@@ -51,6 +52,11 @@ INSTRUMENT = Instrument(
     plan=plan,
     group="adversarial",
     settings={"m": (32, 144), "rho": (0.05, 0.1, 0.2), "batches": 4},
+    ranges={
+        "m": several(whole(1), least=1, distinct=True),
+        "rho": several(positive(), least=1, distinct=True),
+        "batches": whole(1),
+    },
     smoke={"m": (16, 32), "batches": 2},
     presets=("sound", "published"),
     identity=("m", "measured_rho"),

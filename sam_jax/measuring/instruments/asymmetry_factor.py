@@ -8,6 +8,7 @@ from sam_jax.measuring.along_directions import directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params, Scalar
@@ -58,6 +59,7 @@ INSTRUMENT = Instrument(
     plan=plan,
     group="asymmetry",
     settings={"distance": 5.0, "num_directions": 30},
+    ranges={"distance": positive(), "num_directions": whole(1)},
     smoke={"num_directions": 3},
     presets=("sound", "published"),
     identity=("distribution", "distance"),

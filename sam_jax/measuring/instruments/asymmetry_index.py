@@ -10,6 +10,7 @@ from sam_jax.measuring.along_directions import RELATIVE, directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
+from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params, Scalar
@@ -59,6 +60,7 @@ INSTRUMENT = Instrument(
     title="Asymmetry index",
     plan=plan,
     settings={"distance": 0.25, "num_directions": 30},
+    ranges={"distance": positive(), "num_directions": whole(1)},
     smoke={"num_directions": 2},
     identity=("distribution", "normalisation", "distance"),
     columns=(

@@ -9,6 +9,7 @@ from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_batches
 from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.runs.fields import positive, several, whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -76,6 +77,12 @@ INSTRUMENT = Instrument(
     plan=plan,
     group="average",
     settings={"m": (32, 144), "rho": (0.5, 1.0), "batches": 1, "draws": 15},
+    ranges={
+        "m": several(whole(1), least=1, distinct=True),
+        "rho": several(positive(), least=1, distinct=True),
+        "batches": whole(1),
+        "draws": whole(1),
+    },
     smoke={"m": (16, 32), "draws": 3},
     presets=("sound", "published"),
     identity=("distribution", "m", "measured_rho"),

@@ -9,6 +9,7 @@ from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_set_batches
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.runs.fields import whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -79,6 +80,7 @@ INSTRUMENT = Instrument(
     title="Hessian",
     plan=plan,
     settings={"steps": 20, "draws": 10},
+    ranges={"steps": whole(1), "draws": whole(1)},
     smoke={"steps": 3, "draws": 2},
     columns=(
         Column("top_eigenvalue", "top λ", unit="nats"),

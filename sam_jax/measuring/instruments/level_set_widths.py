@@ -8,6 +8,7 @@ from sam_jax.measuring.along_directions import RELATIVE, directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
+from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params, Scalar
@@ -74,6 +75,13 @@ INSTRUMENT = Instrument(
         "num_directions": 6,
         "doublings": 5,
         "bisections": 6,
+    },
+    ranges={
+        "rise": positive(),
+        "max_distance": positive(),
+        "num_directions": whole(1),
+        "doublings": whole(1),
+        "bisections": whole(1),
     },
     smoke={"num_directions": 2, "doublings": 2, "bisections": 2},
     identity=("distribution", "normalisation", "rise"),

@@ -12,6 +12,7 @@ from sam_jax.measuring.along_directions import directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Instrument, Subject, Take
+from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import Key, LossFn, Params
@@ -50,6 +51,7 @@ INSTRUMENT = Instrument(
     plan=plan,
     group="curve",
     settings={"limit": 5.0, "points": 21},
+    ranges={"limit": positive(), "points": whole(2)},
     smoke={"points": 5},
     presets=("sound", "published"),
     identity=("distribution",),

@@ -14,7 +14,9 @@ from sam_jax.measuring.batch_norm_policy import policy_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_line
+from sam_jax.metrics.landscape.grids import BATCH_NORM_POLICIES
 from sam_jax.runs.distributed import from_first
+from sam_jax.runs.fields import odd, one_of, positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.typing import Key, Params, PyTree
 
@@ -99,6 +101,13 @@ INSTRUMENT = Instrument(
         "points": 21,
         "batch_norm": "running",
         "batch_norm_batch_size": 128,
+    },
+    ranges={
+        "num_directions": whole(1),
+        "limit": positive(),
+        "points": odd(3),
+        "batch_norm": one_of(BATCH_NORM_POLICIES),
+        "batch_norm_batch_size": whole(1),
     },
     smoke={"num_directions": 2, "points": 3},
     identity=("distribution", "normalisation", "limit", "batch_norm"),

@@ -10,6 +10,7 @@ from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_set_batches
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
+from sam_jax.runs.fields import number, whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -87,6 +88,12 @@ INSTRUMENT = Instrument(
     title="Spectral density",
     plan=plan,
     settings={"steps": 40, "draws": 5, "width": 0.0, "num_points": 256},
+    ranges={
+        "steps": whole(1),
+        "draws": whole(1),
+        "width": number(0),
+        "num_points": whole(2),
+    },
     smoke={"steps": 3, "draws": 2, "num_points": 16},
     columns=(
         Column("mean_eigenvalue", "mean λ", unit="nats"),

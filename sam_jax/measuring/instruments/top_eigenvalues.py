@@ -10,6 +10,7 @@ from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_set_batches
 from sam_jax.measuring.conditions import Network, model_and_set, network_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.runs.fields import whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -71,6 +72,7 @@ INSTRUMENT = Instrument(
     title="Top eigenvalues",
     plan=plan,
     settings={"steps": 40, "count": 5},
+    ranges={"steps": whole(1), "count": whole(1)},
     smoke={"steps": 3, "count": 2},
     identity=("count",),
     columns=(

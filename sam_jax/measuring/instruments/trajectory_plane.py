@@ -12,8 +12,10 @@ from sam_jax.measuring.batch_norm_policy import policy_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_plane
+from sam_jax.metrics.landscape.grids import BATCH_NORM_POLICIES
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.runs.distributed import from_first
+from sam_jax.runs.fields import number, one_of, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.trained import Trained, restore_state
 from sam_jax.typing import Params
@@ -107,6 +109,12 @@ INSTRUMENT = Instrument(
         "margin": 0.2,
         "batch_norm": "recalibrated",
         "batch_norm_batch_size": 128,
+    },
+    ranges={
+        "points": whole(2),
+        "margin": number(0),
+        "batch_norm": one_of(BATCH_NORM_POLICIES),
+        "batch_norm_batch_size": whole(1),
     },
     smoke={"points": 3},
     identity=("batch_norm",),

@@ -10,6 +10,7 @@ from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_batches
 from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.runs.fields import flag, items, number, one_of, positive, several, whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -105,6 +106,15 @@ INSTRUMENT = Instrument(
         "step_rule": "adaptive",
         "step_size": 0.0,
         "restarts": 0,
+    },
+    ranges={
+        "m": several(whole(1), least=1, distinct=True),
+        "balls": several(items(one_of(("l2", "linf")), flag(), positive()), least=1, distinct=True),
+        "batches": whole(1),
+        "steps": whole(1),
+        "step_rule": one_of(("adaptive", "halved", "fixed")),
+        "step_size": number(0),
+        "restarts": whole(0),
     },
     smoke={"m": (32,), "batches": 2, "steps": 3},
     presets=("sound", "published"),

@@ -1,0 +1,91 @@
+"""The state of a training that a signal has stopped, between two calls of an epoch.
+
+It lies in a folder of its own: the checkpoints of a run are those of an uninterrupted one, however
+often it was stopped.
+"""
+
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from jax.sharding import NamedSharding, PartitionSpec
+
+from sam_jax.runs import checkpoints, records
+from sam_jax.runs.checkpoint_damage import DamagedCheckpoint
+from sam_jax.runs.distributed import from_first
+from sam_jax.training.program import Program
+from sam_jax.training.step import StepMetrics, TrainState
+from sam_jax.typing import Key
+
+FOLDER = "interrupted"
+
+
+class Interruption(NamedTuple):
+    """Where a training was stopped."""
+
+    epoch: int  # whole ones
+    steps: int  # done of the next one
+    state: TrainState
+    metrics: tuple[StepMetrics, ...]  # of these steps
+
+
+def save(
+    workdir: pathlib.Path, step: int, state: TrainState, metrics: tuple[StepMetrics, ...]
+) -> None:
+    """Save where a training was stopped, in place of an earlier such state.
+
+    Args:
+      workdir: the folder of the run.
+      step: steps done since the start.
+      state: after them.
+      metrics: of the calls since the last whole epoch.
+    """
+    saved: dict[str, Any] = {"state": state}
+    if metrics:
+        saved["metrics"] = jax.tree.map(lambda *parts: jnp.concatenate(parts), *metrics)
+    with checkpoints.open_manager(workdir / FOLDER, keep=1) as manager:
+        checkpoints.save(manager, step, saved)
+
+
+def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> Interruption | None:
+    """Return where a training was stopped; None unless it was, and after its last checkpoint.
+
+    Args:
+      workdir: the folder of the run.
+      program: of the run.
+      key: of its seed; only its shape is read.
+      last_epoch: of the last checkpoint, 0 for none.
+    """
+    if not exists(workdir):
+        return None
+    with checkpoints.open_manager(workdir / FOLDER, keep=1) as manager:
+        step = max(checkpoints.epochs_of(manager), default=0)
+        epoch, steps = divmod(step, program.steps_per_epoch)
+        logged = records.read(workdir / "metrics.jsonl")
+        if step <= last_epoch * program.steps_per_epoch or len(logged) < epoch:
+            return None  # it is no newer, or the records before it are gone
+        template: dict[str, Any] = {"state": jax.eval_shape(program.init, key)}
+        shardings = {"state": program.placement.shardings(template["state"])}
+        if steps:
+            one = jax.ShapeDtypeStruct((steps,), jnp.float32)
+            template["metrics"] = StepMetrics(one, one, one)
+            shardings["metrics"] = NamedSharding(program.placement.mesh, PartitionSpec())
+        try:
+            found = checkpoints.restore(manager, template, step, shardings)
+        except DamagedCheckpoint as error:
+            logging.warning("%s The run goes on from an earlier checkpoint.", error)
+            return None
+    return Interruption(epoch, steps, found["state"], (found["metrics"],) if steps else ())
+
+
+def exists(workdir: pathlib.Path) -> bool:
+    """Say whether a training was stopped."""
+    return from_first((workdir / FOLDER).is_dir)
+
+
+def forget(workdir: pathlib.Path) -> None:
+    """Remove what was saved when the training was stopped."""
+    from_first(lambda: shutil.rmtree(workdir / FOLDER, ignore_errors=True))
