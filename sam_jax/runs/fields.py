@@ -138,7 +138,7 @@ def several(item: Field, least: int = 0, distinct: bool = False) -> Field:
 
     def holds(x: Any) -> bool:
         fits = _is_tuple(x) and len(x) >= least and all(map(item.holds, x))
-        return fits and not (distinct and len(set(x)) < len(x))
+        return fits and not (distinct and len({*map(repr, x)}) < len(x))
 
     atleast = f" of at least {least}" if least else ""
     differing = "different items" if distinct else "items"

@@ -1,7 +1,6 @@
 """Disks that are full or may only be read: one sentence, and the same command goes on later."""
 
 import errno
-import os
 import pathlib
 import shutil
 import subprocess
@@ -74,6 +73,8 @@ def test_a_record_that_is_cut_by_a_full_disk_is_written_again(tmp_path, monkeypa
 
     def half(self, mode="r"):
         file = open(self, mode)
+        if "a" not in mode:
+            return file
         file.write('{"ep' if "b" not in mode else b'{"ep')
         file.close()
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -87,15 +88,14 @@ def test_a_record_that_is_cut_by_a_full_disk_is_written_again(tmp_path, monkeypa
     assert records.read(path) == [{"epoch": 1}, {"epoch": 2}]
 
 
-def limited(*arguments, bytes_of_a_file=None, user=None):
-    """Run a command whose files may not be larger, or that is another user, if root."""
-    start = "import os, resource, runpy, sys\n"
-    if bytes_of_a_file:
-        start += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_of_a_file}, -1))\n"
-    if user is not None and os.geteuid() == 0:
-        start += f"os.setgid({user}); os.setuid({user})\n"
-    start += "del sys.argv[0]\n"
-    start += "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+def limited(*arguments, bytes_of_a_file):
+    """Run a command whose files may not be larger."""
+    start = (
+        "import resource, runpy, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_of_a_file}, -1))\n"
+        "del sys.argv[0]\n"
+        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    )
     begun = time.monotonic()
     result = run("-c", start, *arguments)
     return result, time.monotonic() - begun
@@ -116,10 +116,10 @@ def test_a_training_goes_on_once_there_is_room(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 400 kB."""
+    """A disk of 800 kB of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", str(folder)]
     if subprocess.run(mounted, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not permitted here")
     yield folder
@@ -127,36 +127,25 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.commands
-def test_a_full_disk_keeps_the_checkpoint_before(small_disk):
+def test_full_disks_and_disks_that_may_only_be_read(small_disk):
     run_folder, filler = small_disk / "run", small_disk / "filler"
-    filler.write_bytes(bytes(150_000))
-    more = ("--config.epochs=6", f"--workdir={run_folder}")
-    refused = run(*TRAIN, *more)
+    filler.write_bytes(bytes(500_000))
+    train = (*TRAIN, f"--workdir={run_folder}")
+    refused = run(*train)
     (line,) = refused.stderr.splitlines()
     assert refused.returncode == 1 and "the disk is full (" in line and "bytes needed" in line
     assert [p.name for p in (run_folder / "checkpoints").iterdir()] == ["1"]
     filler.unlink()
-    assert run(*TRAIN, *more).returncode == 0
-    assert [r["epoch"] for r in read_lines(run_folder / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    finished = run(*train)
+    assert finished.returncode == 0, finished.stderr
+    assert [r["epoch"] for r in read_lines(run_folder / "metrics.jsonl")] == [1, 2]
 
-
-@pytest.mark.commands
-def test_a_finished_run_that_may_only_be_read_says_its_result(tmp_path):
-    nobody = 65534
-    folder = tmp_path / "run"
-    measure = ("sam_jax.evaluate", f"--workdir={folder}", "--measures=evaluation")
-    first = run(*TRAIN, f"--workdir={folder}")
-    assert first.returncode == 0
-    closed = [folder, *folder.rglob("*")]
-    for path in closed:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
-    again, _ = limited(*TRAIN, f"--workdir={folder}", user=nobody)
-    refused, _ = limited(*measure, user=nobody)
-    for path in closed:
-        path.chmod(0o755)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    again = run(*train)  # a finished run says its result
     assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
-    assert refused.returncode == 2
-    assert "evaluations.jsonl cannot be written: it may only be read." in refused.stderr
+    assert again.stdout.splitlines()[-1] == finished.stdout.splitlines()[-1]
+    refused = run("sam_jax.evaluate", f"--workdir={run_folder}", "--measures=evaluation")
+    (line,) = refused.stderr.splitlines()
+    assert refused.returncode == 2 and line.startswith(
+        f"{run_folder / 'evaluations.jsonl'} cannot be written: the file system is read-only."
+    )
