@@ -120,6 +120,7 @@ def _seals(path: pathlib.Path) -> dict[int, str]:
     return found
 
 
+@disk.writes
 def cut(path: pathlib.Path, lines: int | None = None) -> None:
     """Keep the first whole lines of a file, all for None, byte for byte and in one move."""
     if not path.exists():
