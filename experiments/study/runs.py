@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from experiments.study.arms import Arm, Plan, seed_folder
+from experiments.study.arms import Arm, Plan, arm_folder, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study
 from experiments.study.together import Work
@@ -82,6 +82,7 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
       ValueError: as `run`.
     """
     for arm in plan.arms:  # all of them, before the first is trained
+        arm_folder(workdir, arm)  # or its name is refused
         build.check(study.training_config(plan.config, arm, plan.seeds[0]))
     # What does not fit its data writes nothing.
     if not from_first((workdir / "config.json").exists):

@@ -190,6 +190,8 @@ def _averaging(
         zeros = pytree.zeros_like(pytree.partition(params)[0])
         return AverageState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zeros)
 
+    check_state = states.check_of(init)
+
     def update(
         updates: Gradients, state: AverageState, params: Params = None, **_: Any
     ) -> tuple[Gradients, AverageState]:
@@ -197,7 +199,7 @@ def _averaging(
             raise ValueError(
                 "An average of the parameters needs them: call tx.update(grads, state, params)."
             )
-        states.check_state(state, init, params)
+        check_state(state, params)
         due, is_first = is_due(state), state.averaged == 0
         parameters, _ = pytree.partition(params)
         moves = jax.tree.map(lambda w, u: u if pytree.is_parameter(w) else None, params, updates)

@@ -8,24 +8,38 @@ import numpy as np
 
 from sam_jax.typing import Params, PyTree
 
+KEPT = 8  # kinds of parameters whose states are remembered; a training has one
 
-def check_state(state: PyTree, init: Callable[[Params], PyTree], params: Params) -> None:
-    """Raise unless a state has the containers and the shapes of those that `init` makes.
+
+def check_of(init: Callable[[Params], PyTree]) -> Callable[[PyTree, Params], None]:
+    """Return the check that a state has the containers and the shapes of those that `init` makes.
 
     Many states hold a count of that name, so that another method's would be read without a word.
-    Nothing is computed: only the shapes of `init(params)` are asked for.
+    Nothing is computed, and `init` is traced once for all parameters of the same shapes.
 
-    Raises:
-      ValueError: the state is of another method, or of parameters of other shapes.
+    Returns:
+      (state, params) -> None. It raises a ValueError where the state is of another method, or of
+      parameters of other shapes.
     """
-    difference = _difference(state, jax.eval_shape(init, params))
-    if difference:
-        raise ValueError(
-            f"The state is not one that this transformation makes of these params: {difference}. "
-            "Make it with state = tx.init(params), of the same tx, and hand on the state that "
-            "tx.update returns. In a chain every link has its own; restore a checkpoint with the "
-            "method and the options that wrote it."
-        )
+    kept: dict[Any, PyTree] = {}
+
+    def check_state(state: PyTree, params: Params) -> None:
+        leaves, structure = jax.tree.flatten(params)
+        kind = structure, *((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves)
+        if kind not in kept:
+            if len(kept) == KEPT:
+                kept.clear()
+            kept[kind] = jax.eval_shape(init, params)
+        difference = _difference(state, kept[kind])
+        if difference:
+            raise ValueError(
+                "The state is not one that this transformation makes of these params: "
+                f"{difference}. Make it with state = tx.init(params), of the same tx, and hand on "
+                "the state that tx.update returns. In a chain every link has its own; restore a "
+                "checkpoint with the method and the options that wrote it."
+            )
+
+    return check_state
 
 
 def _difference(state: PyTree, wanted: PyTree) -> str:

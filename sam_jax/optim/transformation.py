@@ -119,10 +119,12 @@ def _of_checked(init: Callable[..., PyTree]) -> Callable[..., PyTree]:
 def _of_own_states(init: Callable[..., PyTree], gradient: PureGradient) -> PureGradient:
     """Refuse states that `init` does not make of the parameters."""
 
+    check_state = states.check_of(init)
+
     def checked_gradient(
         grad_fn: AuxiliaryGradFn, params: Params, state: PyTree, **arguments: Any
     ) -> tuple[SharpnessAwareGradient, PyTree]:
-        states.check_state(state, init, params)
+        check_state(state, params)
         return gradient(grad_fn, params, state, **arguments)
 
     return checked_gradient

@@ -134,6 +134,7 @@ def saf(
         **_: Any,
     ) -> tuple[SharpnessAwareGradient, SafState]:
         indices = _checked_indices(indices, examples)
+        state = jax.tree.map(jnp.asarray, state)  # of NumPy, as a checkpoint may hold them
         visits, past = _recalled(state, shardings.gathered(indices))
         is_on = visits >= max(start_epoch, epochs_back)
         term = trajectory_loss.trajectory_term(past, value_at(lmbda, state.count), tau, is_on)
