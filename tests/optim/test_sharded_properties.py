@@ -44,10 +44,6 @@ def gradient(params):
 @over(cases=named("sam", "asam", "layer_sam", "gsam"))
 @settings(max_examples=4, deadline=None, database=None, derandomize=True)
 @given(layout=specs(), kind=st.sampled_from(KINDS), seed=st.integers(0, 99))
-    layout=specs(),
-    kind=st.sampled_from([AxisType.Auto, AxisType.Explicit]),
-    seed=st.integers(0, 99),
-)
 def test_any_sharding_gives_the_numbers_of_one_device(case, layout, kind, seed):
     random = np.random.default_rng(seed)
     params = jax.tree.map(
