@@ -179,11 +179,21 @@ def normalise(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: factor * (power * widen(x)), tree)
 
 
+def inverse_norm(tree: PyTree) -> jax.Array:
+    """Return one over the Euclidean norm over all leaves; zero for a zero tree.
+
+    By the largest entry, for a conditional would put a tree that is computed here into memory.
+    """
+    near_one, power = in_safe_range(tree)
+    return safe_divide(1.0, _root(vdot(near_one, near_one))) * power
+
+
 def slope(tree: PyTree, axis: PyTree) -> jax.Array:
     """Return s of the point s * axis that is nearest to `tree`; zero where `axis` is zero."""
-    # By the largest entry, for a conditional would put a difference of two trees into memory.
+    # By the largest entry, for a conditional would put a difference of two trees into memory. One
+    # tree takes both powers, for a scaled copy of the other would stand in memory too.
     power, (axis_power, axis_squared) = power_of_two(largest(tree)), scaled_squares(axis)
-    product = vdot(scale(tree, power), scale(axis, axis_power))
+    product = vdot(scale(tree, power * axis_power), axis)
     return safe_divide(product, axis_squared) / power * axis_power
 
 

@@ -36,6 +36,12 @@ def explicit_sharding(x: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding | No
     return sharding if sharding is not None and any(sharding.spec) else None
 
 
+def zeros_of(shape: jax.ShapeDtypeStruct, dtype: Any = None) -> jax.Array:
+    """Return zeros that lie, and differ over devices, as an abstract array says."""
+    zeros = jnp.zeros(shape.shape, dtype or shape.dtype, out_sharding=explicit_sharding(shape))
+    return marked_varying(zeros, varying_axes(shape))
+
+
 def on_explicit_mesh(x: jax.Array) -> bool:
     """Say whether an array lies on a mesh with explicit axes, split or not."""
     return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types

@@ -43,6 +43,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 
+def pytest_addoption(parser):
+    """Define `--full`: the numbers of kills, damage and load that the README tells."""
+    parser.addoption(
+        "--full", action="store_true", help="kill, damage and load as often as the README says"
+    )
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig):
+    """Whether `--full` asks for all cases rather than for the few of every day."""
+    return pytestconfig.getoption("full")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Run the tiers one after the other where nothing is selected."""

@@ -22,7 +22,7 @@ from experiments.study.launcher import Fault, Launcher
 from experiments.study.provenance import software
 from experiments.study.runs import begin, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
-from sam_jax.runs import workdirs
+from sam_jax.runs import quick_compilation, workdirs
 from sam_jax.runs.distributed import from_first, is_first
 from sam_jax.runs.flags import define_config, define_distributed, run_command
 
@@ -30,6 +30,7 @@ flags.disclaim_key_flags()  # --help shows them as the study's own
 
 # Of this process on a CPU, measured on two cores; more of them need more memory.
 AT_ONCE = 2
+SMALL_NETS = {"small_conv_net"}  # which take longer to compile than to train
 
 
 def main(study: Study) -> None:
@@ -67,6 +68,8 @@ def _command(study: Study, argv: Sequence[str]) -> int:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     f = flags.FLAGS
+    if _has_small_nets(study, f.config):
+        quick_compilation.for_small_nets()
     done = run_and_report(
         study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
     )
@@ -76,6 +79,13 @@ def _command(study: Study, argv: Sequence[str]) -> int:
             print(f"failed: {fault}")
         print(f"The report is {done.page.resolve()}")
     return 1 if done.faults else 0
+
+
+def _has_small_nets(study: Study, config: ml_collections.ConfigDict) -> bool:
+    """Say whether all models of a study are small."""
+    plan = study.plan(config)
+    trainings = (study.training_config(plan.config, arm, plan.seeds[0]) for arm in plan.arms)
+    return {training.model.name for training in trainings} <= SMALL_NETS
 
 
 def _launcher() -> Launcher | None:

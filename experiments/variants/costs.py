@@ -41,10 +41,9 @@ class Calls(NamedTuple):
         """The examples, [1 + steps, batch]: a previous batch and the batches of the steps."""
         return self.arguments[2]
 
-    def with_steps(self, steps: int) -> "Calls":
-        """Return calls of so many steps."""
-        images, labels, order, *rest = self.arguments
-        return self._replace(arguments=(images, labels, order[: 1 + steps], *rest))
+    def traced(self) -> Any:
+        """Return the traced program, which JAX keeps from the first call."""
+        return self.run_steps.trace(self.states[0], *self.arguments)
 
 
 def calls_of(config: ml_collections.ConfigDict, trained: Trained) -> Calls:
@@ -88,13 +87,13 @@ def step_costs(config: ml_collections.ConfigDict, trained: Trained) -> Record:
       state_bytes, method_state_bytes: of weights, statistics, optimiser and method, and of the
         method alone.
     """
-    # The training call itself is compiled already; its scan over the steps counts as one step.
+    # The training call itself is traced and compiled already; XLA counts its scan over the steps as
+    # one step.
     calls = calls_of(config, trained)
     compiled = calls.run_steps.lower(calls.states[0], *calls.arguments).compile()
-    traced = _traced_step(calls)
-    looped = has_loop_over_products(traced.jaxpr.jaxpr)
+    looped = _is_looped(calls)
     return {
-        "flops": _flops(_side_by_side(config, trained) if looped else traced),
+        "flops": _flops(_side_by_side(config, trained) if looped else calls),
         "compiled_flops": math.nan if looped else compiled.cost_analysis()["flops"],
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
         "state_bytes": _bytes(calls.states[0]),
@@ -102,23 +101,36 @@ def step_costs(config: ml_collections.ConfigDict, trained: Trained) -> Record:
     }
 
 
-def _flops(traced: Any) -> float:
-    if has_loop_over_products(traced.jaxpr.jaxpr):
+def _flops(calls: Calls) -> float:
+    if _is_looped(calls):
         return math.nan
-    return traced.lower().cost_analysis()["flops"]
+    return calls.traced().lower().cost_analysis()["flops"]
 
 
-def _side_by_side(config: ml_collections.ConfigDict, trained: Trained) -> Any:
-    """Return the traced step with sub-batches side by side, not in a loop."""
+def _is_looped(calls: Calls) -> bool:
+    """Return whether a step has a loop over products, inside the scan over the steps."""
+    return has_loop_over_products(_step_of(calls.traced().jaxpr.jaxpr, calls.steps))
+
+
+def _step_of(jaxpr: Any, steps: int) -> Any:
+    """Return the program of one step: the body of the outermost scan over so many; or None."""
+    for equation in jaxpr.eqns:
+        parameters = equation.params
+        if equation.primitive.name == "scan" and parameters["length"] == steps:
+            return parameters["jaxpr"].jaxpr
+        for inner in _inner_jaxprs(parameters):
+            found = _step_of(inner, steps)
+            if found is not None:
+                return found
+    return None
+
+
+def _side_by_side(config: ml_collections.ConfigDict, trained: Trained) -> Calls:
+    """Return the calls with sub-batches side by side, not in a loop."""
     config = config.copy_and_resolve_references()
     config.method.strategy = "vmap"
     program = build.make_program(config, trained.source, len(trained.data.train_labels))
-    return _traced_step(calls_of(config, trained._replace(program=program)))
-
-
-def _traced_step(calls: Calls) -> Any:
-    single = calls.with_steps(1)
-    return single.run_steps.trace(single.states[0], *single.arguments)
+    return calls_of(config, trained._replace(program=program))
 
 
 def has_loop_over_products(jaxpr: Any, in_loop: bool = False) -> bool:
@@ -129,12 +141,15 @@ def has_loop_over_products(jaxpr: Any, in_loop: bool = False) -> bool:
             return True
         # A scan of one round is no loop in the program that XLA is given.
         loop = name == "while" or (name == "scan" and parameters["length"] > 1)
-        for inner in jax.tree.leaves(list(parameters.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                inner = getattr(inner, "jaxpr", inner)
-                if has_loop_over_products(inner, in_loop or loop):
-                    return True
+        if any(has_loop_over_products(x, in_loop or loop) for x in _inner_jaxprs(parameters)):
+            return True
     return False
+
+
+def _inner_jaxprs(parameters: dict[str, Any]) -> list[Any]:
+    """Return the programs among the parameters of an equation."""
+    values = jax.tree.leaves(list(parameters.values()), is_leaf=_is_jaxpr)
+    return [getattr(value, "jaxpr", value) for value in values if _is_jaxpr(value)]
 
 
 def _is_jaxpr(value: Any) -> bool:

@@ -15,8 +15,6 @@ _TOGETHER = (
     *("asymmetry_index", "level_set_widths", "hessian"),
 )
 _WITHOUT = "evaluation"
-# The images of a pass change no result: records of the digits go on to name those of before.
-_PASS_BEFORE = {96: 480}
 
 
 def defaults(smoke: bool = False) -> dict[str, dict[str, Any]]:
@@ -81,6 +79,6 @@ def relevant(
         if name not in others or name in together
     }
     if "batch_size" in kept:
-        kept["batch_size"] = _PASS_BEFORE.get(kept["batch_size"], kept["batch_size"])
+        kept["batch_size"] = workdirs.pass_as_before(kept["batch_size"])
     whole = workdirs.plain(completed(settings))
     return kept | {group: whole.get(group, {}) for group in own - {_WITHOUT}}

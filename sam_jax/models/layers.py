@@ -10,6 +10,7 @@ from jax import lax
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from sam_jax.models import winograd
 from sam_jax.models.depthwise import depthwise_sum
 from sam_jax.typing import Key
 
@@ -125,6 +126,7 @@ def convolution(
     windows and takes one matrix product. On CPUs XLA's own convolution is slower than that for few
     channels and for 1x1 kernels. Inside `lax.scan`, where it runs without its fast library, it is
     slower by a factor of up to fifty. The price is memory: height * width times the input.
+    Left to choose, CPUs take fewer multiplications where that pays, see `winograd.pays`.
 
     Args:
       x: images [n, H, W, C].
@@ -148,6 +150,8 @@ def convolution(
     small = kernel.shape[:2] == (1, 1)
     if choose_implementation(implementation, small=small) == "native":
         return native_convolution(x, kernel, stride, groups=1)
+    if implementation is None and winograd.pays(x, kernel, stride):
+        return winograd.convolution(x, kernel)
     height, width, channels, features = kernel.shape
     windows = jnp.concatenate(shifts(x, height, width, stride), axis=-1)
     # One product of two matrices: a contraction of the four-axis array runs slower on CPUs.

@@ -16,6 +16,7 @@ from sam_jax.optim.transformation import (
     SharpnessAwareGradient,
     SharpnessAwareTransformation,
 )
+from sam_jax.shardings import zeros_of
 from sam_jax.typing import Gradients, Params, PyTree
 
 # (clean gradient, perturbed gradient) -> the gradient to descend along
@@ -27,15 +28,19 @@ class Schedule(NamedTuple):
 
     init: params -> state.
     decide: (state, clean gradient) -> (boolean scalar, state); called once a step.
-    remember: (state, clean gradient, sharpness-aware gradient) -> state, on the steps that make
-      the pass.
-    substitute: (state, clean gradient) -> gradient, on the steps that do not.
+    remember: (state, clean gradient, sharpness-aware gradient, *measured) -> state, kept on the
+      steps that make the pass; None keeps the state. Under jit it is computed on all steps, for a
+      state that went through the conditional would be copied there.
+    measure: (state, clean gradient, sharpness-aware gradient) -> tuple of numbers, on the steps
+      that make the pass: what `remember` needs of norms and products, which take whole passes.
+    substitute: (state, clean gradient) -> gradient, on the steps that do not make the pass.
     """
 
     init: Callable[[Params], PyTree]
     decide: Callable[[PyTree, Gradients], tuple[jax.Array, PyTree]]
-    remember: Callable[[PyTree, Gradients, Gradients], PyTree] = lambda state, clean, new: state
+    remember: Callable[..., PyTree] | None = None
     substitute: Callable[[PyTree, Gradients], Gradients] = lambda state, clean: clean
+    measure: Callable[[PyTree, Gradients, Gradients], tuple] = lambda state, clean, new: ()
 
 
 class ScheduledState(NamedTuple):
@@ -163,7 +168,7 @@ def sharpness_aware(
         makes_pass, schedule_state = schedule.decide(state.schedule, clean_gradient)
         count = incremented(state.count)
 
-        def with_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
+        def with_pass() -> tuple[SharpnessAwareGradient, PyTree, jax.Array, tuple]:
             result, new = make_perturbed_pass(
                 grad_fn, ascent_grad_fn, params, state.perturbation, clean, extra_args
             )
@@ -174,10 +179,10 @@ def sharpness_aware(
                     lambda g, c: g.astype(c.dtype), result.gradient, clean_gradient
                 )
             )
-            kept = schedule.remember(schedule_state, clean_gradient, result.gradient)
-            return result, ScheduledState(count, incremented(state.passes), kept, new)
+            measured = schedule.measure(schedule_state, clean_gradient, result.gradient)
+            return result, new, incremented(state.passes), measured
 
-        def without_pass() -> tuple[SharpnessAwareGradient, ScheduledState]:
+        def without_pass() -> tuple[SharpnessAwareGradient, PyTree, jax.Array, tuple]:
             # Only the new state of the perturbation's update is used; jit drops the rest. Where it
             # asks for more gradients it gets the clean one, because this step makes no other pass.
             unused, new = ascent.update(
@@ -189,12 +194,27 @@ def sharpness_aware(
             )
             substitute = schedule.substitute(schedule_state, clean_gradient)
             epsilon = jax.tree.map(jnp.zeros_like, unused)
+            shapes = jax.eval_shape(
+                schedule.measure, schedule_state, clean_gradient, clean_gradient
+            )
             result = SharpnessAwareGradient(substitute, clean_aux, clean_aux, epsilon)
-            return result, ScheduledState(count, state.passes, schedule_state, new)
+            return result, new, state.passes, jax.tree.map(zeros_of, shapes)
 
-        if not isinstance(makes_pass, Tracer):  # outside jit: no need to compile both
-            return with_pass() if makes_pass else without_pass()
-        return jax.lax.cond(makes_pass, with_pass, without_pass)
+        # Outside jit there is no need to compile both.
+        decided = None if isinstance(makes_pass, Tracer) else bool(makes_pass)
+        if decided is None:
+            branch_results = jax.lax.cond(makes_pass, with_pass, without_pass)
+        else:
+            branch_results = with_pass() if decided else without_pass()
+        result, new, passes, measured = branch_results
+        if schedule.remember is not None and decided is not False:
+            kept = schedule.remember(schedule_state, clean_gradient, result.gradient, *measured)
+            schedule_state = jax.tree.map(
+                lambda kept, old: jnp.where(makes_pass, kept, old).astype(old.dtype),
+                kept,
+                schedule_state,
+            )
+        return result, ScheduledState(count, passes, schedule_state, new)
 
     def init(params: Params) -> ScheduledState:
         # Arrays of their own: a step that donates its state cannot donate one array twice.

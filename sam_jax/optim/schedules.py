@@ -120,24 +120,32 @@ def reusing_direction(k: Integer, alpha: Scalar, rho: ScalarOrSchedule) -> Sched
         zeros = pytree.zeros_like(params)
         return ReuseState(jnp.zeros((), jnp.int32), zeros)
 
-    def remember(state: ReuseState, clean: Gradients, new: Gradients) -> ReuseState:
+    def vertical(clean: Gradients, new: Gradients, slope: jax.Array) -> PyTree:
         # From the difference, for g_s and its projection agree in all but their last digits.
-        vertical = combinations.orthogonal_component(combinations.difference(clean, new), clean)
+        return pytree.add(combinations.difference(clean, new), clean, -slope)
+
+    def measure(state: ReuseState, clean: Gradients, new: Gradients) -> tuple[jax.Array, jax.Array]:
+        """Return the slope of the difference along g, and 1 / ||g_v||, or 0 for no direction."""
+        slope = pytree.slope(combinations.difference(clean, new), clean)
+        inverse = pytree.inverse_norm(vertical(clean, new, slope))
         # Normalising noise would turn it into a full step: drop what rounding alone can make, and
         # all of it where there was no perturbation. `decide` has counted this step already.
-        is_real = pytree.norm(vertical) > ROUNDING_UNITS * _rounding(clean)
+        is_real = inverse * (ROUNDING_UNITS * _rounding(clean)) < 1
         is_real &= value_at(rho, state.count - 1) > 0
+        return slope, jnp.where(is_real, inverse, 0)
+
+    def remember(
+        state: ReuseState, clean: Gradients, new: Gradients, slope: jax.Array, inverse: jax.Array
+    ) -> ReuseState:
         direction = jax.tree.map(
-            lambda v, old: jnp.where(is_real, v, 0).astype(old.dtype),
-            pytree.normalise(vertical),
-            state.direction,
+            lambda v: jnp.where(inverse > 0, inverse * v, 0), vertical(clean, new, slope)
         )
         return state._replace(direction=direction)
 
     def substitute(state: ReuseState, clean: Gradients) -> Gradients:
         return pytree.add(clean, state.direction, alpha * pytree.norm(clean))
 
-    return Schedule(init, decide, remember, substitute)
+    return Schedule(init, decide, remember, substitute, measure)
 
 
 def on_large_gradients(threshold: ScalarOrSchedule, decay: Scalar) -> Schedule:

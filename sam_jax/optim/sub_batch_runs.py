@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from sam_jax.known import is_compiling
 from sam_jax.optim import combining
-from sam_jax.shardings import explicit_sharding, marked_varying, varying_axes
+from sam_jax.shardings import zeros_of
 from sam_jax.typing import Batch, PyTree
 
 Strategy = Literal["vmap", "scan"]
@@ -152,5 +152,4 @@ def _over_sub_batches(rules: PyTree, stacked: PyTree, weights: jax.Array | None)
 def _zeros(rule: combining.Rule, shape: jax.ShapeDtypeStruct) -> jax.Array:
     """Return the total before the first sub-batch, which lies as the results do."""
     wide = jax.eval_shape(lambda x: combining.added(rule, x, None), shape)
-    zeros = jnp.zeros(shape.shape, wide.dtype, out_sharding=explicit_sharding(shape))
-    return marked_varying(zeros, varying_axes(shape))
+    return zeros_of(shape, wide.dtype)

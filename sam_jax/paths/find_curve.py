@@ -28,7 +28,7 @@ from sam_jax.training import losses
 from sam_jax.training.device_data import RunSteps, everywhere, replicated
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.example_losses import Loss
-from sam_jax.training.fit import Round, fit, saving, warn_not_finite
+from sam_jax.training.fit import Later, Round, fit, saving, warn_not_finite
 from sam_jax.training.step import epoch_order
 from sam_jax.training.trained import Trained
 from sam_jax.typing import Batch, Params, PyTree, Scalar
@@ -187,9 +187,12 @@ def find_curve(
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
         log = records.MetricsLog(workdir, first_epoch)
 
-        def record(epoch: Round) -> None:
-            means = {"batch_loss": epoch.loss, "batch_accuracy": epoch.accuracy}
-            log.write({"epoch": epoch.number, **means})
+        def record(epoch: Round) -> Later:
+            def write() -> None:
+                means = dict(zip(("batch_loss", "batch_accuracy"), epoch.means(), strict=True))
+                log.write({"epoch": epoch.number, **means})
+
+            return write
 
         images_per_epoch = steps_per_epoch * settings.batch_size
         progress = Progress(label, settings.epochs, images_per_epoch, first_epoch)
@@ -199,7 +202,9 @@ def find_curve(
             calls,
             batch_size=settings.batch_size,
             progress=progress,
-            hooks=(warn_not_finite, record, saving(manager, settings.checkpoint_every_epochs)),
+            hooks=(warn_not_finite, record),
+            save=saving(manager),
+            save_every=settings.checkpoint_every_epochs,
         )
         log.close()
     progress.finish(f"trained for {settings.epochs} epochs")

@@ -8,7 +8,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from sam_jax.runs import compilation_cache, distributed
+from sam_jax.runs import compilation_cache, distributed, quick_compilation
 
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
@@ -52,6 +52,7 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
 
     def among_processes(argv: Sequence[str]) -> int | None:
         compilation_cache.turn_on()
+        quick_compilation.collect_seldom()
         values = flags.FLAGS.flag_values_dict()
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():

@@ -5,16 +5,19 @@ Of several processes the first one reads and writes, and the others have what it
 
 import json
 import math
+import os
 import pathlib
 import zlib
 from typing import Any
 
 import numpy as np
 from tensorboardX import SummaryWriter
+from tensorboardX.proto import summary_pb2
 
 from sam_jax.runs.distributed import from_first, is_first
 
 Record = dict[str, Any]
+_messages: Any = summary_pb2  # whose classes are made when it is imported
 
 
 def append(path: pathlib.Path, record: Record) -> None:
@@ -25,7 +28,7 @@ def append(path: pathlib.Path, record: Record) -> None:
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.read_bytes().endswith(b"\n"):
+        if not _ends_whole(path):
             rewrite(path, read(path))
         with path.open("a") as file:
             file.write(json.dumps(record, default=_plain) + "\n")
@@ -95,14 +98,30 @@ class MetricsLog:
     def write(self, record: Record) -> None:
         """Write one epoch's record; its "epoch" is the step of the events."""
         append(self._path, record)
-        for name, value in record.items():
-            if self._writer is not None and name != "epoch" and math.isfinite(value):
-                self._writer.add_scalar(name, value, record["epoch"])
+        if self._writer is None:
+            return
+        values = [
+            _messages.Summary.Value(tag=name, simple_value=value)
+            for name, value in record.items()
+            if name != "epoch" and math.isfinite(value)
+        ]
+        # One event for all numbers: an event for each takes several times as long.
+        events: Any = self._writer.file_writer
+        events.add_summary(_messages.Summary(value=values), record["epoch"])
 
     def close(self) -> None:
         """Flush the events to disk."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _ends_whole(path: pathlib.Path) -> bool:
+    """Say whether the last line of a file has its end; so it is where there is no file or line."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def _plain(value: Any) -> Any:

@@ -24,8 +24,10 @@ REFUSAL = (
 
 _ABSENT = object()
 _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
-# How many images are evaluated in a pass bounds the memory and changes no result.
+# How many images are evaluated in a pass bounds the memory and changes no result: it may differ in
+# a folder that was run before, and digests go on to name the pass of before.
 _PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size")
+_PASS_BEFORE = {96: 480}  # of the digits
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 _TRAINING_BEFORE = {
@@ -87,6 +89,18 @@ def plain_as_before(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """
     found = plain(config)
     return _without(found, _TRAINING_BEFORE) if "optimiser" in found else found
+
+
+def pass_as_before(images: int) -> int:
+    """Return the images of a pass that records of before name, for the digest of their settings.
+
+    Args:
+      images: of a pass, as a config has them.
+
+    >>> pass_as_before(96), pass_as_before(1000)
+    (480, 1000)
+    """
+    return _PASS_BEFORE.get(images, images)
 
 
 def claim(

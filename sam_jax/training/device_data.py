@@ -119,5 +119,8 @@ def epoch_calls(
         return
     steps_per_epoch = len(order) - 1
     steps = steps_per_call or steps_per_epoch
+    if steps >= steps_per_epoch:  # without a slice, which is a call of its own
+        yield run_steps, (images, labels, order)
+        return
     for start in range(0, steps_per_epoch, steps):
         yield run_steps, (images, labels, order[start : start + 1 + steps])

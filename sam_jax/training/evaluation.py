@@ -1,6 +1,7 @@
 """Losses and accuracies over a whole set, exact for a last partial batch."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,11 @@ from flax import linen as nn
 from sam_jax.data import normalise
 from sam_jax.training.losses import cross_entropy
 from sam_jax.typing import Params, PyTree
+
+# Pixels of the images of one pass on a CPU, so that what a layer hands on stays in the caches: 32
+# images of 32x32. Times PyTorch's images/s on one core (2 MiB of L2), in passes of 128 and of 32:
+# MobileNetV2 1.83 and 2.71, ResNet-18 1.32 and 1.29.
+PIXELS_OF_PASS = 2**15
 
 
 class Evaluation(NamedTuple):
@@ -91,10 +97,12 @@ def evaluate_set(
       logits_fn: uint8 images [batch_size, H, W, C] -> logits.
       images: [n, H, W, C] uint8.
       labels: [n] integers.
-      batch_size: examples in one pass; it bounds the memory and, where the logits of an example
-        do not depend on the others of its batch, not the result.
-      fill: whether a last partial batch is filled up with examples of weight zero, which compiles
-        the network once. False passes it as it is, as batch statistics need it.
+      batch_size: the most examples in one pass; it bounds the memory and, where the logits of an
+        example do not depend on the others of its batch, not the result. CPUs take fewer where
+        that is faster, see PIXELS_OF_PASS.
+      fill: whether batches may be of another size: a last partial one is filled up with examples of
+        weight zero, which compiles the network once. False passes batches as they are, as batch
+        statistics need it.
       top_k: the k of further accuracies, each at most the number of classes. Of equal logits the
         first count as larger, as in argmax.
       multiple: batches are rounded up to a multiple of so many examples, where they are filled.
@@ -231,6 +239,9 @@ def _means_over_set(
             f"{examples} examples and batch_size = {batch_size}."
         )
     batch_size = min(batch_size, examples)
+    if fill and jax.default_backend() == "cpu":
+        share = max(1, PIXELS_OF_PASS // math.prod(images.shape[1:3]))
+        batch_size = min(batch_size, share * multiple)
     if fill:
         batch_size += -batch_size % multiple
     batches, remainder = divmod(examples, batch_size)

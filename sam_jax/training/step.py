@@ -1,5 +1,6 @@
 """One training step and one compiled run of many: pure functions of the state and the data."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -189,7 +190,7 @@ def make_run_steps(
     return jax.jit(sharded, donate_argnums=0)
 
 
-def epoch_order(key: Key, epoch: int, examples: int, batch_size: int) -> jax.Array:
+def epoch_order(key: Key, epoch: int | jax.Array, examples: int, batch_size: int) -> jax.Array:
     """Return the shuffled examples of an epoch as [steps, batch_size]; the remainder rests.
 
     Args:
@@ -206,16 +207,21 @@ def epoch_order(key: Key, epoch: int, examples: int, batch_size: int) -> jax.Arr
     return order[: steps * batch_size].reshape(steps, batch_size).astype(jnp.int32)
 
 
-def order_after_previous(key: Key, epoch: int, examples: int, batch_size: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("examples", "batch_size"))
+def order_after_previous(
+    key: Key, epoch: int | jax.Array, examples: int, batch_size: int
+) -> jax.Array:
     """Return the order of an epoch after the batch before its first, [1 + steps, batch_size].
 
     Args:
-      key, epoch, examples, batch_size: as in `epoch_order`.
+      key: the key of the run, whose stream "order" is read.
+      epoch, examples, batch_size: as in `epoch_order`.
 
     Returns:
       int32 indices into the training set, for `run_steps`; the very first batch stands before
       itself.
     """
+    key = stream(key, "order")
     order = epoch_order(key, epoch, examples, batch_size)
-    before = epoch_order(key, epoch - 1, examples, batch_size)[-1:] if epoch else order[:1]
-    return jnp.concatenate([before, order])
+    before = epoch_order(key, jnp.maximum(epoch, 1) - 1, examples, batch_size)[-1:]
+    return jnp.concatenate([jnp.where(epoch == 0, order[:1], before), order])

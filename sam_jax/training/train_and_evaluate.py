@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,10 +14,11 @@ from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build, fine_tune
 from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
-from sam_jax.training.fit import Round, due, fit, saving, warn_not_finite
+from sam_jax.training.fit import Later, Round, due, fit, saving, warn_not_finite
 from sam_jax.training.program import Program
 from sam_jax.training.step import order_after_previous
-from sam_jax.training.trained import evaluate_sets, restore_state
+from sam_jax.training.trained import begin_evaluations, read_evaluations, restore_state
+from sam_jax.typing import Key
 
 
 def train_and_evaluate(
@@ -78,9 +79,14 @@ def train_and_evaluate(
                 "Choose another --workdir, or delete its checkpoints to train again."
             )
 
-        def record(epoch: Round) -> None:
-            written.append(_record(config, program, data, epoch))
-            log.write(written[-1])
+        def record(epoch: Round) -> Later:
+            read = _begin_record(config, program, data, epoch)
+
+            def write() -> None:
+                written.append(read())
+                log.write(written[-1])
+
+            return write
 
         images_per_epoch = program.steps_per_epoch * config.batch_size
         progress = Progress(label, config.epochs, images_per_epoch, first_epoch)
@@ -90,7 +96,9 @@ def train_and_evaluate(
             functools.partial(training_calls, config, program, data),
             batch_size=config.batch_size,
             progress=progress,
-            hooks=(warn_not_finite, record, saving(manager, config.checkpoint.every_epochs)),
+            hooks=(warn_not_finite, record),
+            save=saving(manager),
+            save_every=config.checkpoint.every_epochs,
         )
         log.close()
     last = written[-1]
@@ -109,10 +117,8 @@ def training_calls(
       data: its data set.
       epoch: counted from zero.
     """
-    key = jax.random.key(config.seed)
-    order = order_after_previous(
-        stream(key, "order"), epoch, len(data.train_labels), config.batch_size
-    )
+    key, crops = _keys(config.seed)
+    order = order_after_previous(key, epoch, len(data.train_labels), config.batch_size)
     runs = program.run_steps, program.run_streamed_steps
     more = key, build.traced_hyperparameters(config)
     calls = epoch_calls(
@@ -120,7 +126,7 @@ def training_calls(
         data,
         order,
         config.steps_per_call,
-        key=stream(key, "crops"),
+        key=crops,
         first_step=epoch * program.steps_per_epoch,
         sharding=program.placement.batches,
     )
@@ -128,10 +134,17 @@ def training_calls(
         yield run_steps, (*arrays, *more)
 
 
-def _record(
+@functools.lru_cache(maxsize=8)
+def _keys(seed: int) -> tuple[Key, Key]:
+    """Return the key of a run, and that of the crops of a set that is cropped when it is read."""
+    key = jax.random.key(seed)
+    return key, stream(key, "crops")
+
+
+def _begin_record(
     config: ml_collections.ConfigDict, program: Program, data: DeviceData, epoch: Round
-) -> records.Record:
-    """Return the record of an epoch; averaged weights are evaluated where the run has them."""
+) -> Callable[[], records.Record]:
+    """Begin to evaluate an epoch, averaged weights where the run has them; return what reads it."""
     every = {
         "train": config.evaluation.train_every_epochs,
         "test": config.evaluation.test_every_epochs,
@@ -139,14 +152,20 @@ def _record(
     }
     names = tuple(name for name in every if due(epoch, every[name]))
     state = program.evaluated_state(epoch.state, data.train_images) if names else epoch.state
-    return {
-        "epoch": epoch.number,
-        "step": int(epoch.state.step),
-        "batch_loss": epoch.loss,
-        "batch_accuracy": epoch.accuracy,
-        **evaluate_sets(program, data, state, names),
-        **this_machine(config)._asdict(),
-    }
+    evaluations = begin_evaluations(program, data, state, names)
+
+    def read() -> records.Record:
+        loss, accuracy = epoch.means()
+        return {
+            "epoch": epoch.number,
+            "step": epoch.step,
+            "batch_loss": loss,
+            "batch_accuracy": accuracy,
+            **read_evaluations(evaluations),
+            **this_machine(config)._asdict(),
+        }
+
+    return read
 
 
 def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | None:

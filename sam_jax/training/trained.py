@@ -85,6 +85,17 @@ def evaluate_sets(
       of the other sets. Where the training labels are noisy, also the fields of `NoisyEvaluation`
       with "train_" before them.
     """
+    return read_evaluations(begin_evaluations(program, data, state, names))
+
+
+def begin_evaluations(
+    program: Program, data: DeviceData, state: TrainState, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what `evaluate_sets` returns as arrays that are still computed.
+
+    Args:
+      program, data, state, names: as in `evaluate_sets`.
+    """
     sets: dict[str, Any] = {
         "train": (data.train_images, data.train_labels),
         "test": (data.test_images, data.test_labels),
@@ -92,7 +103,7 @@ def evaluate_sets(
     if data.validation_images is not None:
         sets["validation"] = (data.validation_images, data.validation_labels)
     top_k = tuple(f"top{k}_accuracy" for k in program.top_k)
-    record: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for name, examples in sets.items():
         fields = ("loss", "accuracy", *top_k)
         numbers: list[Any] = [math.nan] * len(fields)
@@ -101,11 +112,16 @@ def evaluate_sets(
         if name in names and not again:
             result = program.evaluate(state.params, state.batch_stats, *examples)
             numbers = jax.tree.leaves(result)
-        record |= {f"{name}_{f}": float(x) for f, x in zip(fields, numbers, strict=True)}
+        found |= {f"{name}_{f}": x for f, x in zip(fields, numbers, strict=True)}
     if data.train_pairs is not None:
         parts: Iterable[Any] = [math.nan] * len(NoisyEvaluation._fields)
         if "train" in names:
             parts = program.evaluate_noisy(state.params, state.batch_stats, *data.train_pairs)
         noisy = zip(NoisyEvaluation._fields, parts, strict=True)
-        record |= {f"train_{field}": float(x) for field, x in noisy}
-    return record
+        found |= {f"train_{field}": x for field, x in noisy}
+    return found
+
+
+def read_evaluations(found: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of `begin_evaluations`, once they are there."""
+    return {name: float(x) for name, x in jax.device_get(found).items()}

@@ -1,7 +1,6 @@
 """m_sam under jit on a mesh: every device computes its own sub-batches, and one sum joins them."""
 
 import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from contract_runs import assert_trees_close, trees_close, update
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from sam_jax import optim
+from sam_jax.collectives import collectives
 
 pytestmark = pytest.mark.devices
 
@@ -73,19 +73,10 @@ def compiled(tx, problem, mesh=None, split="data"):
     return jax.jit(step_of(tx, problem)).lower(params, batch).compile()
 
 
-COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
-
-
 def communication(program):
-    """Return the numbers that each kind of collective in a compiled program puts out."""
-    found = {}
-    pattern = rf"= (.*?) ({COLLECTIVES})(?:-start)?\("
-    for shapes, kind in re.findall(pattern, program.as_text()):
-        sizes = [
-            math.prod(int(n) for n in s.split(",") if n) for s in re.findall(r"\[(.*?)\]", shapes)
-        ]
-        found[kind] = found.get(kind, 0) + sum(sizes)
-    return found
+    """Return the numbers, of four bytes, that each kind of collective puts out."""
+    found = collectives(program.as_text())["collectives"]
+    return {kind: size // 4 for kind, size in found.items()}
 
 
 def operations(program):

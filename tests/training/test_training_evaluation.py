@@ -7,7 +7,7 @@ import pytest
 from records_readme import TEXT, named
 from training_problems import NormNet, tiny_config
 
-from sam_jax.training import build
+from sam_jax.training import build, evaluation
 from sam_jax.training.evaluation import (
     Inputs,
     evaluate_set,
@@ -60,6 +60,32 @@ def test_evaluation_is_the_plain_mean_for_every_batch_size(batch_size):
             for i in range(0, N, batch_size)
         ]
         assert abs(np.mean(parts) - loss) > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "size"),
+    [
+        ("cpu", {}, 2),
+        ("cpu", {"multiple": 3}, 6),  # the share of each of three devices
+        ("cpu", {"fill": False}, 20),  # batch statistics are those of the batch that is asked for
+        ("gpu", {}, 20),
+    ],
+)
+def test_cpus_take_as_many_images_at_once_as_caches_hold(monkeypatch, backend, options, size):
+    monkeypatch.setattr(evaluation, "PIXELS_OF_PASS", 2**15 + 100)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    sizes = []
+
+    def logits_fn(batch):
+        sizes.append(len(batch))
+        return jnp.sum(batch, (1, 2)) / 1e4
+
+    images = jnp.arange(20 * 2**14).astype(jnp.uint8).reshape(20, 128, 128, 1)
+    images = jnp.concatenate([images, 255 - images], -1)
+    result = evaluate_set(logits_fn, images, jnp.arange(20) % 2, 20, **options)
+    assert set(sizes) == {size}
+    loss, accuracy = mean_loss_and_accuracy(np.sum(images, (1, 2)) / 1e4, np.arange(20) % 2)
+    np.testing.assert_allclose(result[:2], [loss, accuracy], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

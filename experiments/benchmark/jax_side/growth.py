@@ -2,7 +2,6 @@
 
 import functools
 import math
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,10 +15,8 @@ from experiments.benchmark.jax_side.networks import Network
 from experiments.benchmark.jax_side.steps import Step, make_step
 from experiments.benchmark.worker import Prepared
 from sam_jax import metrics
+from sam_jax.collectives import collectives
 from sam_jax.typing import Params
-
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-BYTES = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1}
 
 
 class Made(NamedTuple):
@@ -71,27 +68,6 @@ def _call(compiled: Callable[..., Any], arguments: tuple[Any, ...], repeats: int
     for _ in range(repeats):
         result = compiled(*arguments)
         jax.block_until_ready(result)
-
-
-def collectives(text: str) -> dict[str, Any]:
-    """Return the bytes that each kind of collective in a compiled program gives, and their sum.
-
-    >>> text = "  %a = (f32[4,2]{1,0}, f32[]) all-reduce(%x, %y), channel_id=1"
-    >>> collectives(text)
-    {'collectives': {'all-reduce': 36}, 'collective_bytes': 36}
-    """
-    found: dict[str, int] = {}
-    for line in text.splitlines():
-        for name in COLLECTIVES:
-            match = re.search(rf"= (.+?) {name}(?:-start)?\(", line)
-            if match:
-                shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
-                count = sum(
-                    BYTES.get(kind, 4) * math.prod(int(n) for n in sizes.split(",") if n)
-                    for kind, sizes in shapes
-                )
-                found[name] = found.get(name, 0) + count
-    return {"collectives": found, "collective_bytes": sum(found.values())}
 
 
 def _step(made: Step, batch: Any) -> Made:

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 
-from experiments.benchmark import measured, nets
 from experiments.benchmark.lab import Lab
-from experiments.benchmark.rows.texts import images_per_second, of_case, torch_name
-from experiments.benchmark.rows.versus import versus
+from experiments.benchmark.rows.versus import line_of, on_gpu, versus
 from experiments.benchmark.tasks import Line, Task
 from sam_jax.runs.records import Record
 
@@ -20,23 +18,6 @@ def measure(task: Task, lab: Lab) -> Iterator[Record]:
 
 def lines(record: Record) -> list[Line]:
     """Return the line of a record."""
-    case = record["case"]
-    on_gpu = record["software"]["jax"]["platform"] != "cpu"
-    over, under = ("torch", "jax") if on_gpu else ("jax", "torch")
-    clock = "wall" if on_gpu else measured.judged_clock(case)
-    by_clock = {name: measured.of_record(record, over, under, name) for name in measured.CLOCKS}
-    return [
-        Line(
-            "steps",
-            f"{NAMES[record['work']]}, {nets.title(case['net'])}, {of_case(case)}",
-            torch_name(record),
-            by_clock[clock],
-            reach=GPU_REACH if on_gpu else CPU_REACH,
-            at_least=on_gpu,
-            wall=by_clock["wall"],
-            processor=by_clock["processor"],
-            ours=images_per_second(record, "jax", clock),
-            theirs=images_per_second(record, "torch", clock),
-            note=record["torch_error"],
-        )
-    ]
+    fast = on_gpu(record)
+    reach = GPU_REACH if fast else CPU_REACH
+    return [line_of(record, "steps", NAMES[record["work"]], reach, at_least=fast)]

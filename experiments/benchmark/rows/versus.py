@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from experiments.benchmark import measured, nets
 from experiments.benchmark.lab import Lab
-from experiments.benchmark.measured import judged_clock
+from experiments.benchmark.rows.texts import images_per_second, of_case, torch_name
 from experiments.benchmark.sides import AnySide, Side, SideFailed, alternate
-from experiments.benchmark.tasks import Task, about
+from experiments.benchmark.tasks import Line, Task, about
 from sam_jax.runs.records import Record
 
 MODE_SECONDS = 90.0  # within which a mode of PyTorch has compiled and chosen its algorithms
@@ -44,6 +45,41 @@ def versus(
             }
 
 
+def on_gpu(record: Record) -> bool:
+    """Say whether JAX's side ran on an accelerator."""
+    return record["software"]["jax"]["platform"] != "cpu"
+
+
+def line_of(record: Record, row: str, work: str, reach: float, at_least: bool) -> Line:
+    """Return the line of a comparison.
+
+    Args:
+      record: one that `versus` made.
+      row: its name among the rows.
+      work: what was done, in words.
+      reach: the ratio to be reached.
+      at_least: whether the ratio is PyTorch's time over ours, which shall be large; otherwise it is
+        ours over PyTorch's.
+    """
+    case = record["case"]
+    over, under = ("torch", "jax") if at_least else ("jax", "torch")
+    clock = "wall" if on_gpu(record) else measured.judged_clock(case)
+    by_clock = {name: measured.of_record(record, over, under, name) for name in measured.CLOCKS}
+    return Line(
+        row,
+        f"{work}, {nets.title(case['net'])}, {of_case(case)}",
+        torch_name(record),
+        by_clock[clock],
+        reach=reach,
+        at_least=at_least,
+        wall=by_clock["wall"],
+        processor=by_clock["processor"],
+        ours=images_per_second(record, "jax", clock),
+        theirs=images_per_second(record, "torch", clock),
+        note=record["torch_error"],
+    )
+
+
 def _torch(
     lab: Lab, side: Side | None, work: str, task: Task, jax_about: dict[str, Any]
 ) -> tuple[dict[str, Any], str, dict[str, float], str]:
@@ -58,7 +94,7 @@ def _torch(
         error = f"{found['parameters']} parameters and not {jax_about['parameters']}"
         return found, "", {}, f"PyTorch's network has {error}"
     tried, error = {}, ""
-    clock = judged_clock(task.case)
+    clock = measured.judged_clock(task.case)
     for call in found["calls"]:
         name, mode = call.split("/", maxsplit=1)
         if name == work:
