@@ -134,7 +134,7 @@ def test_a_state_of_another_method_is_refused(case):
 
 
 @over()
-def test_an_own_state_is_taken_as_arrays_of_numpy_and_with_other_dtypes(case):
+def test_an_own_state_is_taken_as_arrays_of_numpy(case):
     """As a checkpoint may give it back."""
     problem, tx = problems.dense_net(), case.make(RHO)
     state = tx.init(problem.params)
