@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from experiments.study.arms import Arm, Plan, seed_folder
+from experiments.study.arms import Arm, Plan, arm_folder, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study, check_training
 from experiments.study.together import Work
@@ -87,6 +87,7 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
             workdirs.refuse_another(workdir, plan.config)
         for arm in plan.arms:  # all of them, before the first is trained
             try:
+                arm_folder(workdir, arm)  # or its name is refused
                 training = study.training_config(plan.config, arm, plan.seeds[0])
                 check_training(training)
                 build.check(training)
