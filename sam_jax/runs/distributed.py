@@ -212,9 +212,9 @@ def _end() -> None:
     count, error = process_count(), sys.exception()
     if count == 1:
         raise
-    is_mistake = error is not None and mistakes.is_mistake(error) and not wants_traceback()
-    if is_mistake:
-        print(mistakes.sentence(error), file=sys.stderr)
+    told = mistakes.sentence(error) if error and mistakes.is_mistake(error) else ""
+    if told and not wants_traceback():
+        print(told, file=sys.stderr)
     else:
         traceback.print_exc()
     print(
@@ -225,4 +225,4 @@ def _end() -> None:
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(mistakes.CODE if is_mistake else 1)
+    os._exit(mistakes.CODE if told else 1)

@@ -10,6 +10,8 @@ import numbers
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import ml_collections
+
 from sam_jax.suggestions import did_you_mean
 
 
@@ -31,6 +33,7 @@ class Field:
 
 
 Fields = Mapping[str, Field]
+Config = Mapping[str, Any] | ml_collections.ConfigDict
 
 
 def whole(least: int, most: int | None = None) -> Field:
@@ -192,9 +195,7 @@ def under(prefix: str, table: Fields) -> dict[str, Field]:
     return {f"{prefix}{name}": field for name, field in table.items()}
 
 
-def check(
-    config: Mapping[str, Any], table: Fields, apart: Sequence[str] = (), prefix: str = ""
-) -> None:
+def check(config: Config, table: Fields, apart: Sequence[str] = (), prefix: str = "") -> None:
     """Raise a ValueError unless a config has all fields of a table, no other, and their values fit.
 
     Args:
@@ -238,7 +239,7 @@ def check_value(name: str, value: Any, field: Field) -> None:
 
 
 def leaves(
-    config: Mapping[str, Any], table: Collection[str] = (), prefix: str = ""
+    config: Config, table: Collection[str] = (), prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
     """Yield the fields of a config by their dotted names; groups that `table` names are fields.
 

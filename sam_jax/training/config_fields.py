@@ -7,8 +7,6 @@ checked where it is read. The attributes of a model are its own, and the group `
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 
@@ -215,7 +213,7 @@ TRAINING: dict[str, Field] = {
 }
 
 
-def check(config: Mapping[str, Any], prefix: str = "") -> None:
+def check(config: fields.Config, prefix: str = "") -> None:
     """Raise a ValueError that names the first field of a training's config with a wrong value.
 
     Args:
