@@ -27,6 +27,7 @@ LAB = [
     "pillow",  # decodes the images of prepared sets
     "scikit-learn",
     "scipy",
+    "tensorstore",  # orbax keeps arrays in it
     "submitit",  # runs of a study as jobs
     "tensorboardX",
     "tensorflow-datasets",

@@ -91,7 +91,7 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
                 check_training(training)
                 build.check(training)
             except ValueError as error:
-                raise ValueError(f"{arm.label}: {error}") from error
+                raise ValueError(f"The arm {arm.label} cannot be trained: {error}") from error
         # What does not fit its data writes nothing.
         if not from_first((workdir / "config.json").exists):
             for arm in plan.arms:

@@ -21,8 +21,9 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints, fields, locks, records
+from sam_jax.runs import checkpoints, fields, locks
 from sam_jax.runs.fields import Field, like, number, one_of, whole
+from sam_jax.runs.metrics_log import MetricsLog
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
@@ -205,7 +206,7 @@ def find_curve(
         checkpoints.open_manager(workdir, keep=1) as manager,
     ):
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())
-        log = records.MetricsLog(workdir, first_epoch)
+        log = MetricsLog(workdir, first_epoch)
 
         def record(epoch: Round) -> Later:
             def write() -> None:

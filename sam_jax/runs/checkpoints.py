@@ -2,19 +2,24 @@
 
 Several processes save and restore them together, each the arrays of its devices, in a folder that
 all of them see. Which ones there are the first process says.
+
+With its arrays a checkpoint keeps their checksums and the config of its run, and is held to both
+when it is read: see `checkpoint_damage`.
 """
 
 import contextlib
 import pathlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
 from sam_jax import pytree
-from sam_jax.runs import disk
+from sam_jax.mistakes import UserMistake
+from sam_jax.runs import checkpoint_damage, checksums, disk, workdirs
+from sam_jax.runs.checkpoint_damage import ABOUT, ARRAYS, FILE, About, DamagedCheckpoint
 from sam_jax.runs.distributed import from_first
 
 State = TypeVar("State")
@@ -38,7 +43,10 @@ def open_manager(workdir: pathlib.Path, keep: int | None) -> Iterator[ocp.Checkp
         manager = ocp.CheckpointManager(
             folder,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-            item_handlers=ocp.StandardCheckpointHandler(),  # without it no shapes are known
+            item_handlers={
+                ARRAYS: ocp.StandardCheckpointHandler(),  # without it no shapes are known
+                ABOUT: ocp.JsonCheckpointHandler(FILE),
+            },
         )
     try:
         yield manager
@@ -64,11 +72,17 @@ def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
         if manager not in _writing:
             _finish_writing()
         _writing[:] = [manager]
+        data = _keys_to_data(state)
+        about = About(checksums.of_tree(data), *workdirs.config_and_log(_workdir(manager)))
+        items = {
+            ARRAYS: ocp.args.StandardSave(data),
+            ABOUT: ocp.args.JsonSave(checkpoint_damage.sealed(about)),
+        }
         folder = pathlib.Path(manager.directory)
-        needed = sum(x.nbytes for x in jax.tree.leaves(_keys_to_data(state))) + disk.MORE
+        needed = sum(x.nbytes for x in jax.tree.leaves(data)) + disk.MORE
         from_first(lambda: disk.check_room(folder, needed))
         with disk.writing(folder, needed):
-            manager.save(epoch, args=ocp.args.StandardSave(_keys_to_data(state)))
+            manager.save(epoch, args=ocp.args.Composite(**items))
 
 
 def restore(
@@ -88,7 +102,12 @@ def restore(
 
     Returns:
       The state, with typed keys where the template has them.
+
+    Raises:
+      DamagedCheckpoint: it cannot be read, or is not what was saved.
+      ValueError: it is of a run with another config than the folder has.
     """
+    check_config(_workdir(manager), epoch, tell=False)
     shapes = jax.eval_shape(_keys_to_data, template)
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -97,9 +116,7 @@ def restore(
         shapes,
         jax.tree.broadcast(sharding, shapes),
     )
-    with _LOCK:
-        _finish_writing()
-        data = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+    data = _restore(manager, epoch, shapes)
     return jax.tree.map(
         lambda like, x: jax.random.wrap_key_data(x) if pytree.is_key(like) else x, template, data
     )
@@ -120,19 +137,18 @@ def read(
 
     Raises:
       FileNotFoundError: there is no checkpoint, or not that one.
+      DamagedCheckpoint: it cannot be read, or is not what was saved.
     """
     if not from_first((workdir / "checkpoints").is_dir):
         raise FileNotFoundError(_NONE.format(workdir=workdir))
     with open_manager(workdir, keep=None) as manager:
         epoch = chosen_epoch(manager, workdir, epoch)
+        _check_files(_folder(workdir, epoch))
         shapes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            manager.item_metadata(epoch).tree,
+            manager.item_metadata(epoch)[ARRAYS].tree,
         )
-        with _LOCK:
-            _finish_writing()
-            found: Any = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
-        return epoch, found
+        return epoch, _restore(manager, epoch, shapes)
 
 
 def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: int | None) -> int:
@@ -153,14 +169,109 @@ def chosen_epoch(manager: ocp.CheckpointManager, workdir: pathlib.Path, epoch: i
     return epoch
 
 
+def restore_newest(
+    manager: ocp.CheckpointManager, restore_epoch: Callable[[int], State]
+) -> tuple[State | None, int]:
+    """Return the state of the newest whole checkpoint and its epoch; None and 0 without one.
+
+    Newer ones that are damaged are renamed, and a warning says so.
+
+    Args:
+      manager: from `open_manager`.
+      restore_epoch: reads the checkpoint of an epoch by `restore`.
+    """
+    damaged: dict[int, DamagedCheckpoint] = {}
+    state, newest = None, 0
+    for epoch in reversed(epochs_of(manager)):
+        try:
+            state, newest = restore_epoch(epoch), epoch
+            break
+        except DamagedCheckpoint as error:
+            damaged[epoch] = error
+    for epoch, error in damaged.items():
+        place = checkpoint_damage.set_aside(_folder(_workdir(manager), epoch))
+        checkpoint_damage.warn(epoch, error, place, instead=newest)
+    if damaged:
+        manager.reload()
+    return state, newest
+
+
 def restore_latest(
     manager: ocp.CheckpointManager, state: State, sharding: jax.sharding.Sharding
 ) -> tuple[State, int]:
-    """Return the state of the last checkpoint and its epoch; without one `state` itself and 0."""
-    saved = epochs_of(manager)
-    if not saved:
-        return state, 0
-    return restore(manager, state, saved[-1], sharding), saved[-1]
+    """Return what `restore_newest` does; `state` itself and 0 where no whole checkpoint is left."""
+    found, epoch = restore_newest(manager, lambda epoch: restore(manager, state, epoch, sharding))
+    return (state, 0) if found is None else (found, epoch)
+
+
+def is_whole(workdir: pathlib.Path, epoch: int) -> bool:
+    """Say whether a checkpoint is there, and as it was saved."""
+    if not exists(workdir, epoch):
+        return False
+    try:
+        _check_files(_folder(workdir, epoch))
+    except DamagedCheckpoint:
+        return False
+    return True
+
+
+def check_config(workdir: pathlib.Path, epoch: int, tell: bool = True) -> None:
+    """Raise an error unless a checkpoint is of a run with the config in its folder.
+
+    What changes no weight may differ, and is told in a warning. Checkpoints from before say
+    nothing.
+
+    Raises:
+      DamagedCheckpoint: what the checkpoint says about itself cannot be read.
+      ValueError: the config is another; the message names the fields.
+    """
+    folder = _folder(workdir, epoch)
+    about = checkpoint_damage.about_of(folder)
+    if about is not None and about.config is not None:
+        workdirs.refuse_other_origin(workdir, about.config, f"The checkpoint {folder}", tell)
+
+
+def _restore(manager: ocp.CheckpointManager, epoch: int, shapes: State) -> State:
+    """Return the arrays of a checkpoint, held to their checksums."""
+    folder = _folder(_workdir(manager), epoch)
+    about = checkpoint_damage.about_of(folder)
+    # First on the host: where orbax fails it leaves readers behind, and of several processes one
+    # that cannot read its part leaves the others waiting.
+    _check_files(folder)
+    others = "" if about is None else checkpoint_damage.other_shapes(about, shapes)
+    if others:
+        raise UserMistake(
+            f"The checkpoint {folder} is of another model, method or optimiser than this config's: "
+            f"{others}."
+        )
+    try:
+        with _LOCK:
+            _finish_writing()
+            items = {ARRAYS: ocp.args.StandardRestore(shapes)}
+            data = manager.restore(epoch, args=ocp.args.Composite(**items))[ARRAYS]
+    except Exception as error:
+        if about is None:
+            raise
+        raise DamagedCheckpoint(folder, checkpoint_damage.cannot_be_read(error)) from error
+    what = "" if about is None else checkpoint_damage.differing(about, checksums.of_tree(data))
+    if what:
+        raise DamagedCheckpoint(folder, what)
+    return data
+
+
+def _check_files(folder: pathlib.Path) -> None:
+    """Raise `DamagedCheckpoint` unless a checkpoint is as it was saved."""
+    with _LOCK:
+        _finish_writing()
+        checkpoint_damage.check(folder)
+
+
+def _workdir(manager: ocp.CheckpointManager) -> pathlib.Path:
+    return pathlib.Path(manager.directory).parent
+
+
+def _folder(workdir: pathlib.Path, epoch: int) -> pathlib.Path:
+    return workdir / "checkpoints" / str(epoch)
 
 
 def _finish_writing() -> None:

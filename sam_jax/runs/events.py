@@ -51,6 +51,10 @@ class Events:
         with disk.writing(self._folder):
             self._file.close()
 
+    def __del__(self) -> None:
+        """Close the file of a training that an error has ended."""
+        self._file.close()
+
     def _write(self, **fields: Any) -> None:
         event = _events.Event(wall_time=time.time(), **fields)
         with disk.writing(self._folder):

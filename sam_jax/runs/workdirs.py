@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 
 from sam_jax.mistakes import UserMistake
-from sam_jax.runs import disk
+from sam_jax.runs import checksums, disk, records
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
@@ -31,6 +32,9 @@ _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 # call the time until a signal is answered. Neither changes a result: it may differ in
 # a folder that was run before, and digests go on to name the pass of before.
 _PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training\.)?steps_per_call")
+# What is measured, and when something is written, changes no weight.
+_NO_WEIGHT = re.compile(r"(evaluation|instruments|checkpoint)\..*")
+_EARLIER = "earlier_configs.jsonl"
 _PASS_BEFORE = {96: 480}  # of the digits
 # What a run does where numbers are not finite or grow: it may differ in a folder that was run
 # before, so that a run that stopped can go on by another choice, and no digest names it. Trainings
@@ -145,8 +149,10 @@ def claim(
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "config.json"
         text = json.dumps(plain(config), indent=2) + "\n"
-        if path.exists() and path.read_text() == text:
+        if path.exists() and path.read_bytes() == text.encode():
             return  # in a folder that may only be read, too
+        if accept_config_changes and _others(workdir):
+            _keep_earlier(workdir, config)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(text)
         temporary.replace(path)
@@ -170,9 +176,7 @@ def refuse_another(
         if not path.exists():
             _refuse_other_files(workdir)
             return []
-        others = [x for x in workdir.iterdir() if x != path and x.suffix != ".lock"]
-        others = [x for x in others if x.is_file() or any(x.iterdir())]
-        return _differences(_read(path), plain(config)) if others else []
+        return _differences(_read(path), plain(config)) if _others(workdir) else []
 
     differing = from_first(find)
     if differing:
@@ -198,11 +202,75 @@ def _refuse_other_files(workdir: pathlib.Path) -> None:
         )
 
 
+def config_and_log(workdir: pathlib.Path) -> tuple[dict[str, Any] | None, list[str] | None]:
+    """Return what a folder holds beside a checkpoint that is saved: see `checkpoint_damage.About`.
+
+    Returns:
+      The config, and the checksums of the lines of metrics.jsonl; None for a file that is not
+      there.
+    """
+
+    def read() -> tuple[dict[str, Any] | None, list[str] | None]:
+        config, log = workdir / "config.json", workdir / "metrics.jsonl"
+        return (
+            _read(config) if config.exists() else None,
+            checksums.of_lines(log.read_bytes()) if log.exists() else None,
+        )
+
+    config, log = from_first(read)
+    return config, log
+
+
+def refuse_other_origin(
+    workdir: pathlib.Path, origin: dict[str, Any], what: str, tell: bool = True
+) -> None:
+    """Raise an error where a part of a folder is of another training than its config says.
+
+    Configs that the folder had before `accept_config_changes` are its own, too. Other differences
+    change no weight.
+
+    Args:
+      workdir: the folder of a run; one without a config is let through.
+      origin: the config that the part was made with.
+      what: the part, for the message.
+      tell: whether to warn of differences that change no weight.
+
+    Raises:
+      ValueError: the message names the differing keys.
+    """
+
+    def find() -> list[str]:
+        path = workdir / "config.json"
+        if not path.exists():
+            return []
+        earlier = records.read(workdir / _EARLIER)
+        if any(not _differences(_upgraded(record["config"]), origin) for record in earlier):
+            return []
+        return _differences(_upgraded(origin), _read(path))
+
+    differing = from_first(find)
+    changing = [text for text in differing if not _NO_WEIGHT.fullmatch(text.split(" (was ")[0])]
+    if changing:
+        raise UserMistake(
+            f"{what} is of a run with another config than {workdir / 'config.json'}. Differing "
+            f"keys: {'; '.join(changing)}. Put the right file back: a copy of this config.json, or "
+            "a checkpoint of this run; without one, train in another --workdir."
+        )
+    if differing and tell:
+        logging.warning(
+            "%s was saved with other settings than %s has, which change no weight: %s.",
+            what,
+            workdir / "config.json",
+            "; ".join(differing),
+        )
+
+
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     """Return the config that a folder was run with.
 
     Raises:
       FileNotFoundError: the folder has no config.json.
+      ValueError: it is no config.
     """
     path = workdir / "config.json"
     found = from_first(lambda: _read(path) if path.exists() else None)
@@ -223,13 +291,23 @@ def checksum(tree: PyTree) -> int:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    """Return a config.json, one of before in the words of today's configs.
+    """Return a config.json, one of before in the words of today's configs."""
+    try:
+        return _upgraded(json.loads(path.read_text()))
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise UserMistake(
+            f"{path} is damaged, or no config ({error}). Put a copy of it back; or give the "
+            "command that made it once more with --accept_config_changes, which writes it anew."
+        ) from error
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config of before in the words of today's configs.
 
     Before sets were streamed, the base config named the augmentation that is now the set's own.
     Before configs said so, planes and curves were recalibrated on 128 images at a time. Fields that
     came later get the values that keep what the run did.
     """
-    config = json.loads(path.read_text())
     for group in ("plane", "curve", "measuring"):  # of a study, and of a curve in one
         if isinstance(config.get(group), dict):
             config[group].setdefault("batch_norm_batch_size", 128)
@@ -242,6 +320,24 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
         if "optimiser" in part:
             _fill(part, _TRAINING_BEFORE | _WARNINGS_BEFORE)
     return config
+
+
+def _others(workdir: pathlib.Path) -> bool:
+    """Say whether a folder holds more than a config.json and empty folders."""
+    mine = ("config.json", _EARLIER, str(records.seals_of(pathlib.Path(_EARLIER))))
+    found = (x for x in workdir.iterdir() if x.name not in mine and x.suffix != ".lock")
+    return any(x.is_file() or any(x.iterdir()) for x in found)
+
+
+def _keep_earlier(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Keep the config that another one replaces: what was saved with it is the folder's own."""
+    path = workdir / "config.json"
+    try:
+        before = _read(path) if path.exists() else None
+    except ValueError:
+        return  # it is damaged, and written anew
+    if before is not None and _differences(before, plain(config)):
+        records.append(workdir / _EARLIER, {"config": before})
 
 
 def _fill(tree: dict[str, Any], values: dict[str, Any]) -> None:

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sam_jax.runs import checkpoints, records
+from sam_jax.runs.checkpoint_damage import DamagedCheckpoint
 from sam_jax.runs.distributed import from_first
 from sam_jax.training.program import Program
 from sam_jax.training.step import StepMetrics, TrainState
@@ -72,7 +74,11 @@ def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> 
             flag: Any = jax.ShapeDtypeStruct((steps,), jnp.bool_)
             template["metrics"] = StepMetrics(one, one, one, finite=flag, skipped=flag)
             shardings["metrics"] = NamedSharding(program.placement.mesh, PartitionSpec())
-        found = checkpoints.restore(manager, template, step, shardings)
+        try:
+            found = checkpoints.restore(manager, template, step, shardings)
+        except DamagedCheckpoint as error:
+            logging.warning("%s The run goes on from an earlier checkpoint.", error)
+            return None
     return Interruption(epoch, steps, found["state"], (found["metrics"],) if steps else ())
 
 

@@ -311,7 +311,8 @@ def make_method(
       optimiser that takes its gradient, with the average of its weights.
 
     Raises:
-      ValueError: the method keeps a memory, and m makes several sub-batches.
+      ValueError: the method keeps a memory, and m makes several sub-batches; or m does not divide
+        the batch.
     """
     inner, optimiser = methods.make_method(method, traced, key, run)
     share = batch_size // placement.share_count
@@ -328,12 +329,23 @@ def make_method(
             f"spread over devices of {share} examples each: choose method.m up to {share}."
         )
     if placement.form == "shard_map":
+        _check_shares(m, share, placement.share_count)
         over_devices = optim.m_sam(inner, m, method.strategy, axis_name=DEVICES)
     else:
         over_devices = optim.m_sam(
             inner, m, method.strategy, batch_axes=placement.batch_axes, mesh=placement.mesh
         )
     return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))
+
+
+def _check_shares(m: int, share: int, shares: int) -> None:
+    """Raise a ValueError unless m divides the share of a device, or is that of several devices."""
+    if share % m and (m % share or shares % (m // share)):
+        several = "" if shares == 1 else f", or {share} times a divisor of {shares}"
+        raise ValueError(
+            f"method.m = {m} does not divide the {share} examples of a batch on a device: choose a "
+            f"divisor of {share}{several}."
+        )
 
 
 def _examples_together(method: FrozenConfigDict, batch_size: int, placement: Placement) -> int:

@@ -11,7 +11,8 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from sam_jax.runs import checkpoints, locks, records, workdirs
+from sam_jax.mistakes import UserMistake
+from sam_jax.runs import checkpoints, locks, metrics_log, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -59,10 +60,12 @@ def train_and_evaluate(
     """
     workdir = pathlib.Path(workdir)
     build.check(config)
-    done = _finished_record(workdir, config.epochs)
+    history = metrics_log.read(workdir, of_this_config=not accept_config_changes)
+    done = _finished_record(workdir, config.epochs, history)
     if done is not None:
         if not accept_config_changes:  # a finished run keeps the config it had
             workdirs.refuse_another(workdir, config)
+        _check_config(workdir, config, accept_config_changes)
         return done
     with locks.held(workdir, "training"):
         return _train(config, workdir, label, accept_config_changes)
@@ -75,7 +78,8 @@ def _train(
     accept_config_changes: bool,
 ) -> dict[str, Any]:
     """Do what is left of `train_and_evaluate` in a folder that is locked."""
-    check_same_m(workdir, config, _resumed_record(workdir))
+    history = metrics_log.read(workdir, of_this_config=not accept_config_changes)
+    check_same_m(workdir, config, _resumed_record(workdir, history))
     try:
         workdirs.refuse_another(workdir, config)
         changed = False
@@ -90,31 +94,27 @@ def _train(
     workdirs.claim(workdir, config, accept_config_changes)
     key = jax.random.key(config.seed)
     with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
-        first_epoch = max(checkpoints.epochs_of(manager), default=0)
-        stopped = interruption.load(workdir, program, key, first_epoch)
+        last_epoch = max(checkpoints.epochs_of(manager), default=0)
+        stopped = interruption.load(workdir, program, key, last_epoch)
         if stopped is not None:
-            first_epoch, state = stopped.epoch, stopped.state
-        elif first_epoch:
-            state = restore_state(program, key, manager, first_epoch)
+            state, first_epoch = stopped.state, stopped.epoch
         else:
+            state, first_epoch = checkpoints.restore_newest(
+                manager, functools.partial(restore_state, program, key, manager)
+            )
+        if state is None:
             state = fresh_state(config, program, workdir)
         forget(workdir)
-        log = records.MetricsLog(workdir, first_epoch)
+        log = metrics_log.MetricsLog(workdir, first_epoch)
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
         # record.
-        written = records.read(workdir / "metrics.jsonl")
-        if not written and first_epoch >= config.epochs:
-            raise ValueError(
-                f"{workdir} holds the checkpoint of epoch {first_epoch}, but no metrics.jsonl. "
-                "Choose another --workdir, or delete its checkpoints to train again."
-            )
+        written = log.records
 
         def record(epoch: Round) -> Later:
             read = _begin_record(config, program, data, epoch)
 
             def write() -> None:
-                written.append(_with_growth(read(), epoch, written, config.divergence_factor))
-                log.write(written[-1])
+                log.write(_with_growth(read(), epoch, written, config.divergence_factor))
 
             return write
 
@@ -253,16 +253,30 @@ def _with_growth(
     return record | found._asdict()
 
 
-def _finished_record(workdir: pathlib.Path, epochs: int) -> dict[str, Any] | None:
-    """Return the last epoch's record where the last checkpoint is there too."""
-    history = records.read(workdir / "metrics.jsonl")
-    complete = history and history[-1]["epoch"] >= epochs and checkpoints.exists(workdir, epochs)
+def _check_config(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, accept_config_changes: bool
+) -> None:
+    """Hold the config.json of a finished run to its last checkpoint, or write it anew."""
+    try:
+        checkpoints.check_config(workdir, config.epochs, tell=False)
+    except UserMistake:
+        if not accept_config_changes:
+            raise
+        workdirs.claim(workdir, config, accept_config_changes)
+        checkpoints.check_config(workdir, config.epochs, tell=False)
+
+
+def _finished_record(
+    workdir: pathlib.Path, epochs: int, history: list[records.Record]
+) -> records.Record | None:
+    """Return the last epoch's record where the last checkpoint is there too, and whole."""
+    complete = history and history[-1]["epoch"] >= epochs and checkpoints.is_whole(workdir, epochs)
     return history[-1] if complete else None
 
 
-def _resumed_record(workdir: pathlib.Path) -> dict[str, Any] | None:
+def _resumed_record(workdir: pathlib.Path, history: list[records.Record]) -> records.Record | None:
     """Return the record of the newest checkpoint, None where a run would begin at the start."""
-    history = reversed(records.read(workdir / "metrics.jsonl"))
     if interruption.exists(workdir):
-        return next(history, None)
-    return next((r for r in history if checkpoints.exists(workdir, r["epoch"])), None)
+        return history[-1] if history else None
+    found = (r for r in reversed(history) if checkpoints.exists(workdir, r["epoch"]))
+    return next(found, None)

@@ -44,6 +44,7 @@ def load_trained(
 
     Raises:
       FileNotFoundError: there is no config, no checkpoint, or not that one in it.
+      ValueError: the checkpoint is damaged, or was saved with another config.
     """
     workdir = pathlib.Path(workdir)
     config = workdirs.read_config(workdir)
@@ -52,9 +53,10 @@ def load_trained(
             f"The config.json of {workdir} is of no training: give the folder of a run, in a study "
             "one of models/NAME/seed_S."
         )
-    source, data, program = build.data_and_program(config)
-    with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
+    with checkpoints.open_manager(workdir, keep=None) as manager:
         epoch = checkpoints.chosen_epoch(manager, workdir, epoch)
+        checkpoints.check_config(workdir, epoch)  # before anything is built by it
+        source, data, program = build.data_and_program(config)
         state = restore_state(program, jax.random.key(config.seed), manager, epoch)
     state = program.evaluated_state(state, data.train_images)
     return config, Trained(state, program, data, source, epoch)

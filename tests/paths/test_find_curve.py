@@ -22,7 +22,7 @@ from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.metrics.paths import curves
 from sam_jax.paths import evaluate_curve, find_curve
 from sam_jax.paths.find_curve import CurveSettings
-from sam_jax.runs import records
+from sam_jax.runs import metrics_log, records
 from sam_jax.runs.randomness import stream
 from sam_jax.training import losses
 from sam_jax.training.program import full_precision
@@ -188,7 +188,7 @@ def test_training_by_numpy_and_ends_that_do_not_move(tmp_path, kind, bends):
 def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, models, monkeypatch):
     settings = SETTINGS._replace(epochs=5)
     whole = find_curve.find_curve(*models, tmp_path / "whole", settings)
-    write = records.MetricsLog.write
+    write = metrics_log.MetricsLog.write
 
     def cut(log, record):
         if record["epoch"] == 4:
@@ -196,7 +196,7 @@ def test_a_cut_run_equals_an_uninterrupted_one_and_knows_its_ends(tmp_path, mode
         write(log, record)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(records.MetricsLog, "write", cut)
+        patch.setattr(metrics_log.MetricsLog, "write", cut)
         find_curve.find_curve(*models, tmp_path / "cut", settings)
     assert [r["epoch"] for r in records.read(tmp_path / "cut" / "metrics.jsonl")] == [1, 2, 3]
     resumed = find_curve.find_curve(*models, tmp_path / "cut", settings)

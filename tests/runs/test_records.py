@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from records_readme import TEXT, named
 
-from sam_jax.runs import records
+from sam_jax.runs import record_fields, records
 
 
 def test_append_and_read(tmp_path):
@@ -52,7 +53,7 @@ def test_a_cut_last_line_is_left_out(tmp_path, kept):
 def test_a_damaged_line_before_the_last_is_not_hidden(tmp_path):
     path = tmp_path / "records.jsonl"
     path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ValueError, match=r"Line 2 of .*records.jsonl is damaged: it is no JSON"):
         records.read(path)
 
 
@@ -66,31 +67,93 @@ def test_rewrite_replaces_in_one_move(tmp_path):
     assert records.read(path) == [{"epoch": 5}, {"value": [0, 1]}]
 
 
-def test_log_of_a_resumed_run_drops_what_comes_after_the_checkpoint(tmp_path):
-    log = records.MetricsLog(tmp_path, first_epoch=0)
+def test_a_line_that_was_changed_is_noticed(tmp_path):
+    path = tmp_path / "records.jsonl"
     for epoch in (1, 2, 3):
-        log.write({"epoch": epoch, "loss": 1.0 / epoch, "test_loss": math.nan})
-    log.close()
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"epoch": 4, "lo')
-    log = records.MetricsLog(tmp_path, first_epoch=2)
+        records.append(path, {"epoch": epoch, "loss": 0.125 * epoch})
+    before = path.read_bytes()
+    first, second, third = before.splitlines(keepends=True)
+    for number, data in [
+        (2, before.replace(b"0.25", b"0.27")),
+        (1, second + third),  # the first is missing
+        (2, first + third),
+        (1, second + first + third),
+        (4, before + third),  # one that nobody wrote
+    ]:
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=rf"Line {number} of {path} is damaged: .*sed -i"):
+            records.read(path)
+    # A missing last line is made again; without the checksums all lines are what they say.
+    path.write_bytes(first + second)
     assert [r["epoch"] for r in records.read(path)] == [1, 2]
-    log.write({"epoch": 3, "loss": 0.25})
-    log.close()
+    records.append(path, {"epoch": 3, "loss": 0.375})
+    assert path.read_bytes() == before
+    records.seals_of(path).unlink()
+    path.write_bytes(before.replace(b"0.25", b"0.27"))
+    assert records.read(path)[1]["loss"] == 0.27
+
+
+def test_a_file_from_before_checksums_is_continued(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"epoch": 1}\n{"epo')
+    records.append(path, {"epoch": 2, "loss": 0.5})
+    assert [r["epoch"] for r in records.read(path)] == [1, 2]
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.7"))
+    with pytest.raises(ValueError, match="Line 2"):
+        records.read(path)
+
+
+@pytest.mark.parametrize("text", ["x\n", "12 abc\n", "0 0000000g\n", "\0" * 20 + "\n"])
+def test_damaged_checksums_are_noticed(tmp_path, text):
+    path = tmp_path / "records.jsonl"
+    records.append(path, {"epoch": 1})
+    records.seals_of(path).write_text(text)
+    with pytest.raises(ValueError, match=r"records.crc32"):
+        records.read(path)
+
+
+def test_rewritten_records_have_their_checksums(tmp_path):
+    path = tmp_path / "records.jsonl"
+    records.append(path, {"epoch": 9})
+    records.rewrite(path, [{"epoch": 1}, {"epoch": 2}])
+    records.append(path, {"epoch": 3})
     assert [r["epoch"] for r in records.read(path)] == [1, 2, 3]
-    assert records.read(path)[-1]["loss"] == 0.25
-    assert list((tmp_path / "tensorboard").iterdir())
+    assert len(records.seals_of(path).read_text().splitlines()) == 3
 
 
-def test_the_finite_numbers_of_a_record_are_one_event(tmp_path):
-    log = records.MetricsLog(tmp_path, first_epoch=0)
-    log.write({"epoch": 7, "loss": 0.5, "test_loss": math.nan, "step": 90})
-    log.close()
-    (path,) = (tmp_path / "tensorboard").iterdir()
-    data, events = path.read_bytes(), []
-    while data:  # length, its checksum, the event, its checksum
-        size = int.from_bytes(data[:8], "little")
-        events.append(Event.FromString(data[12 : 12 + size]))
-        data = data[16 + size :]
-    found = [(e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in events]
-    assert [event for event in found if event[1]] == [(7, {"loss": 0.5, "step": 90.0})]
+@pytest.mark.parametrize(
+    ("field", "value", "what"),
+    [
+        ("epoch", math.nan, "epoch must be integer, got nan"),
+        ("epoch", True, "epoch must be integer, got True"),
+        ("epoch", None, "epoch must be integer, got None"),
+        ("seed", -1, "seed must not be negative"),
+        ("loss", "__import__('os').system('false')", "loss must be number, got"),
+        ("test_accuracy", 1.5, r"test_accuracy must be in \[0, 1\], got 1.5"),
+        ("test_top5_accuracy", -0.1, r"test_top5_accuracy must be in \[0, 1\]"),
+        ("stderr", -0.1, "stderr must not be negative"),
+        ("ratios", {"a": 1}, "ratios must be list"),
+        ("adaptive", 1, "adaptive must be boolean"),
+    ],
+)
+def test_a_field_of_another_kind_is_refused(tmp_path, field, value, what):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"epoch": 1}\n' + json.dumps({"epoch": 2} | {field: value}) + "\n")
+    with pytest.raises(ValueError, match=f"Line 2 of .*records.jsonl is damaged: {what}"):
+        records.read(path)
+
+
+def test_kinds_are_those_of_the_readme():
+    seen = set()
+    for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE):
+        for name, row in named(TEXT, heading).items():
+            found = [k.split(" ")[0] for k in row[1].split(", ")]
+            in_row = re.findall(r"`(\w+)`", row[0])
+            both = len(found) == len(in_row) > 1 and not row[1].startswith("list")
+            wanted = found[in_row.index(name)] if both else found[0]
+            assert wanted in record_fields.KINDS[name], (heading, name)
+            seen.add((name, wanted))
+    # No field is let through as a kind that no table gives it.
+    given = {name for name, _ in seen}
+    all_kinds = {(n, k) for n, found in record_fields.KINDS.items() for k in found if n in given}
+    assert all_kinds == seen

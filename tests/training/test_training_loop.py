@@ -1,8 +1,10 @@
 """Whole runs in one process: what an epoch reports, and runs that were cut."""
 
+import json
 import math
 import shutil
 
+import damaging
 import jax
 import ml_collections
 import numpy as np
@@ -133,7 +135,8 @@ def test_a_run_without_m_in_its_records_goes_on(tmp_path):
         {name: value for name, value in record.items() if name not in fields}
         for record in records.read(path)
     ]
-    records.rewrite(path, old)
+    path.write_text("".join(json.dumps(record) + "\n" for record in old))
+    damaging.as_before(tmp_path)
     assert train_and_evaluate(config, tmp_path) == old[1]  # done, and read as it is
     shutil.rmtree(tmp_path / "checkpoints" / "2")
     assert load_trained(tmp_path)[1].epoch == 1
@@ -209,7 +212,7 @@ def test_what_is_evaluated_and_saved_when(tmp_path):
     config.epochs = 2
     assert train_and_evaluate(config, tmp_path, accept_config_changes=True) == last
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(ValueError, match="checkpoint of epoch 3, but no metrics.jsonl"):
+    with pytest.raises(ValueError, match="Line 1 of .*metrics.jsonl is damaged: it is missing"):
         train_and_evaluate(config, tmp_path, accept_config_changes=True)
 
 

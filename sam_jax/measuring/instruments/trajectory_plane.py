@@ -39,7 +39,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     batch_norm = policy_of(c.batch_norm, c.batch_norm_batch_size)
     workdir = folder.parents[1]
     config = workdirs.read_config(workdir)
-    with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
+    with checkpoints.open_manager(workdir, keep=None) as manager:
         epochs = [epoch for epoch in checkpoints.epochs_of(manager) if epoch <= trained.epoch]
     if len(epochs) < 3:
         raise ValueError(
@@ -75,7 +75,7 @@ def _trajectory(
 ) -> list[Params]:
     """Return the weights that the run is for at the end of each of these epochs."""
     key, found = jax.random.key(config.seed), []
-    with checkpoints.open_manager(workdir, config.checkpoint.keep) as manager:
+    with checkpoints.open_manager(workdir, keep=None) as manager:
         for epoch in epochs:
             state = restore_state(trained.program, key, manager, epoch)
             state = trained.program.evaluated_state(state, trained.data.train_images)
