@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from real_commands import ROOT
 
-from sam_jax.runs import records
+from sam_jax.runs import metrics_log
 
 LONG_RUN = ROOT / "tests/training/long_run.py"
 
@@ -54,9 +54,9 @@ def test_a_long_log_is_parsed_once_a_line(tmp_path, full):
         return loads(text, **options)
 
     with mock.patch.object(json, "loads", count):
-        found = records.read(path)
+        found = metrics_log.read(tmp_path)
     assert len(found) == lines and found[-1]["epoch"] == lines
     assert len(parsed) == lines and sum(parsed) <= path.stat().st_size
     start = time.process_time()
-    records.read(path)
+    metrics_log.read(tmp_path)
     print(f"{lines} lines: {time.process_time() - start:.2f} s of the processor", file=sys.stderr)

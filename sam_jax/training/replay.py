@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs import checkpoints
 from sam_jax.runs.distributed import from_first
 from sam_jax.training import fine_tune
@@ -81,12 +82,12 @@ def replayed(replay: Replay, step: int) -> tuple[ReplayedStep, ...]:
       not finite may come from parameters of the step before.
 
     Raises:
-      ValueError: the run has no such step.
+      UserMistake: the run has no such step.
     """
     config, program, workdir, manager, calls = replay
     last = config.epochs * program.steps_per_epoch
     if not 1 <= step <= last:
-        raise ValueError(f"the run in {workdir} has the steps 1 to {last}, got {step}.")
+        raise UserMistake(f"the run in {workdir} has the steps 1 to {last}, got {step}.")
     epoch, place = divmod(step - 1, program.steps_per_epoch)
     first_epoch = _checkpoint_before(replay, epoch)
     if first_epoch:
