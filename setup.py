@@ -10,31 +10,31 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "sam_jax" / "version.py").read_text(), re.MULTILINE
 ).group(1)
 
-CORE = ["jax>=0.8", "numpy", "optax>=0.2.5"]
+CORE = ["jax>=0.8", "numpy>=2.0", "optax>=0.2.5"]
 LAB = [
-    "absl-py",
-    "array_record",
-    "filelock",  # JAX bounds its cache of compiled programs with it
+    "absl-py>=2.1",
+    "array_record>=0.8.1",
+    "filelock>=3.16",  # JAX bounds its cache of compiled programs with it
     "flax>=0.12",
-    "grain",  # streams sets that do not fit on a device
-    "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without declaring it
-    "jinja2",
-    "markupsafe",
-    "matplotlib",
-    "ml-collections",
-    "orbax-checkpoint",
-    "pandas",
-    "pillow",  # decodes the images of prepared sets
-    "scikit-learn",
-    "scipy",
-    "tensorstore",  # orbax keeps arrays in it
-    "submitit",  # runs of a study as jobs
-    "tensorboardX",
-    "tensorflow-datasets",
-    "tqdm",
+    "grain>=0.2.12",  # streams sets that do not fit on a device
+    "importlib_resources>=6.4",  # tensorflow-datasets 4.9.10 imports it without declaring it
+    "jinja2>=3.1.4",
+    "markupsafe>=2.1.5",
+    "matplotlib>=3.9",
+    "ml-collections>=1.0",
+    "orbax-checkpoint>=0.11.20",
+    "pandas>=2.2.2",
+    "pillow>=10.4",  # decodes the images of prepared sets
+    "scikit-learn>=1.5",
+    "scipy>=1.13",
+    "submitit>=1.5.2",  # runs of a study as jobs
+    "tensorboardX>=2.6.2.2",
+    "tensorflow-datasets>=4.9.9",
+    "tensorstore>=0.1.71",  # orbax keeps arrays in it
+    "tqdm>=4.66",
 ]
-TFDS = [*LAB, "tensorflow-cpu"]  # prepares sets; reading them needs no TensorFlow
-NOTEBOOKS = [*LAB, "ipykernel", "nbclient", "nbformat"]
+TFDS = [*LAB, "tensorflow-cpu>=2.19"]  # prepares sets; reading them needs no TensorFlow
+NOTEBOOKS = [*LAB, "ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 TEST = [
     "beartype",
     "equinox",

@@ -24,6 +24,14 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.batch_size = 32  # over all devices
     config.steps_per_call = 0  # steps compiled into one call; 0: an epoch, or about 4096 images
     config.matmul_precision = "default"  # of training; evaluation always uses "highest"
+    # At a loss or gradient that is not finite: "stop" at that step, keep the last checkpoint and
+    # name the first such quantity; "skip" the step, which changes nothing but its number, and count
+    # it in the records; or "continue". Neither this nor the next field belongs to what a folder
+    # compares: change them to go on.
+    config.on_nonfinite = "stop"
+    # A mean loss of an epoch above so many times the loss of the first step is a warning and
+    # `diverged` in the record; 0: never.
+    config.divergence_factor = 10.0
 
     # The axes of the devices and their sizes; -1: the devices that are left. All but "model" split
     # the batch.

@@ -40,6 +40,13 @@ def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
     """Return the mask's booleans, one for each leaf of a tree with the structure of params."""
     chosen = mask(params) if callable(mask) and _is_function(mask) else mask
     chosen = True if chosen is None else chosen
+    for path, leaf in jax.tree.leaves_with_path(chosen):
+        if not (isinstance(leaf, bool) or getattr(leaf, "dtype", None) == jnp.bool_):
+            place = f" at {jax.tree_util.keystr(path)}" if path else ""
+            raise ValueError(
+                f"mask must hold one boolean a leaf, got {leaf!r}{place}. Choose leaves by their "
+                "paths with sam_jax.leaves_where."
+            )
     try:
         return jax.tree.broadcast(chosen, tree)
     except ValueError as error:

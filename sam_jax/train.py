@@ -5,6 +5,7 @@ goes on where a cut run stopped.
 """
 
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -14,6 +15,7 @@ from sam_jax.mistakes import checking
 from sam_jax.runs import signals
 from sam_jax.runs.distributed import is_first
 from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
+from sam_jax.training.replay import NonFiniteError
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 
 _CONFIG = define_config()
@@ -24,23 +26,29 @@ _ACCEPT = flags.DEFINE_bool(
 define_distributed()
 
 
-def main(argv: Sequence[str]) -> None:
-    """Train the config that the flags name."""
+def main(argv: Sequence[str]) -> int:
+    """Train the config that the flags name; 1 where numbers that are not finite stopped it."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     with checking():
         settings.check(_CONFIG.value.instruments)
     workdir = pathlib.Path(_WORKDIR.value)
-    with signals.handled():
-        record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+    try:
+        with signals.handled():
+            record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+    except NonFiniteError as error:
+        if is_first():
+            print(error, file=sys.stderr)
+        return 1
     if not is_first():
-        return
+        return 0
     print(
         f"epoch {record['epoch']}: train loss {record['train_loss']:.4f}, "
         f"train accuracy {record['train_accuracy']:.2%}, test loss {record['test_loss']:.4f}, "
         f"test accuracy {record['test_accuracy']:.2%}; everything is in {workdir}"
     )
+    return 0
 
 
 if __name__ == "__main__":

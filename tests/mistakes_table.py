@@ -54,7 +54,6 @@ TRAINING = _fields(
     data.train_examples=65 | 64 training examples
     data.validation_examples=-1
     data.validation_examples=64 | 64 training examples
-    data.train_split=trian | 'trian'
     data.image_size=-1
     data.label_noise=1.5
     data.label_noise=nan
@@ -82,7 +81,7 @@ TRAINING = _fields(
     method.norm_order=1.0
     method.eta=-1.0
     method.m=-1
-    method.m=5 | 5 | 32
+    method.m=5 | = 5 | 32
     method.synchronise=locl | Did you mean 'local'?
     method.from_share=1.0
     method.until_share=0.0
@@ -168,6 +167,10 @@ TRAIN_LINES = [
         (("--config=configs/__init__.py",), ("configs/__init__.py", "get_config")),
         (("--config=configs/digits.py:smok",), ('only variant is "smoke"', "'smok'")),
         ((SMOKE, "--confg=3"), ("confg", "config")),
+        (
+            ("--config=configs/digits.py", "--config.data.train_split=trian"),
+            ("data.train_split", "'trian'"),
+        ),
         ((SMOKE, "extra"), ("extra",)),
         ((SMOKE, "--accept_config_changes=3"), ("accept_config_changes", "'3'")),
         ((SMOKE, "--process_count=2"), ("--distributed",)),
@@ -243,10 +246,10 @@ STUDIES = [
         ("--config=configs/variants/digits.py:smoke",),
         """
         methods=() | ()
-        methods=(("A","sma",{}),) | Did you mean 'sam'?
-        methods=(("A","sam",{"rho":-0.1}),) | rho | -0.1
-        methods=(("A","sam",{"roh":0.1}),) | Did you mean
-        methods=(("A","sam",{"rho":"x"}),) | rho | 'x'
+        methods=(("SGD","sma",{}),) | Did you mean 'sam'?
+        methods=(("SGD","sam",{"rho":-0.1}),) | method.rho | -0.1
+        methods=(("SGD","sam",{"roh":0.1}),) | Did you mean
+        methods=(("SGD","sam",{"rho":"x"}),) | rho | 'x'
         equal_compute=(("B","C",2),) | 'C'
         timing.rounds=0
         """,

@@ -1,19 +1,18 @@
-"""A user's mistake is one sentence and exit code 2; nothing is written and nothing is compiled."""
+"""A user's mistake is one sentence and exit code 2; nothing is written and nothing is trained."""
 
 import pathlib
 
-import jax
 import mistakes_table
 import pytest
 from mistakes_table import DEFAULT, SMOKE
 from real_commands import run, run_here
 
 from configs import digits
-from sam_jax import commands, mistakes
+from sam_jax import mistakes
 from sam_jax.measuring import settings
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs import fields
-from sam_jax.training import build, config_fields
+from sam_jax.training import build, config_fields, placement
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -41,14 +40,16 @@ def test_the_table_is_long_enough():
 
 
 @pytest.fixture
-def nothing_is_compiled(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("compiled")
+def nothing_is_trained(monkeypatch):
+    """A training that begins is a fault, and ends at once."""
 
-    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
+    def refuse(*_):
+        raise AssertionError("a training begins")
+
+    monkeypatch.setattr(placement.Placement, "laid_out", lambda self, make: refuse)
 
 
-@pytest.mark.usefixtures("nothing_is_compiled")
+@pytest.mark.usefixtures("nothing_is_trained")
 @pytest.mark.parametrize("mistake", mistakes_table.ALL, ids=lambda mistake: mistake.name)
 def test_one_sentence(mistake, tmp_path):
     before = set(ROOT.iterdir())
@@ -57,22 +58,6 @@ def test_one_sentence(mistake, tmp_path):
         assert word in line
     assert not list(tmp_path.iterdir())
     assert set(ROOT.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], ["must be a study", "nothing"]),
-        (["even_beter"], ["'even_beter'", "Did you mean 'even_better'?"]),
-    ],
-)
-def test_the_name_of_a_study(arguments, words, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["sam-jax-study", *arguments])
-    with pytest.raises(SystemExit) as end:
-        commands.study()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert end.value.code == mistakes.CODE and all(word in line for word in words)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, TypeError, RuntimeError])

@@ -26,6 +26,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
     config = digits.get_config(variant)
     config.training = cifar10.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     if variant == "smoke":
         config.models = (("sgd", "small", 0.0, 1), ("sam", "large", 0.1, 1))
         config.curve.pairs = ((("sgd", "small", 0.0, 1), ("sam", "large", 0.1, 1)),)

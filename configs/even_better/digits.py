@@ -64,6 +64,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     # Everything that the models share; the study sets seed, epochs, batch size, method, rho and m.
     config.training = digits.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
 
     if variant == "smoke":
         smoke(config)

@@ -19,4 +19,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
     config = cifar10.get_config(variant)
     config.training = fashion_mnist.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     return config

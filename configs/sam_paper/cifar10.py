@@ -18,6 +18,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
     config = digits.get_config(variant)
     config.training = wide_resnet.get_config("smoke" if variant else "cifar10-basic-200")
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     config.training.evaluation.test_every_epochs = 0
     config.augmentations = tuple(wide_resnet.AUGMENTATIONS.items())[: 1 if variant else 3]
     if not variant:

@@ -29,6 +29,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     # Everything that the arms share; the study sets seed, epochs, augmentation, noise and method.
     config.training = digits.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     config.training.epochs = 40
     config.training.data.train_examples = 300  # with all 1,437 hardly an error is left
     config.training.data.cutout_size = 3

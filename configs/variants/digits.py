@@ -82,6 +82,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     # Everything that the methods share; the study sets seed, epochs and method.
     config.training = digits.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     config.training.epochs = 40
     config.training.data.train_examples = 300  # with all 1,437 hardly an error is left
     config.training.evaluation.test_every_epochs = 0

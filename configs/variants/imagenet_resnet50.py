@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
     config = digits.get_config(variant)
     config.training = imagenet_resnet.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     config.training.evaluation.test_every_epochs = 0
     if not variant:
         cifar10_resnet18.large(config)

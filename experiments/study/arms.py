@@ -6,6 +6,8 @@ from typing import Protocol
 
 import ml_collections
 
+from sam_jax.folder_names import check_folder_name
+
 
 class Arm(Protocol):
     """One thing that a study trains. It is hashable."""
@@ -46,5 +48,9 @@ def seed_folder(workdir: pathlib.Path | str, arm: Arm, seed: int) -> pathlib.Pat
 
 
 def arm_folder(workdir: pathlib.Path | str, arm: Arm) -> pathlib.Path:
-    """Return the folder of what concerns all seeds of an arm, `workdir/models/NAME`."""
-    return pathlib.Path(workdir) / "models" / arm.name
+    """Return the folder of what concerns all seeds of an arm, `workdir/models/NAME`.
+
+    Raises:
+      ValueError: the name leads out of `models`.
+    """
+    return pathlib.Path(workdir) / "models" / check_folder_name("The name of an arm", arm.name)

@@ -30,7 +30,8 @@ def set_field(config: ml_collections.ConfigDict, name: str, value: Any) -> bool:
     try:
         target[field] = value
     except TypeError as error:
-        raise ValueError(f"{name} cannot be {value!r}: {error}") from error
+        wanted = type(target[field]).__name__
+        raise ValueError(f"{name} must be of the type {wanted}, got {value!r}.") from error
     return True
 
 

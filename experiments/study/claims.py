@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.study.evidence import Evidence, arm_means, compare
-from experiments.study.formats import span
+from experiments.study.formats import counted, span
 from sam_jax import statistics
 from sam_jax.statistics.correlation_difference import correlation_difference
 from sam_jax.statistics.sample_size import models_needed, seeds_needed
@@ -138,7 +138,7 @@ def correlation(
         return [_without_data(label)]
     said = statistics.verdict(_shifted(found.fisher_interval, -bound), direction)
     needed = _words(models_needed(found.r, bound), "models") if said == "undecided" else ""
-    count = f"{found.n} models"
+    count = f"{counted(found.n, found.of)} models"
     return [Part(label, count, found.r, found.fisher_interval, 1 - LEVEL, said, needed)]
 
 
@@ -161,7 +161,7 @@ def better_correlated(evidence: Evidence, label: str, quantity: Any, other: Any)
     ]
     moves = span(statistics.Interval(min(without), max(without)))
     label = f"{label} (any one model left out: {moves})"
-    return [Part(label, f"{found.n} models", *found[:2], 1 - LEVEL, said)]
+    return [Part(label, f"{counted(found.n, len(losses))} models", *found[:2], 1 - LEVEL, said)]
 
 
 def above(label: str, values: np.ndarray, bound: float) -> list[Part]:

@@ -69,12 +69,13 @@ def _command(study: Study, argv: Sequence[str]) -> int:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     f = flags.FLAGS
+    jobs = _launcher()
     if _has_small_nets(study, f.config):
         quick_compilation.for_small_nets()
     with signals.handled():
         try:
             done = run_and_report(
-                study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, _launcher()
+                study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, jobs
             )
         except signals.Stopped:
             if is_first():
@@ -105,7 +106,7 @@ def _what_is_left(study: Study, config: ml_collections.ConfigDict, workdir: path
 
 def _has_small_nets(study: Study, config: ml_collections.ConfigDict) -> bool:
     """Say whether all models of a study are small."""
-    plan = study.plan(config)
+    plan = _plan(study, config)
     trainings = (study.training_config(plan.config, arm, plan.seeds[0]) for arm in plan.arms)
     return {training.model.name for training in trainings} <= SMALL_NETS
 
@@ -126,6 +127,13 @@ def _launcher() -> Launcher | None:
     more = tuple(tuple(option.split("=", 1)) for option in f.sbatch)
     at_once = f.jobs or (AT_ONCE if f.launcher == "local" else 10_000)
     return Launcher(f.launcher, at_once, f.gpus, f.cpus, f.minutes, f.partition, more)
+
+
+@checking()
+def _plan(study: Study, config: ml_collections.ConfigDict) -> Plan:
+    """Return the plan of a config whose fields are in their ranges."""
+    study.check(config)
+    return study.plan(config)
 
 
 class Reported(NamedTuple):
@@ -160,10 +168,7 @@ def run_and_report(
       RuntimeError: all jobs failed.
       locks.InUse: another process runs the study there, or trains a run of it.
     """
-    workdir = pathlib.Path(workdir)
-    with checking():
-        study.check(config)
-        plan = study.plan(config)
+    plan, workdir = _plan(study, config), pathlib.Path(workdir)
     with locks.held(workdir, "study"):
         return _run_and_report(study, plan, workdir, accept_config_changes, _threads(at_once), jobs)
 

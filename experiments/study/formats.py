@@ -40,7 +40,7 @@ def cell_texts(cells: Sequence[MeanAndStderr], most: int, sign: str = "") -> lis
       A text a cell. A single seed has no standard error ("—").
 
     >>> cell_texts([MeanAndStderr(1.25, 0.031, 3), MeanAndStderr(2.0, 0.02, 2)], 3)
-    ['1.250 ± 0.031', '2.000 ± 0.020 (n=2)']
+    ['1.250 ± 0.031', '2.000 ± 0.020 (n = 2 of 3)']
     """
     digits = decimals(cells)
 
@@ -53,7 +53,7 @@ def cell_texts(cells: Sequence[MeanAndStderr], most: int, sign: str = "") -> lis
         style = f"z.{digits}f" if plain else ".2e"
         mean = number_text(cell.mean, (sign if cell.mean else "") + style)
         stderr = number_text(cell.stderr, style)
-        return f"{mean} ± {stderr}" + (f" (n={cell.n})" if cell.n < most else "")
+        return f"{mean} ± {stderr}" + (f" (n = {counted(cell.n, most)})" if cell.n < most else "")
 
     return [text(cell) for cell in cells]
 
@@ -83,6 +83,15 @@ def number_text(value: float, style: str) -> str:
     return f"{value:{style}}".replace("-", "−")
 
 
+def counted(n: int, of: int) -> str:
+    """Return how many values there are, and of how many where some are missing or not finite.
+
+    >>> counted(4, 4), counted(3, 4)
+    ('4', '3 of 4')
+    """
+    return str(n) if n == of else f"{n} of {of}"
+
+
 def describe(found: Correlation) -> str:
     """Return r with its interval, p and n in words.
 
@@ -91,11 +100,11 @@ def describe(found: Correlation) -> str:
     'r = 0.80 (95% CI −0.28 to 0.99), p = 0.104, n = 5'
     """
     if not math.isfinite(found.r):
-        return f"r not determined (n = {found.n})"
+        return f"r not determined (n = {counted(found.n, found.of)})"
     p_value = p_text(found.p_value)
     p_value = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
     interval = f"95% CI {span(found.fisher_interval)}"
-    return f"r = {signed(found.r)} ({interval}), {p_value}, n = {found.n}"
+    return f"r = {signed(found.r)} ({interval}), {p_value}, n = {counted(found.n, found.of)}"
 
 
 def span(ends: tuple[float, float], digits: int = 2) -> str:

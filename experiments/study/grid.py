@@ -49,7 +49,7 @@ class Grid(NamedTuple):
         heads = [f"{group} {head}".strip() for group, head in zip(groups, self.heads, strict=True)]
         rule = ["---"] * self.text_columns + ["---:"] * (len(heads) - self.text_columns)
         rows = [[f"**{t}**" if kind(t) == "best" else t for t in row] for row in self.rows]
-        texts = [[str(text).replace("|", "\\|") for text in line] for line in [heads, rule, *rows]]
+        texts = [[_in_markdown(text) for text in line] for line in [heads, rule, *rows]]
         return "".join("| " + " | ".join(line) + " |\n" for line in texts)
 
     def text(self, width: int = TEXT_WIDTH) -> str:
@@ -87,6 +87,11 @@ def csv_text(frame: pd.DataFrame) -> str:
 def kind(text: str) -> str:
     """Return the kind of a text, "" for a plain one."""
     return text.kind if isinstance(text, Marked) else ""
+
+
+def _in_markdown(text: str) -> str:
+    """Return a text so that it ends no cell and, where Markdown becomes HTML, is no tag."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def _padded(texts: Sequence[str], pad: Callable[[str, int], str]) -> list[str]:

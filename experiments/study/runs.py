@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from experiments.study.arms import Arm, Plan, seed_folder
+from experiments.study.arms import Arm, Plan, arm_folder, seed_folder
 from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study, check_training
 from experiments.study.together import Work
@@ -87,11 +87,12 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
             workdirs.refuse_another(workdir, plan.config)
         for arm in plan.arms:  # all of them, before the first is trained
             try:
+                arm_folder(workdir, arm)  # or its name is refused
                 training = study.training_config(plan.config, arm, plan.seeds[0])
                 check_training(training)
                 build.check(training)
             except ValueError as error:
-                raise ValueError(f"{arm.label}: {error}") from error
+                raise ValueError(f"The arm {arm.label} cannot be trained: {error}") from error
         # What does not fit its data writes nothing.
         if not from_first((workdir / "config.json").exists):
             for arm in plan.arms:
@@ -175,8 +176,8 @@ def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
         folder = seed_folder(workdir, arm, seed)
         if not (folder / "config.json").exists():  # it failed before it began
             continue
-        wanted = workdirs.plain(training_config(study, plan, workdir, arm, seed))
-        trained = workdirs.plain(workdirs.read_config(folder))
+        configs = training_config(study, plan, workdir, arm, seed), workdirs.read_config(folder)
+        wanted, trained = (workdirs.without_warnings(workdirs.plain(c)) for c in configs)
         del wanted["instruments"], trained["instruments"]  # they change no training
         if wanted != trained:
             found.append(f"{arm.label} seed {seed}")

@@ -119,7 +119,7 @@ def _set_field(training: ml_collections.ConfigDict, label: str, name: str, value
     if not set_field(training.method, name, value) and not set_field(training, name, value):
         raise ValueError(
             f"{label}: there is no field training.method.{name}, and no training.{name}."
-            f"{near_fields(training, name)}"
+            f"{near_fields(training, f'method.{name}') or near_fields(training, name)}"
         )
 
 

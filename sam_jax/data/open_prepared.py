@@ -112,7 +112,8 @@ def _not_prepared(name: str, root: pathlib.Path) -> FileNotFoundError:
     else:
         known = [*SOURCES, *prepared.names(root), *builder_names()]
         advice = (
-            f"check the name, or run {command} first. The sets with settings of their own are "
+            f"check the name (in a config data.name), or run {command} first. The sets with "
+            "settings of their own are "
             f"{', '.join(SOURCES)}.{did_you_mean(name, known, most=3)}"
         )
     return FileNotFoundError(f"Found no {name} prepared as array_record in {root / name}; {advice}")

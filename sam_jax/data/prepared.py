@@ -9,6 +9,7 @@ import numpy as np
 
 from sam_jax.data.channel_statistics import check_image_shape
 from sam_jax.data.splits import Split
+from sam_jax.folder_names import check_folder_name
 
 CHUNK = 1000  # records decoded at a time
 
@@ -20,7 +21,12 @@ def data_root(data_dir: str | os.PathLike | None) -> pathlib.Path:
 
 
 def versions(tfds_name: str, root: pathlib.Path) -> list[pathlib.Path]:
-    """Return the folders of the prepared versions of a set in any file format, oldest first."""
+    """Return the folders of the prepared versions of a set in any file format, oldest first.
+
+    Raises:
+      ValueError: the name leads out of `root`.
+    """
+    check_folder_name("The name of a data set", tfds_name, most=3)
     found = (root / tfds_name).glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json")
     folders = (path.parent for path in found)
     return sorted(folders, key=lambda folder: [int(x) for x in folder.name.split(".")])

@@ -176,8 +176,11 @@ def _parse_pickled(
 ) -> RawSet:
     def part(name: str) -> tuple[np.ndarray, ...]:
         entries = ("data", *(label.entry for label in labels))
-        data, *columns = (np.asarray(value, np.uint8) for value in _entries(name, files, entries))
-        if data.shape[1:] != (3 * 32 * 32,) or any(len(x) != len(data) for x in columns):
+        try:
+            data, *columns = (np.asarray(x, np.uint8) for x in _entries(name, files, entries))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise broken_file(name) from error
+        if data.shape[1:] != (3 * 32 * 32,) or any(x.shape != data.shape[:1] for x in columns):
             raise broken_file(name)
         return data, *columns
 
@@ -187,10 +190,16 @@ def _parse_pickled(
         return RawSplit(_images(planes), named)
 
     class_names = {
-        label.name: [value.decode() for value in _entries(name, files, (label.class_names,))[0]]
+        label.name: _names(name, _entries(name, files, (label.class_names,))[0])
         for label, name in zip(labels, layout.class_names, strict=True)
     }
     return RawSet({"train": split(layout.train), "test": split(layout.test)}, class_names)
+
+
+def _names(file: str, values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, bytes) for value in values):
+        raise broken_file(file)
+    return [value.decode(errors="replace") for value in values]
 
 
 def _entries(name: str, files: Mapping[str, bytes], entries: tuple[str, ...]) -> list[Any]:
@@ -198,20 +207,54 @@ def _entries(name: str, files: Mapping[str, bytes], entries: tuple[str, ...]) ->
     try:
         content = _ArrayUnpickler(io.BytesIO(files[name]), encoding="bytes").load()
         return [content[entry.encode()] for entry in entries]
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a damaged one can fail in any way, and has run no code
         raise broken_file(name) from error
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler of numpy arrays and plain values only: a pickle could otherwise run any code."""
+    """An unpickler of arrays of bytes and plain values only: a pickle could otherwise run any code.
+
+    NumPy's own functions do not see the file: a forged type can break them in the process.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the three functions that make an array."""
+        """Return what stands for one of the three functions that make an array."""
         allowed = {
-            "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
-            "numpy.ndarray": np.ndarray,
-            "numpy.dtype": np.dtype,
+            "numpy.core.multiarray._reconstruct": lambda *_: _Bytes(),
+            "numpy.ndarray": _Bytes,
+            "numpy.dtype": _Byte,
         }
         if f"{module}.{name}" not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} does not make an array")
         return allowed[f"{module}.{name}"]
+
+
+class _Byte:
+    """Stands for the type of unsigned bytes, the only one in the published files."""
+
+    def __init__(self, name: bytes | str, *_: Any) -> None:
+        if name not in (b"u1", "u1"):
+            raise pickle.UnpicklingError(f"{name!r} is not the type of images")
+
+    def __setstate__(self, state: Any) -> None:
+        """Drop what else is said of the type."""
+
+
+class _Bytes:
+    """Stands for an array while its pickle is read."""
+
+    array: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        """Take the numbers in."""
+        _, shape, dtype, is_fortran, data = state
+        if not isinstance(dtype, _Byte):
+            raise pickle.UnpicklingError("an array of another type")
+        order = "F" if is_fortran else "C"
+        self.array = np.frombuffer(data, np.uint8).reshape(shape, order=order)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the numbers."""
+        if self.array is None:
+            raise ValueError("an array without numbers")
+        return self.array

@@ -5,10 +5,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import ml_collections
+from absl import logging
 
 from sam_jax import metrics
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Subject
+from sam_jax.measuring.nonfinite_places import in_words, nonfinite_places
 from sam_jax.measuring.settings import check, completed, settings_digest
 from sam_jax.mistakes import checking
 from sam_jax.runs import locks, records, workdirs
@@ -134,6 +136,9 @@ def record_measurements(
     A measurement is held where one record has all fields of `about` and `Measurement.about`. A
     call that was cut goes on with the measurement it was cut in.
 
+    Where numbers of a result are not finite, a warning says which, and the record has their places
+    in the field `not_finite`.
+
     Args:
       path: a file of JSON lines; it is only appended to.
       measurements: as `measurements` returns them.
@@ -150,10 +155,26 @@ def record_measurements(
     complete = [_last_with(fields, found) for fields in wanted]
     missing = [number for number, record in enumerate(complete) if record is None]
     for number in each(f"{label} measuring", missing):
-        record = records.as_read({**wanted[number], **measurements[number].take()})
+        result = records.as_read(measurements[number].take())
+        if places := nonfinite_places(result):
+            logging.warning(
+                "%s: %s is not finite at %s.", label, about_text(wanted[number]), in_words(places)
+            )
+            result["not_finite"] = places
+        record = {**wanted[number], **result}
         records.append(path, record)
         complete[number] = record
     return [record for record in complete if record is not None]
+
+
+def about_text(about: Record) -> str:
+    """Return what a record is about in words.
+
+    >>> about_text({"measure": "hessian", "preset": "sound", "seed": 0, "m": 32})
+    'hessian (preset sound, seed 0, m 32)'
+    """
+    settings = (f"{name} {value}" for name, value in about.items() if name != "measure")
+    return f"{about.get('measure')} ({', '.join(settings)})"
 
 
 def check_names(presets: Sequence[str], measures: Sequence[str] | None) -> None:

@@ -231,6 +231,22 @@ def check_mask(mask: Mask, params: Params) -> PyTree:
     return chosen
 
 
+def is_real_scalar(value: Any) -> bool:
+    """Say whether a loss is one real number: an array of the shape () or a Python number."""
+    if not (hasattr(value, "dtype") or isinstance(value, bool | int | float)):
+        return False
+    dtype = jnp.result_type(value)
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    return np.shape(value) == () and any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def described(value: Any) -> str:
+    """Return the shape and the dtype of an array, or the type of anything else."""
+    if hasattr(value, "dtype"):
+        return f"{value.dtype}{list(np.shape(value))}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 def is_zero(tree: PyTree) -> bool:
     """Say whether all numbers of `tree` are known to be zero."""
     return is_known(tree) and not any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(tree))

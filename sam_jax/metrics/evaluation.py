@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sam_jax.known import is_known
+from sam_jax.metrics.checks import described, is_real_scalar
 from sam_jax.metrics.over_devices import map_rows
 from sam_jax.pytree import add, power_of_two, widen
 from sam_jax.typing import Batch, LossFn, Params, PyTree
@@ -22,10 +23,11 @@ def scalar_loss(loss_fn: LossFn) -> LossFn:
 
     def checked(params: Params, *batch: Batch) -> jax.Array:
         loss = loss_fn(params, *batch)
-        if isinstance(loss, tuple | list | dict) or jnp.shape(loss) != ():
+        if not is_real_scalar(loss):
+            given = jax.tree.map(described, loss, is_leaf=lambda x: x is None)
             raise ValueError(
-                "loss_fn must return one scalar, the mean loss, without auxiliary outputs; "
-                f"got {jax.tree.map(jnp.shape, loss)}."
+                "loss_fn must return one real scalar, the mean loss, without auxiliary outputs; "
+                f"got {given}."
             )
         return widen(jnp.asarray(loss))
 

@@ -9,6 +9,7 @@ import optax
 from jax.core import Tracer
 
 from sam_jax import pytree
+from sam_jax.optim import checks
 from sam_jax.optim.perturbations.common import incremented
 from sam_jax.optim.transformation import (
     AuxiliaryGradFn,
@@ -82,6 +83,9 @@ def sharpness_aware(
       The combination and the schedule read the gradient of grad_fn, which takes a pass of its own.
       Without them the clean auxiliary outputs are those of `ascent_grad_fn` at w.
 
+    Raises:
+      ValueError: a part is not what its place takes.
+
     Example:
       >>> import jax.numpy as jnp, optax, sam_jax
       >>> grad_fn = lambda w: 4 * w**3
@@ -92,6 +96,7 @@ def sharpness_aware(
       >>> print(gradient)  # the mean of 4 and 4 * 1.4**3
       [7.488]
     """
+    _check_parts(perturbation, combination, schedule)
     ascends = needs_clean_gradient
     reads_clean_gradient = combination is not None or schedule is not None
     needs_clean_gradient = needs_clean_gradient or schedule is not None
@@ -217,6 +222,26 @@ def sharpness_aware(
         return ScheduledState(count, passes, schedule.init(params), ascent.init(params))
 
     return SharpnessAwareTransformation(init, scheduled_gradient, memory)
+
+
+def _check_parts(perturbation: Any, combination: Any, schedule: Any) -> None:
+    example = "sam_jax.sharpness_aware(optax.scale(0.1)), or sam_jax.sam(0.1) for a known method"
+    checks.check_transformation("perturbation", perturbation, example)
+    if isinstance(perturbation, SharpnessAwareTransformation):
+        raise ValueError(
+            "perturbation must make epsilon of a gradient, and this is a whole method, whose "
+            "result is a gradient: use it as it is, or assemble its parts."
+        )
+    if combination is not None and not callable(combination):
+        raise ValueError(
+            "combination must be a function, (clean gradient, perturbed gradient) -> gradient, "
+            f"got {combination!r}; None takes the perturbed gradient."
+        )
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise ValueError(
+            f"schedule must be a sam_jax.Schedule, got {schedule!r}; None perturbs in every step, "
+            "and sam_jax.interval_sam(rho, k) in each k-th."
+        )
 
 
 def _without_aux(grad_fn: AuxiliaryGradFn) -> Callable[[Params], Gradients]:

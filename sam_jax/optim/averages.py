@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from sam_jax import pytree
-from sam_jax.optim import checks
+from sam_jax.optim import checks, states
 from sam_jax.optim.perturbations.common import incremented, transformation, value_at
+from sam_jax.optim.schedules import check_steps
 from sam_jax.typing import Gradients, Integer, Params, PyTree, ScalarOrSchedule
 
 
@@ -58,10 +59,8 @@ def swa(start: Integer = 0, every: Integer = 1) -> optax.GradientTransformationE
     Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better
     Generalization", algorithm 1; timgaripov/swa.
     """
-    checks.check_not_negative("start", start)
-    number = checks.known_number("every", every)
-    if number is not None and not number >= 1:
-        raise ValueError(f"every must be at least 1, got {every}.")
+    check_steps("start", start, 0)
+    check_steps("every", every, 1)
 
     def is_due(state: AverageState) -> jax.Array:
         since = state.count - start
@@ -118,7 +117,7 @@ def weight_ema(
     """
     checks.check_fraction("decay", decay)
     checks.warn_of_rounded_decay("decay", decay)
-    checks.check_not_negative("start", start)
+    check_steps("start", start, 0)
 
     def decay_at(count: jax.Array) -> Any:
         tau = value_at(decay, count)
@@ -145,7 +144,7 @@ def averaged_params(state: PyTree, params: Params) -> Params:
       they are; see `swa` for an example.
 
     Raises:
-      ValueError: the state holds no average, or several.
+      ValueError: the state holds no average, or several, or one of other parameters.
     """
     leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, AverageState))
     found = [leaf for leaf in leaves if isinstance(leaf, AverageState)]
@@ -166,6 +165,12 @@ def averaged_params(state: PyTree, params: Params) -> Params:
         return jnp.where(is_averaged, average.astype(w.dtype), w)
 
     parameters, others = pytree.partition(params)
+    if jax.tree.structure(kept.average) != jax.tree.structure(parameters):
+        raise ValueError(
+            "The average is of other parameters than params: it has the structure "
+            f"{jax.tree.structure(kept.average)}, params have {jax.tree.structure(parameters)}. "
+            "Give the params that the chain updates."
+        )
     return pytree.merge(jax.tree.map(pick, kept.average, parameters), others)
 
 
@@ -185,6 +190,8 @@ def _averaging(
         zeros = pytree.zeros_like(pytree.partition(params)[0])
         return AverageState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), zeros)
 
+    check_state = states.check_of(init)
+
     def update(
         updates: Gradients, state: AverageState, params: Params = None, **_: Any
     ) -> tuple[Gradients, AverageState]:
@@ -192,6 +199,7 @@ def _averaging(
             raise ValueError(
                 "An average of the parameters needs them: call tx.update(grads, state, params)."
             )
+        check_state(state, params)
         due, is_first = is_due(state), state.averaged == 0
         parameters, _ = pytree.partition(params)
         moves = jax.tree.map(lambda w, u: u if pytree.is_parameter(w) else None, params, updates)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from sam_jax.optim.checks import is_above
 from sam_jax.optim.perturbations.common import incremented
 from sam_jax.optim.schedules import check_steps
 from sam_jax.optim.transformation import (
@@ -47,7 +48,7 @@ def between(
 
     Raises:
       ValueError: `inner` is not a sharpness-aware transformation, start or end is negative or not
-        whole, or what `inner` raises.
+        whole, end lies before start, or what `inner` raises.
 
     Example:
       >>> import jax, jax.numpy as jnp, sam_jax
@@ -72,6 +73,11 @@ def between(
         )
     check_steps("start", start, 0)
     check_steps("end", end, 0)
+    if is_above(start, end):
+        raise ValueError(
+            f"end must not lie before start, got start = {start} and end = {end}: the method would "
+            "never be used."
+        )
 
     def gradient(
         grad_fn: AuxiliaryGradFn,

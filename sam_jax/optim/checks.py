@@ -71,6 +71,14 @@ def warn_of_rounded_decay(name: str, decay: Any) -> None:
     )
 
 
+def check_transformation(name: str, value: Any, example: str) -> None:
+    """Raise unless `value` is an optax transformation; `example` is a call that has one."""
+    if not all(callable(getattr(value, part, None)) for part in ("init", "update")):
+        raise ValueError(
+            f"{name} must be an optax transformation, got {value!r}. Call for example {example}."
+        )
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise unless `value` is one of the words that an argument takes."""
     if value not in choices:
@@ -138,6 +146,12 @@ def check_update_arguments(updates: PyTree, params: PyTree, grad_fn: Any) -> Non
             "sam_jax.apply_gradients(state, grads, grad_fn=grad_fn), or take the method out of the "
             "chain by sam_jax.value_and_grad."
         )
+    if not callable(grad_fn):
+        raise ValueError(
+            "grad_fn must be a function, params -> gradients, which is called at the perturbed "
+            f"parameters; got a {type(grad_fn).__name__}. Gradients alone are the first argument: "
+            "tx.update(grads, state, params, grad_fn=grad_fn)."
+        )
     if params is None:
         raise ValueError(
             "A sharpness-aware transformation needs the parameters that it perturbs: call "
@@ -158,7 +172,8 @@ def gradients_of_parameters(gradients: Gradients, params: Params) -> Gradients:
     There grad_fn may return anything, or None.
 
     Raises:
-      ValueError: a parameter has no gradient of its shape; the first of them is named.
+      ValueError: a parameter has no gradient of its shape and kind; the first of them is named. A
+        real gradient may be narrower or wider than its parameter, as one that is accumulated is.
     """
     try:
         return jax.tree.map_with_path(_gradient_of, params, gradients)
@@ -190,6 +205,8 @@ def _gradient_of(path: tuple, w: Any, gradient: Any) -> Any:
         given = "None" if gradient is None else f"a {type(gradient).__name__}"
         raise _MismatchError(_mismatch(path, w, given))
     if not pytree.is_parameter(gradient):
+        raise _MismatchError(_mismatch(path, w, f"one of the dtype {jnp.result_type(gradient)}"))
+    if jnp.iscomplexobj(gradient) != jnp.iscomplexobj(w):
         raise _MismatchError(_mismatch(path, w, f"one of the dtype {jnp.result_type(gradient)}"))
     if np.shape(gradient) != np.shape(w):
         raise _MismatchError(_mismatch(path, w, f"one of the shape {np.shape(gradient)}"))

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sam_jax import pytree
+from sam_jax.known import known
 from sam_jax.optim import combining, devices, sub_batch_runs
 from sam_jax.optim.sub_batch_runs import One, RulesOf, Strategy
 from sam_jax.optim.transformation import (
@@ -113,6 +115,11 @@ def batch_size(batch: Batch) -> int:
             "m_sam needs batch, a pytree of arrays that share their leading (example) axis: call "
             "tx.update(grads, state, params, grad_fn=grad_fn, batch=batch); the shapes given are "
             f"{shapes}."
+        )
+    if shapes[0][0] == 0:
+        raise ValueError(
+            f"m_sam needs at least one example, and batch is empty: the shapes given are {shapes}. "
+            "Leave out the step, or drop the incomplete rest of the data."
         )
     return shapes[0][0]
 
@@ -254,6 +261,12 @@ def _sub_batch_weights(
     """Return the weight of each of the device's sub-batches, [count], float32 or wider."""
     if weights is None:
         return None
+    numbers = known(weights)
+    if numbers is not None and not (_is_real(numbers) and np.all(numbers >= 0)):
+        raise ValueError(
+            "weights must be numbers, zero or positive, and 0 leaves an example out; got "
+            f"{weights}."
+        )
     weights = pytree.widen(jnp.asarray(weights))
     if weights.shape == (examples,):
         return jnp.sum(weights.reshape(count, -1), axis=1)
@@ -263,3 +276,7 @@ def _sub_batch_weights(
         f"weights must have one number for each of the {examples} examples, or for each of the "
         f"{count} sub-batches where none is spread over devices, got the shape {weights.shape}."
     )
+
+
+def _is_real(x: np.ndarray) -> bool:
+    return any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))

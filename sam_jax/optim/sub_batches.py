@@ -104,9 +104,9 @@ def m_sam(
 
     Raises:
       ValueError: if one of these holds:
-        - batch is missing, m does not divide it, or m is not a positive int;
+        - batch is missing or empty, m does not divide it, or m is not a positive int;
         - the strategy or a word of combine is unknown;
-        - weights do not fit, or rngs holds no typed key;
+        - weights do not fit or one is negative, or rngs holds no typed key;
         - `inner` is not a sharpness-aware transformation;
         - `inner` keeps a memory of past gradients and m makes more than one sub-batch;
         - on a mesh, nothing tells how the batch is split.
@@ -133,7 +133,7 @@ def m_sam(
             f"{type(inner).__name__}. Put what follows, such as clipping, after it: "
             "optax.chain(sam_jax.m_sam(sam_jax.sam(0.05), m), optax.clip_by_global_norm(5.0))."
         )
-    if not isinstance(m, int) or m < 1:
+    if isinstance(m, bool) or not isinstance(m, int) or m < 1:
         raise ValueError(
             f"m must be a positive int, got {m!r}; in optax.inject_hyperparams name it in "
             "static_args."

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from sam_jax import pytree
-from sam_jax.optim import checks
+from sam_jax.optim import checks, states
 from sam_jax.typing import Gradients, Params, PyTree
 
 # params -> (gradients, auxiliary); with m-SAM (params, batch) -> (gradients, auxiliary)
@@ -81,6 +81,7 @@ class SharpnessAwareTransformation(optax.GradientTransformationExtraArgs):
             if not sees_all_leaves:
                 init, gradient = _on_parameters(init, gradient)
             init = _of_checked(init)
+            gradient = _of_own_states(init, gradient)
             update = _Update(gradient, memory, splits_batch, sees_all_leaves)
         return super().__new__(cls, init, update)
 
@@ -113,6 +114,20 @@ def _of_checked(init: Callable[..., PyTree]) -> Callable[..., PyTree]:
         return init(params)
 
     return checked_init
+
+
+def _of_own_states(init: Callable[..., PyTree], gradient: PureGradient) -> PureGradient:
+    """Refuse states that `init` does not make of the parameters."""
+
+    check_state = states.check_of(init)
+
+    def checked_gradient(
+        grad_fn: AuxiliaryGradFn, params: Params, state: PyTree, **arguments: Any
+    ) -> tuple[SharpnessAwareGradient, PyTree]:
+        check_state(state, params)
+        return gradient(grad_fn, params, state, **arguments)
+
+    return checked_gradient
 
 
 def _on_parameters(
@@ -203,6 +218,7 @@ class _Update:
         checks.check_update_arguments(updates, params, grad_fn)
         assert grad_fn is not None  # as checked
 
+        checks.gradients_of_parameters(updates, params)
         functions = {
             name: _with_no_aux(extra_args[name])
             for name in GRADIENT_FUNCTIONS

@@ -232,8 +232,8 @@ def check_value(name: str, value: Any, field: Field) -> None:
     """
     if field.holds(value):
         return
-    wrong = next((x for x in _texts(value) if x not in field.choices), None)
-    near = did_you_mean(wrong, field.choices) if wrong and field.choices else ""
+    nears = (did_you_mean(text, field.choices) for text in _texts(value))
+    near = next(filter(None, nears), "")
     raise ValueError(f"{name} must be {field.wanted}, got {value!r}.{near}")
 
 

@@ -36,6 +36,11 @@ _PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training
 _NO_WEIGHT = re.compile(r"(evaluation|instruments|checkpoint)\..*")
 _EARLIER = "earlier_configs.jsonl"
 _PASS_BEFORE = {96: 480}  # of the digits
+# What a run does where numbers are not finite or grow: it may differ in a folder that was run
+# before, so that a run that stopped can go on by another choice, and no digest names it. Trainings
+# of before went on.
+_WARNINGS_BEFORE = {"on_nonfinite": "continue", "divergence_factor": 0.0}
+_WARNINGS = re.compile(r"(training\.)?(" + "|".join(_WARNINGS_BEFORE) + ")")
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 _TRAINING_BEFORE = {
@@ -95,8 +100,13 @@ def plain_as_before(config: ml_collections.ConfigDict) -> dict[str, Any]:
     Args:
       config: of a training.
     """
-    found = plain(config)
+    found = without_warnings(plain(config))
     return _without(found, _TRAINING_BEFORE) if "optimiser" in found else found
+
+
+def without_warnings(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the plain config of a training without what it does where numbers are not finite."""
+    return {name: value for name, value in found.items() if name not in _WARNINGS_BEFORE}
 
 
 def pass_as_before(images: int) -> int:
@@ -308,7 +318,7 @@ def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
             if data["name"] == "digits" and data.items() >= _BASE_BEFORE.items():
                 data.update(dict.fromkeys(_BASE_BEFORE))
         if "optimiser" in part:
-            _fill(part, _TRAINING_BEFORE)
+            _fill(part, _TRAINING_BEFORE | _WARNINGS_BEFORE)
     return config
 
 
@@ -368,5 +378,5 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     # A config that is older than an instrument has no group for it, which changes nothing in it.
     names = [name for name in names if name in old or not _INSTRUMENT.match(name)]
-    names = [name for name in names if not _PASS.fullmatch(name)]
+    names = [n for n in names if not _PASS.fullmatch(n) and not _WARNINGS.fullmatch(n)]
     return [f"{n} (was {old.get(n, 'absent')!r}, is {new.get(n, 'absent')!r})" for n in names]

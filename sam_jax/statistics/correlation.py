@@ -35,6 +35,7 @@ class Correlation(NamedTuple):
     bootstrap_interval: Interval  # from pairs drawn with replacement
     leave_one_out: Interval  # range of r when any one pair is left out
     permutation_p_value: float  # two-sided, assumes no law
+    of: int  # pairs given; those besides n have a value that is not finite
 
 
 def correlation(
@@ -65,7 +66,7 @@ def correlation(
     Args:
       x: Shape [k], one value a model.
       y: Shape [k]. Pairs with a value that is not finite count as not measured and are left
-        out; n says how many remain.
+        out; n says how many remain, and `of` how many there were.
       method: "pearson", "spearman" or "kendall".
       confidence: Of both intervals.
       bootstrap: "bca" (bias-corrected and accelerated) or "percentile". Resamples in which x or
@@ -74,10 +75,10 @@ def correlation(
       seed: Of both; the same seed gives the same result.
 
     Returns:
-      A `Correlation`, all NaN but n for fewer than three pairs and where x or y is constant.
-      `leave_one_out` passes over samples without a coefficient. For |r| = 1 neither interval
-      is determined, nor is "bca" where its jackknife has no coefficient or no spread; for too
-      few pairs `fisher_interval` is (-1, 1).
+      A `Correlation`, all NaN but n and `of` for fewer than three pairs and where x or y is
+      constant. `leave_one_out` passes over samples without a coefficient. For |r| = 1 neither
+      interval is determined, nor is "bca" where its jackknife has no coefficient or no spread;
+      for too few pairs `fisher_interval` is (-1, 1).
 
     Raises:
       ValueError: x and y are not vectors of one length, or an argument is out of its range.
@@ -105,7 +106,7 @@ def correlation(
     n = x.size
     if n < 3 or is_constant(x) or is_constant(y):
         nothing = (UNDETERMINED, UNDETERMINED, UNDETERMINED)
-        return Correlation(math.nan, math.nan, n, *nothing, math.nan)
+        return Correlation(math.nan, math.nan, n, *nothing, math.nan, keep.size)
     r = float(_coefficients(x, y, method))
     return Correlation(
         r=r,
@@ -117,6 +118,7 @@ def correlation(
         ),
         leave_one_out=_leave_one_out(x, y, method),
         permutation_p_value=_permutation_p_value(x, y, method, resamples, seed),
+        of=keep.size,
     )
 
 

@@ -25,8 +25,10 @@ def vector(name: str, values: ArrayLike) -> np.ndarray:
     """Return the values as float64.
 
     Raises:
-      ValueError: they are not a vector.
+      ValueError: they are not a vector, or complex.
     """
+    if np.iscomplexobj(values):
+        raise ValueError(f"{name} must hold real numbers, got complex ones.")
     array = np.asarray(values, dtype=float)
     if array.ndim != 1:
         raise ValueError(f"{name} must be a vector, one value a model; got shape {array.shape}.")

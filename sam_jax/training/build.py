@@ -163,6 +163,7 @@ def program_spec(
         weight_average=_frozen(config.weight_average),
         loss=_loss_of(config),
         mixup=config.data.mixup,
+        skip_nonfinite=config.on_nonfinite == "skip",
         matmul_precision=config.matmul_precision,
         evaluation_batch_size=config.evaluation.batch_size,
         top_k=tuple(config.evaluation.top_k),

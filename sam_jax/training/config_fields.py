@@ -32,6 +32,7 @@ from sam_jax.runs.fields import (
     whole,
 )
 from sam_jax.training import example_losses, methods, optimiser, placement, schedules, weight_decay
+from sam_jax.training.nonfinite import ON_NONFINITE
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MATMUL_PRECISIONS = (
@@ -49,6 +50,8 @@ RUN: dict[str, Field] = {
     "epochs": whole(1),
     "batch_size": whole(1),
     "steps_per_call": whole(0),
+    "on_nonfinite": one_of(ON_NONFINITE),
+    "divergence_factor": NOT_NEGATIVE,
     "matmul_precision": one_of(MATMUL_PRECISIONS),
     "mesh": Field(
         'pairs of a name and a size, such as (("data", -1), ("model", 1))',

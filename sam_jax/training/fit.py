@@ -34,12 +34,24 @@ class Round(NamedTuple):
     metrics: tuple[StepMetrics, ...]  # of the calls of the round, which may not be done yet
 
     def means(self) -> tuple[float, float]:
-        """Return loss and accuracy over the batches of the round, once they are there."""
-        loss, accuracy = (
-            float(np.mean(np.concatenate(values)))
-            for values in zip(*map(_values, self.metrics), strict=True)
-        )
-        return loss, accuracy
+        """Return loss and accuracy over the batches of the round, once they are there.
+
+        A step that was skipped is left out; one that was not makes them NaN where its loss is.
+        """
+        loss, accuracy = map(np.concatenate, zip(*map(_values, self.metrics), strict=True))
+        return _mean(loss), _mean(accuracy)
+
+    def losses(self) -> np.ndarray:
+        """Return the losses of the steps that were not skipped, once they are there."""
+        return np.concatenate([_values(metrics)[0] for metrics in self.metrics])
+
+    def nonfinite_steps(self) -> int:
+        """Return how many steps had a loss or a gradient that is not finite."""
+        return sum(int(np.sum(~np.asarray(metrics.finite))) for metrics in self.metrics)
+
+    def skipped_steps(self) -> int:
+        """Return how many steps left the state as it was."""
+        return sum(int(np.sum(metrics.skipped)) for metrics in self.metrics)
 
 
 Calls = Callable[[int], Iterable[tuple[RunSteps, tuple[Any, ...]]]]
@@ -55,6 +67,7 @@ def fit(
     *,
     batch_size: int,
     progress: Progress,
+    watch: Callable[[int, StepMetrics], None] = lambda steps_before, metrics: None,
     hooks: Sequence[Hook] = (),
     save: Callable[[Round], None] = lambda done: None,
     save_every: int = 1,
@@ -69,6 +82,8 @@ def fit(
       calls: number of a round -> its compiled calls: `run_steps` and its arguments after the state.
       batch_size: over all devices, for the progress.
       progress: shows every call.
+      watch: called with the metrics of every call and the number of the steps before it, as soon
+        as they are there and before anything of its round is written.
       hooks: called in their order with the round that is done, before the next one is begun. What
         they return is called in the same order while the next one computes.
       save: called with a round that is to be saved, after all that the hooks returned: a run that
@@ -103,8 +118,9 @@ def fit(
             state, found = run_steps(state, *arguments)
             catch_up()
             metrics.append(found)
-            step += found.loss.size
+            waiting.append(functools.partial(watch, step, found))
             waiting.append(functools.partial(_show, progress, batch_size, found))
+            step += found.loss.size
         done = Round(index + 1, index == rounds[-1], step, state, tuple(metrics))
         waiting += [later for hook in hooks if (later := hook(done)) is not None]
         if due(done, save_every):
@@ -124,13 +140,18 @@ def _copy(state: TrainState) -> TrainState:
 
 def _show(progress: Progress, batch_size: int, metrics: StepMetrics) -> None:
     loss, accuracy = _values(metrics)
-    progress.advance(loss.size * batch_size, float(loss.mean()), float(accuracy.mean()))
+    progress.advance(metrics.loss.size * batch_size, _mean(loss), _mean(accuracy))
 
 
 def _values(metrics: StepMetrics) -> tuple[np.ndarray, np.ndarray]:
-    """Return the losses and accuracies of some steps, whose sums do not round."""
-    loss, accuracy = (np.asarray(x, np.float64) for x in (metrics.loss, metrics.accuracy))
+    """Return losses and accuracies of the steps that were not skipped, whose sums do not round."""
+    taken = ~np.asarray(metrics.skipped)
+    loss, accuracy = (np.asarray(x, np.float64)[taken] for x in (metrics.loss, metrics.accuracy))
     return loss, accuracy
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else math.nan
 
 
 def due(done: Round, every: int) -> bool:

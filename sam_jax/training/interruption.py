@@ -70,8 +70,9 @@ def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> 
         template: dict[str, Any] = {"state": jax.eval_shape(program.init, key)}
         shardings = {"state": program.placement.shardings(template["state"])}
         if steps:
-            one = jax.ShapeDtypeStruct((steps,), jnp.float32)
-            template["metrics"] = StepMetrics(one, one, one)
+            one: Any = jax.ShapeDtypeStruct((steps,), jnp.float32)
+            flag: Any = jax.ShapeDtypeStruct((steps,), jnp.bool_)
+            template["metrics"] = StepMetrics(one, one, one, finite=flag, skipped=flag)
             shardings["metrics"] = NamedSharding(program.placement.mesh, PartitionSpec())
         try:
             found = checkpoints.restore(manager, template, step, shardings)

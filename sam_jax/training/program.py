@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from sam_jax.training.compiled_evaluation import compile_evaluation, compile_noi
 from sam_jax.training.device_data import RunSteps, replicated
 from sam_jax.training.evaluation import Evaluation, Inputs, NoisyEvaluation
 from sam_jax.training.mixup import make_mix
+from sam_jax.training.observed import Observe, unobserved
 from sam_jax.training.optimiser import make_optimiser
 from sam_jax.training.placement import Placement
 from sam_jax.training.recalibration import recalibrated_batch_stats
@@ -57,6 +58,7 @@ class ProgramSpec:
     weight_average: FrozenConfigDict
     loss: FrozenConfigDict  # with the options of the chosen loss alone
     mixup: float  # alpha; 0 for none
+    skip_nonfinite: bool  # whether steps with numbers that are not finite change nothing
     matmul_precision: str  # of training
     evaluation_batch_size: int
     top_k: tuple[int, ...]  # of further accuracies
@@ -85,6 +87,8 @@ class Program(NamedTuple):
     start: Callable[[Key, Params, PyTree], TrainState]  # of given parameters and statistics
     run_steps: RunSteps
     run_streamed_steps: RunSteps
+    # (observe, streamed) -> one of the two, which tells of every quantity of its steps.
+    observed_steps: Callable[[Observe, bool], RunSteps]
     evaluate: Callable[[Params, PyTree, jax.Array, jax.Array], Evaluation]
     # The same with pairs of given and true labels.
     evaluate_noisy: Callable[[Params, PyTree, jax.Array, jax.Array], NoisyEvaluation]
@@ -146,7 +150,10 @@ def compile_program(spec: ProgramSpec) -> Program:
         return fresh(key, variables["params"], variables.get("batch_stats", {}))
 
     def step(
-        state: TrainState, inputs: StepInputs, traced: Mapping[str, Scalar]
+        state: TrainState,
+        inputs: StepInputs,
+        traced: Mapping[str, Scalar],
+        observe: Observe = unobserved,
     ) -> tuple[TrainState, StepMetrics]:
         # The key given here is not read: init has put the key of the run in the state.
         method, optimiser = method_of(traced, jax.random.key(0))
@@ -167,7 +174,14 @@ def compile_program(spec: ProgramSpec) -> Program:
 
         with jax.default_matmul_precision(spec.matmul_precision):
             return train_step(
-                state, inputs, make_functions, method, optimiser, spec.method.statistics_from
+                state,
+                inputs,
+                make_functions,
+                method,
+                optimiser,
+                spec.method.statistics_from,
+                spec.skip_nonfinite,
+                observe,
             )
 
     def evaluated_state(state: TrainState, images: jax.Array) -> TrainState:
@@ -209,7 +223,7 @@ def compile_program(spec: ProgramSpec) -> Program:
     jax.eval_shape(prepare_images, jax.random.key(0), batch)
     jax.eval_shape(_jit_init(model, spec.image_shape), jax.random.key(0))
 
-    def compiled(streamed: bool) -> RunSteps:
+    def compiled(streamed: bool, step: Callable[..., Any] = step) -> RunSteps:
         if placement.form == "shard_map":
             return make_run_steps(step, prepare_unmixed, placement.mesh, streamed, mix)
         return make_sharded_run_steps(step, prepare_unmixed, placement, streamed, mix)
@@ -224,6 +238,9 @@ def compile_program(spec: ProgramSpec) -> Program:
         start=placement.laid_out(fresh),
         run_steps=compiled(streamed=False),
         run_streamed_steps=compiled(streamed=True),
+        observed_steps=lambda observe, streamed: compiled(
+            streamed, functools.partial(step, observe=observe)
+        ),
         evaluate=compile_evaluation(
             full_precision(model), inputs, spec.evaluation_batch_size, spec.top_k, placement
         ),
@@ -294,7 +311,8 @@ def make_method(
       optimiser that takes its gradient, with the average of its weights.
 
     Raises:
-      ValueError: the method keeps a memory, and m makes several sub-batches.
+      ValueError: the method keeps a memory, and m makes several sub-batches; or m does not divide
+        the batch.
     """
     inner, optimiser = methods.make_method(method, traced, key, run)
     share = batch_size // placement.share_count
@@ -311,12 +329,23 @@ def make_method(
             f"spread over devices of {share} examples each: choose method.m up to {share}."
         )
     if placement.form == "shard_map":
+        _check_shares(m, share, placement.share_count)
         over_devices = optim.m_sam(inner, m, method.strategy, axis_name=DEVICES)
     else:
         over_devices = optim.m_sam(
             inner, m, method.strategy, batch_axes=placement.batch_axes, mesh=placement.mesh
         )
     return over_devices, optax.chain(optimiser, *_average_links(weight_average, run))
+
+
+def _check_shares(m: int, share: int, shares: int) -> None:
+    """Raise a ValueError unless m divides the share of a device, or is that of several devices."""
+    if share % m and (m % share or shares % (m // share)):
+        several = "" if shares == 1 else f", or {share} times a divisor of {shares}"
+        raise ValueError(
+            f"method.m = {m} does not divide the {share} examples of a batch on a device: choose a "
+            f"divisor of {share}{several}."
+        )
 
 
 def _examples_together(method: FrozenConfigDict, batch_size: int, placement: Placement) -> int:

@@ -14,6 +14,7 @@ from sam_jax.training.step import (
     TrainState,
     make_load,
     model_key,
+    with_last_parameters,
 )
 from sam_jax.typing import Batch, Key, PyTree
 
@@ -82,6 +83,7 @@ def make_sharded_run_steps(
             return constrained(state, placement.shardings(state)), metrics
 
         state, metrics = jax.lax.scan(one, state, jnp.arange(1, len(order)))
+        metrics = with_last_parameters(metrics, state)
         return constrained(state, placement.shardings(state)), metrics
 
     return jax.jit(run, donate_argnums=0)

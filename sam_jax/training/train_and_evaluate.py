@@ -1,12 +1,15 @@
 """Train a config to the end, or from where an earlier call was cut."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
+from absl import logging
 
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs import checkpoints, locks, metrics_log, records, workdirs
@@ -15,8 +18,10 @@ from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
 from sam_jax.training import build, fine_tune, interruption
 from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
-from sam_jax.training.fit import Later, Round, due, fit, saving, warn_not_finite
+from sam_jax.training.fit import Later, Round, due, fit, saving
+from sam_jax.training.nonfinite import NonFiniteStepError, growth, watch_steps
 from sam_jax.training.program import Program
+from sam_jax.training.replay import NonFiniteError, Replay, explained, forget, fresh_state
 from sam_jax.training.step import order_after_previous
 from sam_jax.training.trained import begin_evaluations, read_evaluations, restore_state
 from sam_jax.typing import Key
@@ -48,6 +53,9 @@ def train_and_evaluate(
     Raises:
       ValueError: a field of the config cannot be run, the folder belongs to another config, or the
         run was begun with another m; the message names the field to set.
+      NonFiniteError: the loss, the gradient or the parameters of a step are not finite, and
+        config.on_nonfinite is "stop". The last checkpoint stays, and WORKDIR/nonfinite.json says
+        which step, which examples and which quantity; see `sam_jax.training.replay`.
       locks.InUse: another process trains there.
     """
     workdir = pathlib.Path(workdir)
@@ -94,10 +102,9 @@ def _train(
             state, first_epoch = checkpoints.restore_newest(
                 manager, functools.partial(restore_state, program, key, manager)
             )
-        if state is None and config.fine_tune.workdir:
-            state = fine_tune.starting_state(config.fine_tune, program, key, workdir)
-        elif state is None:
-            state = program.init(key)
+        if state is None:
+            state = fresh_state(config, program, workdir)
+        forget(workdir)
         log = metrics_log.MetricsLog(workdir, first_epoch)
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
         # record.
@@ -107,7 +114,7 @@ def _train(
             read = _begin_record(config, program, data, epoch)
 
             def write() -> None:
-                log.write(read())
+                log.write(_with_growth(read(), epoch, written, config.divergence_factor))
 
             return write
 
@@ -130,18 +137,25 @@ def _train(
         images_per_epoch = program.steps_per_epoch * config.batch_size
         begin = first_epoch + skip / program.steps_per_epoch
         progress = Progress(label, config.epochs, images_per_epoch, begin)
-        fit(
-            state,
-            range(first_epoch, config.epochs),
-            calls,
-            batch_size=config.batch_size,
-            progress=progress,
-            hooks=(warn_not_finite, record),
-            save=saving(manager),
-            save_every=config.checkpoint.every_epochs,
-            begun=begun,
-            pause=pause,
-        )
+        try:
+            fit(
+                state,
+                range(first_epoch, config.epochs),
+                calls,
+                batch_size=config.batch_size,
+                progress=progress,
+                watch=watch_steps(config.on_nonfinite),
+                hooks=(record,),
+                save=saving(manager),
+                save_every=config.checkpoint.every_epochs,
+                begun=begun,
+                pause=pause,
+            )
+        except NonFiniteStepError as error:
+            log.close()
+            whole_epochs = functools.partial(training_calls, config, program, data)
+            replay = Replay(config, program, workdir, manager, whole_epochs)
+            raise NonFiniteError(explained(replay, error)) from error
         log.close()
     interruption.forget(workdir)
     last = written[-1]
@@ -210,11 +224,33 @@ def _begin_record(
             "step": epoch.step,
             "batch_loss": loss,
             "batch_accuracy": accuracy,
+            "nonfinite_steps": epoch.nonfinite_steps(),
+            "skipped_steps": epoch.skipped_steps(),
             **read_evaluations(evaluations),
             **this_machine(config)._asdict(),
         }
 
     return read
+
+
+def _with_growth(
+    record: records.Record, epoch: Round, written: list[records.Record], factor: float
+) -> records.Record:
+    """Return a record with the loss that the run began with, and whether it has grown too much."""
+    if written:  # of runs from before it was recorded the first epoch counts
+        start_loss = written[-1].get("start_loss", written[0]["batch_loss"])
+    else:
+        losses = epoch.losses()
+        start_loss = next(iter(losses[np.isfinite(losses)].tolist()), math.nan)
+    found = growth(start_loss, record["batch_loss"], factor)
+    if found.diverged and not (written and written[-1].get("diverged")):
+        logging.warning(
+            "The training diverges: its loss is %.4g in epoch %d and was %.4g in the first step.",
+            record["batch_loss"],
+            epoch.number,
+            start_loss,
+        )
+    return record | found._asdict()
 
 
 def _check_config(

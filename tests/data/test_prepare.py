@@ -175,7 +175,7 @@ def test_second_time_does_nothing(fashion_mnist_dir):
 
 def test_command_fails_with_one_sentence(tmp_path):
     result = run(PREPARE, "fashion_mnist", f"--data_dir={tmp_path}", f"--from_dir={tmp_path}")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr == (
         f"Missing in {tmp_path}: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
         "t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz.\n"

@@ -1,6 +1,8 @@
+import os
 import pathlib
 import pickle
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -73,21 +75,105 @@ def test_truncated_cifar_archive_is_named(name, kind, tmp_path):
         raw_cifar.read_cifar(name, tmp_path)
 
 
-def test_pickles_run_no_code(tmp_path):
+class Call:
+    """What a pickle makes by a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+ATTACKS = {
+    "a function": lambda victim: Call(pathlib.Path.touch, victim),
+    "code": lambda victim: Call(exec, f"import os; os.mknod({str(victim)!r})"),
+    "a command": lambda victim: Call(os.system, f"touch {victim}"),
+    "in an entry": lambda victim: {b"data": Call(pathlib.Path.touch, victim), b"labels": []},
+    "in an array": lambda victim: {b"data": np.array([Call(pathlib.Path.touch, victim)], object)},
+}
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_pickles_run_no_code(name, protocol, tmp_path):
     write_cifar("cifar10", "python", tmp_path)
     batch = tmp_path / FOLDERS["cifar10", "python"] / "test_batch"
     victim = tmp_path / "victim"
-
-    class Attack:
-        def __reduce__(self):
-            return pathlib.Path.touch, (victim,)
-
-    batch.write_bytes(pickle.dumps(Attack()))
+    batch.write_bytes(pickle.dumps(ATTACKS[name](victim), protocol))
     with pytest.raises(ValueError, match="test_batch"):
         raw_cifar.read_cifar("cifar10", tmp_path)
     assert not victim.exists()
     pickle.loads(batch.read_bytes())
     assert victim.exists()  # the plain unpickler would have run it
+
+
+WRONG_CONTENTS = {
+    "no dict": [1, 2],
+    "other entries": {b"images": b""},
+    "text for images": {b"data": b"images", b"labels": [0]},
+    "numbers out of range": {b"data": np.zeros((1, 3072), np.uint8), b"labels": [-1000]},
+    "another shape": {b"data": np.zeros((1, 3071), np.uint8), b"labels": [0]},
+    "labels of a shape": {b"data": np.zeros((1, 3072), np.uint8), b"labels": 0},
+    "ragged": {b"data": [[1], [1, 2]], b"labels": [0, 1]},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CONTENTS)
+def test_a_pickle_of_something_else_is_named(name, tmp_path):
+    write_cifar("cifar10", "python", tmp_path)
+    batch = tmp_path / FOLDERS["cifar10", "python"] / "test_batch"
+    batch.write_bytes(pickle.dumps(WRONG_CONTENTS[name], 2))
+    with pytest.raises(ValueError, match="test_batch is truncated or not in the published format"):
+        raw_cifar.read_cifar("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("file", ["test_batch", "batches.meta"])
+def test_a_damaged_pickle_is_named(file, tmp_path):
+    write_cifar("cifar10", "python", tmp_path)
+    path = tmp_path / FOLDERS["cifar10", "python"] / file
+    whole, random, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(100):
+        damaged = bytearray(whole)
+        # Where the instructions are: the bytes of the images may be any.
+        for place in random.integers(0, min(len(whole), 200), size=3):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            raw_cifar.read_cifar("cifar10", tmp_path)
+        except ValueError as error:
+            assert file in str(error)
+            refused += 1
+    assert refused > 30
+
+
+@pytest.mark.parametrize("kind", ["binary", "python"])
+def test_the_members_of_an_archive_stay_inside(kind, tmp_path):
+    """No member is written anywhere, and none that points elsewhere is read."""
+    write_cifar("cifar10", kind, tmp_path / "in")
+    folder = tmp_path / "in" / FOLDERS["cifar10", kind]
+    inside, archive = tmp_path / "in" / "place", tmp_path / "in" / ARCHIVES["cifar10", kind]
+    inside.mkdir()
+    files = sorted(folder.iterdir())
+    secret = tmp_path / "secret"
+    secret.write_bytes(files[0].read_bytes())
+    for prefix in ("../../", f"{tmp_path}/outside/", "a/../../../"):
+        with tarfile.open(inside / archive.name, "w:gz") as tar:
+            for path in files:
+                tar.add(path, prefix + path.name)
+        before = sorted(tmp_path.rglob("*"))
+        raw = raw_cifar.read_cifar("cifar10", inside)
+        assert sorted(raw.splits) == ["test", "train"]
+        assert sorted(tmp_path.rglob("*")) == before
+    for link_type in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
+        with tarfile.open(inside / archive.name, "w:gz") as tar:
+            link = tarfile.TarInfo(files[0].name)
+            link.type, link.linkname = link_type, str(secret)
+            tar.addfile(link)
+            for path in files[1:]:
+                tar.add(path, path.name)
+        with pytest.raises(FileNotFoundError, match=f"Missing in .*: {files[0].name}"):
+            raw_cifar.read_cifar("cifar10", inside)
 
 
 def test_nothing_found(tmp_path):

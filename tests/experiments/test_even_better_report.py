@@ -280,7 +280,7 @@ def test_missing_records_are_not_measured(tmp_path, undrawn):
     assert value == pytest.approx(0.1) and math.isnan(stderr) and n == 1
     table = perturbed_table(read_results(workdir), 5, "sound")
     assert table.texts(1)[0] == "not measured"
-    assert table.texts(0)[1] == "0.100 ± — (n=1)"
+    assert table.texts(0)[1] == "0.100 ± — (n = 1 of 2)"
     assert (folder / "figures/figure_11_sound.png").exists()
 
 
@@ -331,7 +331,7 @@ def test_an_empty_directory_is_explained(tmp_path):
     [
         # Two digits of the median error; a single seed of several has none.
         ([(12.3, 5e-6, 2), (12.4, 4e-6, 2)], ["12.300000 ± 0.000005", "12.400000 ± 0.000004"]),
-        ([(0.21971, 0.0013, 3), (0.2, NAN, 1)], ["0.2197 ± 0.0013", "0.2000 ± — (n=1)"]),
+        ([(0.21971, 0.0013, 3), (0.2, NAN, 1)], ["0.2197 ± 0.0013", "0.2000 ± — (n = 1 of 3)"]),
         ([(-1e-5, 2e-3, 2), (0.1, 2e-3, 2)], ["0.0000 ± 0.0020", "0.1000 ± 0.0020"]),
         ([(-5e-5, 1.2e-3, 2), (4e-4, 1.1e-3, 2)], ["−0.0001 ± 0.0012", "0.0004 ± 0.0011"]),
         # One seed: four digits of the mean, more where the models differ by less.

@@ -177,7 +177,7 @@ def test_a_table_and_its_writers():
     assert found.csv({"quantity": "q", "mean": "value"}).startswith("q,value\ny,3.0\n")
     grid = found.grid()
     assert grid.rows[1][1] == "1.0 ± 0.0" and grid.rows[1][1].kind == "best"
-    assert grid.rows[2][1].endswith("(n=1)")
+    assert grid.rows[2][1].endswith("(n = 1 of 2)")
     assert grid.markdown().splitlines()[3] == "| arm 1 | **1.0 ± 0.0** |"
     assert "1.0±0.0*" in grid.text()
     floored = table.arms_table(made([[-1.0], [2.0]]), "t", [COLUMN._replace(floor=0.0)])

@@ -250,7 +250,7 @@ def test_what_is_missing_is_said(config, tmp_path):
     assert (value, n) == (pytest.approx(5.0), 1) and math.isnan(error)
     assert math.isnan(cell(tmp_path, "SAM", "gradients_per_step")[0])
     lines = (tmp_path / "report/tables/methods.md").read_text().splitlines()
-    assert "(n=1)" in lines[3] and lines[3].count("not measured") == 9
+    assert "(n = 1 of 2)" in lines[3] and lines[3].count("not measured") == 9
     assert lines[4].count("not measured") >= 4
     text = methods_text(read_results(tmp_path, plan(config)))
     assert "not measured" in text

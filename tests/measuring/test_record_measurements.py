@@ -54,8 +54,22 @@ def test_every_measurement_is_written_with_what_it_is_about(tmp_path):
     assert lines[1].pop("nan") != 0
     assert lines[1] == {
         **{"seed": 0, "settings": "abc", "measure": "m", "preset": "sound", "rho": 0.25},
-        **{"value": third, "list": [0, 1]},
+        **{"value": third, "list": [0, 1], "not_finite": ["nan"]},
     }
+
+
+def test_a_result_that_is_not_finite_says_where(tmp_path, caplog):
+    def take():
+        return {"factor": np.float32("nan"), "ratios": np.array([[1.0, 2.0], [np.inf, 1.0]])}
+
+    measurement = Measurement({"measure": "asymmetry", "distance": 5.0}, take)
+    (record,) = record_measurements(tmp_path / "r.jsonl", [measurement], {"seed": 1}, "epoch 3")
+    assert record["not_finite"] == ["factor", "ratios[1][0]"]
+    text = "epoch 3: asymmetry (seed 1, distance 5.0) is not finite at factor, ratios[1][0]."
+    assert text in caplog.text
+    finite = measurement._replace(about={"measure": "other"}, take=lambda: {"stderr": math.nan})
+    (record,) = record_measurements(tmp_path / "r.jsonl", [finite], {"seed": 1}, "epoch 3")
+    assert "not_finite" not in record  # a single draw has no standard error
 
 
 def test_nothing_is_measured_twice(complete):

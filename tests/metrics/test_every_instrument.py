@@ -186,6 +186,34 @@ def test_one_draw_or_batch_gets_past_a_watch_for_nan(row, jit):
             assert np.all(np.isnan(getattr(measured(row, one, jit), name)))
 
 
+# --- losses that are none -----------------------------------------------------------------------
+
+ASK_A_LOSS = ("sharpness", "asymmetry", "level_set", "loss", "gradient", "hessian", "density")
+NO_LOSSES = {
+    "complex": lambda loss: 1j * loss,
+    "none": lambda loss: None,
+    "text": lambda loss: "loss",
+    "vector": lambda loss: jnp.stack([loss, loss]),
+    "a loss and outputs": lambda loss: (loss, {"correct": jnp.ones(3)}),
+}
+
+
+@pytest.mark.parametrize("name", NO_LOSSES)
+@over([row for row in TABLE if any(word in row.function for word in ASK_A_LOSS)])
+def test_what_is_no_loss_is_refused(row, name):
+    class Wrong(Problem):
+        """A problem whose loss functions return something else."""
+
+        def loss(self, params, batch):
+            return NO_LOSSES[name](super().loss(params, batch))
+
+        def whole(self, params):
+            return NO_LOSSES[name](jnp.sum(self.net(params)["kernel"]))
+
+    with pytest.raises(ValueError, match="loss_fn must return (a|one) real scalar.*got"):
+        row.call(Wrong())
+
+
 # --- what is known under jit --------------------------------------------------------------------
 
 

@@ -337,7 +337,10 @@ ONE, X, Y = jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
             lambda: landscape.values_at(jnp.sum, ONE, {"u": X, "v": 0 * Y}, jnp.ones((1, 2)), None),
             "v is zero, so all points",
         ),
-        (lambda: landscape.loss_plane(lambda w: w, ONE, X, Y, XS, YS), "loss_fn must return a sc"),
+        (
+            lambda: landscape.loss_plane(lambda w: w, ONE, X, Y, XS, YS),
+            "loss_fn must return a real sc",
+        ),
         (lambda: landscape.loss_line(jnp.sum, ONE, X, XS, batch_norm="eval"), "batch_norm must be"),
         (lambda: landscape.loss_line(jnp.sum, ONE, X, 0.5), "distances must have the shape"),
         (lambda: curve_geometry.grid_around([[1.0, 2.0]]), "all the same point"),
@@ -352,3 +355,26 @@ ONE, X, Y = jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("factor", [2.0, -0.3, 1e3])
+def test_a_plane_of_parallel_axes_is_refused(dtype, factor):
+    with jax.enable_x64(True):
+        random = np.random.default_rng(0)
+        numbers = random.normal(size=40)
+        x = {"w": jnp.asarray(numbers, dtype), "n": 3}
+        y = {"w": jnp.asarray(factor * numbers, dtype), "n": None}
+        params = {"w": jnp.zeros(40, dtype), "n": 3}
+        grid = jnp.array([0.0, 1.0])
+
+        def plane(y):
+            return landscape.loss_plane(lambda p: jnp.sum(p["w"] ** 2), params, x, y, grid, grid)
+
+        with pytest.raises(ValueError, match="direction_x and direction_y are parallel.*loss_line"):
+            plane(y)
+        # Five times the bound away from parallel it is a plane.
+        unit = float(jnp.finfo(dtype).eps)
+        aside = random.normal(size=40)
+        aside *= 20 * unit * np.linalg.norm(numbers) / np.linalg.norm(aside)
+        assert plane({"w": jnp.asarray(numbers + aside, dtype), "n": None}).values.shape == (2, 2)

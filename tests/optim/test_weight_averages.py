@@ -213,7 +213,7 @@ def test_no_average_and_several_are_refused():
 def test_wrong_arguments_are_named():
     for make, match in (
         (lambda: optim.swa(start=-1), "start must be"),
-        (lambda: optim.swa(every=0), "every must be at least 1"),
+        (lambda: optim.swa(every=0), "every must be a whole number"),
         (lambda: optim.weight_ema(1.5), "decay must lie"),
         (lambda: optim.weight_ema(-0.5), "decay must lie"),
         (lambda: optim.weight_ema(start=-1), "start must be"),

@@ -27,8 +27,12 @@ ELSEWHERE = {
     # They are measured by name only: test_measured_by_name.py and test_landscape_instruments.py
     # compare the records that they measure.
     **{name: set(named(TEXT, name)) for name in BY_NAME},
-    # No committed run holds examples out, or asks for more accuracies than one.
-    "metrics.jsonl": HELD_OUT_AND_TOP_K,
+    # No committed run holds examples out, asks for more accuracies than one, or counts its steps
+    # that are not finite: test_nonfinite.py does.
+    "metrics.jsonl": HELD_OUT_AND_TOP_K
+    | {"nonfinite_steps", "skipped_steps", "start_loss", "diverged"},
+    # All that is committed is finite: test_record_measurements.py measures what is not.
+    EVERY: {"not_finite"},
     # Those of a training set with noisy labels: test_training_evaluation.py compares them.
     "Noisy labels": set(named(TEXT, "Noisy labels")),
 }

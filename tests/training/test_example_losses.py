@@ -150,20 +150,23 @@ def test_the_accuracy_of_shares_is_that_of_the_largest():
     ("changes", "message"),
     [
         ({"loss__name": "hinge"}, "loss.name must be one of cross_entropy, .*got 'hinge'"),
-        ({"loss__label_smoothing": 1.0}, r"loss.label_smoothing must lie in \[0, 1\), got 1.0"),
+        (
+            {"loss__label_smoothing": 1.0},
+            r"loss.label_smoothing must be a number in \[0, 1\), got 1.0",
+        ),
         (
             {
                 "loss__name": "generalised_cross_entropy",
                 "loss__generalised_cross_entropy__q": 0.0,
             },
-            r"generalised_cross_entropy.q must lie in \(0, 1\], got 0.0",
+            r"generalised_cross_entropy.q must be a number in \(0, 1\], got 0.0",
         ),
         (
             {
                 "loss__name": "smallest_cross_entropy",
                 "loss__smallest_cross_entropy__removed": 1.0,
             },
-            r"smallest_cross_entropy.removed must lie in \[0, 1\), got 1.0",
+            r"smallest_cross_entropy.removed must be a number in \[0, 1\), got 1.0",
         ),
     ],
 )

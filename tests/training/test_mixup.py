@@ -64,7 +64,9 @@ def steps_of(mix, devices=1, steps=3, start=0):
     def step(state, inputs, traced):
         (images, shares), (previous, _) = inputs.batch, inputs.previous_batch
         values = images[0, 0, 0, 0], shares[0, 0], previous[0, 0, 0, 0]
-        return state._replace(step=state.step + 1), StepMetrics(*values)
+        return state._replace(step=state.step + 1), StepMetrics(
+            *values, jnp.array(True), jnp.array(False)
+        )
 
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), (DEVICES,))
     run_steps = make_run_steps(step, lambda key, x: x, mesh, mix=mix)
@@ -197,5 +199,5 @@ def test_methods_that_read_losses_and_logits_take_shares_of_labels(name):
 
 
 def test_a_negative_alpha_is_refused():
-    with pytest.raises(ValueError, match="data.mixup must be 0.*got -1.0"):
+    with pytest.raises(ValueError, match="data.mixup must be .* 0 or more, got -1.0"):
         build.check(tiny_config(data__mixup=-1.0))

@@ -121,7 +121,11 @@ def test_a_cut_run_equals_an_uninterrupted_one_without_the_source(tmp_path, sour
         ({"model__features": (5, 5)}, ValueError, "No kernel of the run in .* has the name and"),
         ({"fine_tune__epoch": 7}, FileNotFoundError, r"no checkpoint of epoch 7; it has \[1, 2\]"),
         ({"fine_tune__workdir": "nowhere"}, FileNotFoundError, "nowhere holds no checkpoint yet"),
-        ({"fine_tune__epoch": -1}, ValueError, "fine_tune.epoch must be at least 0, got -1"),
+        (
+            {"fine_tune__epoch": -1},
+            ValueError,
+            "fine_tune.epoch must be a whole number from 0 on, got -1",
+        ),
         (
             {"fine_tune__workdir": "", "fine_tune__epoch": 1},
             ValueError,

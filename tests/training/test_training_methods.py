@@ -182,10 +182,10 @@ def test_the_options_of_the_moving_average_reach_it():
     ("field", "value", "message"),
     [
         ("name", "median", "weight_average.name must be one of none, swa, ema"),
-        ("decay", 1.5, r"weight_average.decay must lie in \[0, 1\], got 1.5"),
-        ("ema_start_epochs", 2.0, r"weight_average.ema_start_epochs must lie in \[0, 2\)"),
-        ("start", -0.1, r"weight_average.start must lie in \[0, 1\], got -0.1"),
-        ("every_epochs", 0.0, "weight_average.every_epochs must be a positive number"),
+        ("decay", 1.5, r"weight_average.decay must be a number in \[0, 1\], got 1.5"),
+        ("ema_start_epochs", 2.0, r"weight_average.ema_start_epochs must be a number in \[0, 2\)"),
+        ("start", -0.1, r"weight_average.start must be a number in \[0, 1\], got -0.1"),
+        ("every_epochs", 0.0, "weight_average.every_epochs must be a finite number above 0"),
     ],
 )
 def test_a_wrong_field_of_the_average_is_named(field, value, message):

@@ -124,10 +124,13 @@ def test_a_perturbation_of_a_device_a_group_and_all():
         ({"synchronise": "0"}, "method.synchronise must be"),
         ({"synchronise": "3000"}, "method.synchronise must be .* divides the"),
         ({"synchronise": "all", "m": 4}, "method.synchronise = 'all' and method.m = 4 both say"),
-        ({"from_share": -0.1}, r"method.from_share must lie in \[0, 1\), got -0.1"),
-        ({"from_share": 1.0}, r"method.from_share must lie in \[0, 1\), got 1.0"),
-        ({"until_share": 1.1}, r"method.until_share must lie in \(0, 1\], got 1.1"),
-        ({"from_share": 0.5, "until_share": 0.5}, r"until_share must lie in \(0.5, 1\], got 0.5"),
+        ({"from_share": -0.1}, r"method.from_share must be a number in \[0, 1\), got -0.1"),
+        ({"from_share": 1.0}, r"method.from_share must be a number in \[0, 1\), got 1.0"),
+        ({"until_share": 1.1}, r"method.until_share must be a number in \(0, 1\], got 1.1"),
+        (
+            {"from_share": 0.5, "until_share": 0.5},
+            r"until_share must be a number in \(0.5, 1\], got 0.5",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(fields, message):

@@ -218,7 +218,9 @@ def test_every_device_and_every_step_augments_with_a_key_of_its_own():
         value = images[0, 0, 0, 0]
         mean, square = (jax.lax.pmean(v, DEVICES) for v in (value, value**2))
         spread = square - mean**2
-        return state._replace(step=state.step + 1), StepMetrics(mean, spread, mean)
+        return state._replace(step=state.step + 1), StepMetrics(
+            mean, spread, mean, mean > -9, mean < -9
+        )
 
     mesh = Mesh(np.array(jax.devices()[:8]), (DEVICES,))
     run_steps = make_run_steps(step, lambda key, x: jax.random.normal(key, x.shape), mesh)
@@ -243,7 +245,9 @@ def test_a_step_sees_the_batch_before_it_as_it_was_augmented_then():
     def step(state, inputs, traced):
         (images, labels), (previous, before) = inputs.batch, inputs.previous_batch
         values = images[0, 0, 0, 0], previous[0, 0, 0, 0], labels[0] + 10 * before[0]
-        return state._replace(step=state.step + 1), StepMetrics(*values)
+        return state._replace(step=state.step + 1), StepMetrics(
+            *values, jnp.array(True), jnp.array(False)
+        )
 
     mesh = Mesh(np.array(jax.devices()[:1]), (DEVICES,))
     run_steps = make_run_steps(step, lambda key, x: x + jax.random.normal(key, x.shape), mesh)

@@ -73,9 +73,13 @@ def test_too_many_examples_are_refused(changes, message):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("data__validation_examples", -1, "data.validation_examples must be at least 0, got -1"),
-        ("evaluation__top_k", (5, 1), "evaluation.top_k must be at least 2, got 1"),
-        ("evaluation__top_k", (2.5,), "evaluation.top_k must be a whole number from 2 on, got 2.5"),
+        (
+            "data__validation_examples",
+            -1,
+            "data.validation_examples must be a whole number from 0 on, got -1",
+        ),
+        ("evaluation__top_k", (5, 1), "evaluation.top_k must be a tuple .* from 2 on, got"),
+        ("evaluation__top_k", (2.5,), "evaluation.top_k must be .*from 2 on, got .2.5"),
     ],
 )
 def test_a_wrong_field_is_named(field, value, message):

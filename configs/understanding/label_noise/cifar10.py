@@ -20,6 +20,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Return the config; `variant` is empty or "smoke"."""
     config = digits.get_config(variant)
     config.training = resnet18.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     config.training.evaluation.test_every_epochs = 1
     config.training.evaluation.train_every_epochs = 1
     if not variant:

@@ -23,6 +23,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     # Everything that the arms share; the study sets seed, noise and method.
     config.training = digits.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     config.training.epochs = 100
     config.training.data.augmentation = ()  # so that wrong labels can be learnt by heart
     config.training.evaluation.test_every_epochs = 1

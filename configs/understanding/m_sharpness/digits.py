@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     # Everything that the arms share; the study sets seed and method.
     config.training = digits.get_config(variant)
+    config.training.on_nonfinite = "continue"  # an arm that diverges is a result
     config.training.epochs = 200  # of one step each
     config.training.batch_size = 240
     config.training.data.train_examples = 240

@@ -7,7 +7,7 @@ from experiments.even_better.read.results import StudyResults
 from experiments.even_better.tables.columns import column_means, column_setting, columns_of
 from experiments.even_better.tables.correlations import pearson, test_losses
 from experiments.study.figures import ReportFigure
-from experiments.study.formats import signed
+from experiments.study.formats import counted, signed
 from experiments.study.table import Column, instrument_column
 from sam_jax import plotting
 from sam_jax.statistics import Correlation
@@ -51,9 +51,10 @@ def against_test_loss(
         for model, x, y in zip(results.models, cells, losses, strict=True)
     ]
     plotting.scatter_with_regression(axes, points)
+    n = counted(found.n, found.of)
     plotting.label_axes(
         axes,
-        f"{column_setting(column) or column.name}\nr = {signed(found.r)} (n = {found.n})",
+        f"{column_setting(column) or column.name}\nr = {signed(found.r)} (n = {n})",
         x_label,
         "Test loss",
     )

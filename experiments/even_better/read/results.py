@@ -13,7 +13,7 @@ from typing import Any
 from experiments.even_better.arms import BATCHES, OPTIMISERS, Model, Plan
 from experiments.even_better.read.connections import Connection, read_connections
 from experiments.study.arms import seed_folder
-from experiments.study.results import Results, read_records
+from experiments.study.results import Results, compact, read_records
 from sam_jax.measuring import registry
 from sam_jax.measuring.landscapes import is_whole, read_plane
 from sam_jax.metrics.landscape.grids import LossPlane
@@ -105,7 +105,7 @@ def _trained_models(workdir: pathlib.Path) -> dict[tuple[str, int], Model]:
 
 
 def _by_epoch(lines: list[Record]) -> tuple[Record, ...]:
-    epochs = {line["epoch"]: line for line in lines if "epoch" in line}
+    epochs = {line["epoch"]: compact(line) for line in lines if "epoch" in line}
     return tuple(epochs[epoch] for epoch in sorted(epochs))
 
 

@@ -16,7 +16,7 @@ from experiments.even_better.tables.columns import (
     column_setting,
     columns_of,
 )
-from experiments.study.formats import p_text, signed, span
+from experiments.study.formats import counted, p_text, signed, span
 from experiments.study.grid import Grid, csv_text
 from experiments.study.table import Cell, Column
 from sam_jax.measuring import registry
@@ -132,8 +132,8 @@ def correlations_csv(rows: Sequence[CorrelationRow]) -> str:
             values += [found.permutation_p_value, *found.fisher_interval]
             values += [*found.bootstrap_interval, *found.leave_one_out]
         values += [row.partial.r, row.partial.p_value, *row.partial.fisher_interval]
-        lines.append([row.name, row.setting, *values, *published])
-    heads = ["measure", "setting", *columns, "published_r", "published_n"]
+        lines.append([row.name, row.setting, *values, *published, row.pearson.of])
+    heads = ["measure", "setting", *columns, "published_r", "published_n", "models"]
     return csv_text(pd.DataFrame(lines, columns=heads))
 
 
@@ -163,5 +163,5 @@ def correlations_grid(rows: Sequence[CorrelationRow], preset: str) -> Grid:
             line += [signed(found.r), p_text(found.p_value), p_text(holm[method][index])]
         line += [signed(row.partial.r), p_text(row.partial.p_value)]
         published = signed(row.published.r) if row.published else "—"
-        lines.append([*line, str(row.pearson.n), published])
+        lines.append([*line, counted(row.pearson.n, row.pearson.of), published])
     return Grid(_HEADS, lines, _GROUPS, f"These runs: {preset} preset", 2)

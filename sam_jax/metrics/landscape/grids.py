@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from sam_jax.metrics.checks import check_moves, check_vector
+from sam_jax.metrics.checks import check_moves, check_vector, described, is_real_scalar
+from sam_jax.metrics.directions.parallel import check_not_parallel
 from sam_jax.metrics.evaluation import full_precision
 from sam_jax.metrics.over_devices import over_devices
 from sam_jax.metrics.parameters import loss_of_parameters
@@ -136,7 +137,8 @@ def loss_plane(
       A LossPlane, at the cost of p q evaluations.
 
     Raises:
-      ValueError: a direction does not fit `params`, is zero or is not finite; the grid is not two
+      ValueError: a direction does not fit `params`, is zero or is not finite; the two are parallel
+        to rounding, so that they span no plane; the grid is not two
         non-empty vectors of finite numbers; the policy is unknown; or `loss_fn` does not return
         scalars.
 
@@ -170,11 +172,11 @@ def check_batch_norm(batch_norm: str | None) -> None:
 def _scalars(loss_fn: LossesFn) -> Callable[[Params], PyTree]:
     def checked(params: Params) -> PyTree:
         values = loss_fn(params)
-        shapes = [jnp.shape(value) for value in jax.tree.leaves(values)]
-        if not shapes or any(shape != () for shape in shapes):
+        leaves = jax.tree.leaves(values)
+        if not leaves or not all(map(is_real_scalar, leaves)):
             raise ValueError(
-                "loss_fn must return a scalar or a pytree of scalars, such as the loss and the "
-                f"accuracy; got the shapes {jax.tree.map(jnp.shape, values)}."
+                "loss_fn must return a real scalar or a pytree of them, such as the loss and the "
+                f"accuracy; got {jax.tree.map(described, values, is_leaf=lambda x: x is None)}."
             )
         return jax.tree.map(lambda value: widen(jnp.asarray(value)), values)
 
@@ -208,7 +210,8 @@ def values_at(
       The result of `fn`, each array with a leading axis [n]; values that are not finite are kept.
 
     Raises:
-      ValueError: a direction that does not fit `params`, is zero or not finite.
+      ValueError: a direction that does not fit `params`, is zero, not finite, or parallel to
+        another.
 
     >>> x, y = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
     >>> points = jnp.array([[0.0, 0.0], [1.0, 2.0], [3.0, 0.0]])
@@ -216,6 +219,7 @@ def values_at(
     [2.0, 5.0, 5.0]
     """
     directions = {name: check_moves(name, d, params) for name, d in directions.items()}
+    check_not_parallel(directions)
     fn, params = loss_of_parameters(fn, params)
 
     def evaluate(points: jax.Array, params: Params, directions: tuple[PyTree, ...]) -> PyTree:

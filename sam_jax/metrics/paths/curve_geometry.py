@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.metrics.checks import check_count, check_direction, check_finite
+from sam_jax.metrics.checks import check_count, check_direction, check_finite, check_positive
 from sam_jax.metrics.parameters import chosen_parameters, map_parameters
 from sam_jax.metrics.paths.curves import check_positions, host_coefficients, number_of_controls
 from sam_jax.pytree import is_parameter
@@ -207,7 +207,7 @@ def grid_around(
 
     Raises:
       ValueError: the coordinates are not [n, 2], n >= 1, or are not finite, or all the same
-        point; `points` is below two.
+        point; `points` is below two; `margin` is negative.
 
     >>> xs, ys = grid_around([[0.0, 0.0], [10.0, 5.0]], points=3)
     >>> xs.tolist(), ys.tolist()
@@ -222,6 +222,7 @@ def grid_around(
     check_count("points", points)
     if points < 2:
         raise ValueError(f"points must be at least 2, got {points}.")
+    check_positive("margin", margin, or_zero=True)
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     extent = np.max(high - low)
     if not extent > 0:

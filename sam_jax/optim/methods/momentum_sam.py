@@ -30,7 +30,9 @@ class MomentumSamState(NamedTuple):
 
 
 def momentum_sam(
-    optimiser: optax.GradientTransformation, rho: ScalarOrSchedule, mask: Mask = None
+    optimiser: optax.GradientTransformation,
+    rho: ScalarOrSchedule | None = None,
+    mask: Mask = None,
 ) -> SharpnessAwareTransformation:
     r"""Momentum SAM: wraps the optimiser and perturbs against its momentum, for one gradient.
 
@@ -51,7 +53,7 @@ def momentum_sam(
         decay in it acts on the parameters that are not perturbed.
       rho: radius of the ball, or an optax schedule of it that advances by one per update. It is
         larger than SAM's: the authors train a WRN-16-4 on CIFAR-100 with rho = 3, and vision
-        transformers with rho = 10 after eight epochs without perturbation.
+        transformers with rho = 10 after eight epochs without perturbation. It has to be given.
       mask: as in `sam`.
 
     Returns:
@@ -60,8 +62,8 @@ def momentum_sam(
       only. Evaluate at the parameters as they are: they are not the perturbed ones.
 
     Raises:
-      ValueError: rho is negative, grad_fn is missing, or the optimiser's state does not hold
-        exactly one momentum buffer for all parameters.
+      ValueError: the optimiser is none, rho is negative, rho or grad_fn is missing, or the
+        optimiser's state does not hold exactly one momentum buffer for all parameters.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, sam_jax
@@ -79,6 +81,10 @@ def momentum_sam(
     Overhead", algorithm 1. The authors' SGD adds the weight decay of the perturbed parameters, as
     an L2 term in the loss of `grad_fn` does. Their AdamW decays after the step.
     """
+    example = "sam_jax.momentum_sam(optax.sgd(0.1, momentum=0.9), rho=0.3)"
+    checks.check_transformation("optimiser", optimiser, example)
+    if rho is None:
+        raise ValueError(f"momentum_sam needs rho, the radius. Call for example {example}.")
     checks.check_not_negative("rho", rho)
     optimiser = optax.with_extra_args_support(optimiser)
 

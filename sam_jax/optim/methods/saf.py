@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sam_jax import pytree, shardings
+from sam_jax.known import known
 from sam_jax.optim import checks, devices, trajectory_loss
 from sam_jax.optim.perturbations.common import advance, value_at
 from sam_jax.optim.transformation import (
@@ -73,12 +75,14 @@ def saf(
       One link of an `optax.chain`, before the optimiser. Its update needs
       `grad_fn: (params, term=...) -> gradients`, with the gradient of loss + term(logits),
       `logits_fn: params -> logits` of the batch, [n, classes], and `indices`, [n] integers, the
-      places of the batch's examples in the training set, no two alike; an index that is not below
-      `examples` stands for an example without memory. Inside `m_sam` m must be the whole batch.
+      places of the batch's examples in the training set, no two alike; the index `examples` stands
+      for an example without memory. Under jit, where indices cannot be looked at, so does every
+      other index out of range: nothing is read or kept for it. Inside `m_sam` m must be the whole
+      batch.
 
     Raises:
       ValueError: an argument is out of its range, or grad_fn, logits_fn or indices is missing or
-        does not fit.
+        does not fit; outside jit, an index is below 0 or above `examples`, or stands there twice.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, sam_jax
@@ -129,7 +133,8 @@ def saf(
         indices: jax.Array | None = None,
         **_: Any,
     ) -> tuple[SharpnessAwareGradient, SafState]:
-        indices = _checked_indices(indices)
+        indices = _checked_indices(indices, examples)
+        state = jax.tree.map(jnp.asarray, state)  # of NumPy, as a checkpoint may hold them
         visits, past = _recalled(state, shardings.gathered(indices))
         is_on = visits >= max(start_epoch, epochs_back)
         term = trajectory_loss.trajectory_term(past, value_at(lmbda, state.count), tau, is_on)
@@ -173,7 +178,7 @@ def _check_int(name: str, value: Any, lowest: int) -> None:
         )
 
 
-def _checked_indices(indices: Any) -> jax.Array:
+def _checked_indices(indices: Any, examples: int) -> jax.Array:
     if indices is None:
         raise ValueError(
             "saf remembers every training example and needs indices, the places of the batch's "
@@ -185,7 +190,27 @@ def _checked_indices(indices: Any) -> jax.Array:
         raise ValueError(
             f"indices must be integers [n], got {indices.dtype} of shape {indices.shape}."
         )
-    return indices
+    numbers = known(indices)
+    if numbers is not None:
+        _check_range(numbers, examples)
+    # JAX counts negative indices from the end, where another example lies.
+    return jnp.where(indices < 0, examples, indices)
+
+
+def _check_range(indices: np.ndarray, examples: int) -> None:
+    outside = indices[(indices < 0) | (indices > examples)]
+    if outside.size:
+        raise ValueError(
+            f"indices must lie in [0, {examples}), the examples that saf was built for, or be "
+            f"{examples} for an example without memory; got {outside[0]}. Build saf with the size "
+            "of the training set, and count from 0."
+        )
+    places, counts = np.unique(indices[indices < examples], return_counts=True)
+    if np.any(counts > 1):
+        raise ValueError(
+            "indices must name every example once, because a visit has one memory; "
+            f"{places[counts > 1][0]} stands there {counts.max()} times."
+        )
 
 
 def _check_logits(logits: jax.Array, examples: int, classes: int) -> None:

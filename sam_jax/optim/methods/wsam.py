@@ -85,7 +85,7 @@ def wsam(
 
 def decoupled_wsam(
     optimiser: optax.GradientTransformation,
-    learning_rate: ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule | None = None,
     rho: ScalarOrSchedule = 0.05,
     gamma: Scalar = 0.9,
     mask: Mask = None,
@@ -103,7 +103,8 @@ def decoupled_wsam(
 
     Args:
       optimiser: from the clean gradient to an update, clipping and weight decay included.
-      learning_rate: eta of the sharpness term, a number or the schedule that the optimiser has too.
+      learning_rate: eta of the sharpness term, a number or the schedule that the optimiser has too;
+        it has to be given.
       rho: radius of the ball, or an optax schedule of it; both schedules advance by one per update.
       gamma: weight of the sharpness, in [0, 1): 0 is the optimiser alone. The paper finds 0.8 to
         0.95 best and uses 0.9.
@@ -115,8 +116,8 @@ def decoupled_wsam(
       only.
 
     Raises:
-      ValueError: rho or learning_rate is negative, gamma lies outside [0, 1), or grad_fn is
-        missing.
+      ValueError: the optimiser is none, rho or learning_rate is negative, gamma lies outside
+        [0, 1), or learning_rate or grad_fn is missing.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, sam_jax
@@ -131,6 +132,13 @@ def decoupled_wsam(
     `max_norm` clips g and g_p one by one; a clip inside `optimiser` clips g and leaves the
     sharpness term as it is.
     """
+    example = "sam_jax.decoupled_wsam(optax.sgd(0.1), learning_rate=0.1, rho=0.05)"
+    checks.check_transformation("optimiser", optimiser, example)
+    if learning_rate is None:
+        raise ValueError(
+            "decoupled_wsam needs learning_rate, that of the optimiser, for the sharpness term "
+            f"goes past the optimiser. Call for example {example}."
+        )
     checks.check_not_negative("learning_rate", learning_rate)
     weight = _weight(gamma)
     perturbed = sam(rho, mask=mask)

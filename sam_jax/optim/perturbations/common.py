@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sam_jax import pytree, threefry
@@ -50,7 +51,14 @@ def transformation(
 
 def value_at(schedule: ScalarOrSchedule, count: jax.Array) -> Scalar:
     """Return the value of a schedule at an update, or the number that it is."""
-    return schedule(count) if callable(schedule) else schedule
+    if not callable(schedule):
+        return schedule
+    value = schedule(count)
+    if np.shape(value) != ():
+        raise ValueError(
+            f"A schedule must return one number, got an array of the shape {np.shape(value)}."
+        )
+    return value
 
 
 def select(tree: PyTree, params: Params, mask: Mask) -> PyTree:
@@ -90,9 +98,9 @@ def without_value(path: tuple) -> tuple:
 
 
 def check_key(key: Any) -> None:
-    """Raise unless `key` is a typed key."""
-    if not pytree.is_key(key):
-        raise TypeError(f"key must be a typed key such as jax.random.key(0), got {key!r}.")
+    """Raise unless `key` is one typed key."""
+    if not pytree.is_key(key) or key.ndim:
+        raise TypeError(f"key must be one typed key such as jax.random.key(0), got {key!r}.")
 
 
 def init_random(key: Key) -> Callable[[Params], RandomState]:
