@@ -206,7 +206,7 @@ def _differing_arrays(folder: pathlib.Path, about: About | None) -> str:
 
 
 def _unreadable_tree(folder: pathlib.Path) -> str:
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
+    handler: Any = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
     try:
         handler.metadata(folder.resolve())
     except Exception as error:  # as above
