@@ -11,11 +11,6 @@ from absl import logging
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs.distributed import from_first
 
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing is locked
-    fcntl = None
-
 
 class InUse(UserMistake):
     """Another command is writing what this one wants to write."""
@@ -73,7 +68,11 @@ def _make(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _take(path: pathlib.Path, folder: pathlib.Path, work: str) -> list[int]:
     """Return the open file that is locked, or nothing where it cannot be."""
-    while fcntl is not None:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nothing is locked
+        return []
+    while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError:
@@ -97,7 +96,6 @@ def _take(path: pathlib.Path, folder: pathlib.Path, work: str) -> list[int]:
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             return [descriptor]
         os.close(descriptor)  # whoever held it has just removed the file
-    return []
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:

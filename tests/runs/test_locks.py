@@ -1,5 +1,6 @@
 """Locks on what a command writes: who is refused, what the death of a process leaves."""
 
+import fcntl
 import os
 import pathlib
 import socket
@@ -90,7 +91,7 @@ def test_a_folder_that_cannot_be_locked_is_no_error(tmp_path, monkeypatch):
     def no_locks(descriptor, operation):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     warned = []
     monkeypatch.setattr(locks.logging, "warning", lambda text, *rest: warned.append(text % rest))
     with locks.held(tmp_path, "training"):
