@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 SMOKE = "--config=configs/digits.py:smoke"
+ARM = "ARM"  # in the place of the field: the sentence names a field of an arm
 DEFAULT = "WORKDIR"  # stands for a folder that does not exist
 
 
@@ -26,9 +27,9 @@ def _fields(module, config, table):
         field, rest = line.strip().split("=", 1)
         value, *words = (part.strip() for part in rest.split(" | "))
         told = words or [value]
-        found.append(
-            Mistake(module, (*config, f"--config.{field}={value}"), (field.split(" ")[0], *told))
-        )
+        named = () if told[0] == ARM else (field,)
+        words = (*named, *(word for word in told if word != ARM))
+        found.append(Mistake(module, (*config, f"--config.{field}={value}"), words))
     return found
 
 
@@ -247,9 +248,9 @@ STUDIES = [
         """
         methods=() | ()
         methods=(("SGD","sma",{}),) | Did you mean 'sam'?
-        methods=(("SGD","sam",{"rho":-0.1}),) | method.rho | -0.1
-        methods=(("SGD","sam",{"roh":0.1}),) | Did you mean
-        methods=(("SGD","sam",{"rho":"x"}),) | rho | 'x'
+        methods=(("SGD","sam",{"rho":-0.1}),) | ARM | method.rho | -0.1
+        methods=(("SGD","sam",{"roh":0.1}),) | ARM | method.roh | Did you mean
+        methods=(("SGD","sam",{"rho":"x"}),) | ARM | rho | 'x'
         equal_compute=(("B","C",2),) | 'C'
         timing.rounds=0
         """,
