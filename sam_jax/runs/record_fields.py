@@ -33,7 +33,7 @@ train_topK_accuracy upper validation_accuracy validation_loss validation_topK_ac
 width
 """
 _TEXTS = """
-batch batch_norm distribution folder kind label measure measured_batch model norm normalisation
+batch batch_norm distribution folder kind label measure measured_batch model normalisation
 optimiser preset settings shape step_rule
 """
 _LISTS = """
@@ -58,6 +58,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_LISTS.split(), ("list",)),
     **dict.fromkeys(_NUMBERS_OR_LISTS.split(), ("number", "list")),
     "adaptive": ("boolean",),
+    "norm": ("text", "number"),  # the name of one, and of weights in a study of one's own
     "diverged": ("boolean",),
     "examples": ("integer", "list"),
 }
