@@ -190,10 +190,12 @@ def inverse_norm(tree: PyTree) -> jax.Array:
 
 def slope(tree: PyTree, axis: PyTree) -> jax.Array:
     """Return s of the point s * axis that is nearest to `tree`; zero where `axis` is zero."""
-    # By the largest entry, for a conditional would put a difference of two trees into memory. One
-    # tree takes both powers, for a scaled copy of the other would stand in memory too.
+    # By the largest entry, for a conditional would put a difference of two trees into memory.
     power, (axis_power, axis_squared) = power_of_two(largest(tree)), scaled_squares(axis)
-    product = vdot(scale(tree, power * axis_power), axis)
+    # One tree takes the power of the other too, whose scaled copy would stand in memory. The limits
+    # keep it and the products in the range of float32.
+    middle = jnp.clip(axis_power, 2.0**-40, 2.0**40)
+    product = vdot(scale(scale(tree, power), middle), axis) * (axis_power / middle)
     return safe_divide(product, axis_squared) / power * axis_power
 
 

@@ -16,7 +16,7 @@ Processor milliseconds of one core (Xeon with AVX-512, jax 0.10), 32 images, ker
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from sam_jax.models import bilinear
 from sam_jax.shardings import explicit_sharding, marked_varying, varying_axes
 
 CACHE_BYTES = 2**21  # of one core: what the sums over images may take and stay fast
@@ -50,9 +51,7 @@ def depthwise_sum(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array
     >>> print(depthwise_sum(x, jnp.ones((1, 3, 1, 1)))[0, 0, :, 0])
     [3. 6. 9.]
     """
-    axes = varying_axes(jax.typeof(x)) | varying_axes(jax.typeof(kernel))
-    x, kernel = (marked_varying(y, axes - varying_axes(jax.typeof(y))) for y in (x, kernel))
-    return _sum_p.bind(x, kernel, stride=stride)
+    return _sum_p.bind(*bilinear.alike(x, kernel), stride=stride)
 
 
 def _shifted(x: jax.Array, shape: tuple[int, ...], a: int, b: int, stride: int) -> jax.Array:
@@ -96,10 +95,8 @@ def _kernel_gradient(ct: jax.Array, x: jax.Array, kernel: Any, *, stride: int) -
     # Image after image is no order for a split batch, nor for the many threads of a GPU.
     one_by_one = jax.default_backend() == "cpu" and explicit_sharding(x) is None
     way = _by_image if one_by_one else _at_once
-    function: Callable[..., jax.Array] = functools.partial(way, size=size, stride=stride)
-    for _ in range(x.ndim - 4):
-        function = jax.vmap(function)
-    return function(x, ct)
+    function = functools.partial(way, size=size, stride=stride)
+    return bilinear.with_leading_axes(function)(x, ct)
 
 
 def _by_image(x: jax.Array, ct: jax.Array, *, size: tuple[int, int], stride: int) -> jax.Array:
@@ -152,22 +149,8 @@ def _at_once(x: jax.Array, ct: jax.Array, *, size: tuple[int, int], stride: int)
     return jnp.stack(entries).reshape(*size, 1, -1).astype(ct.dtype)
 
 
-def _batch(arguments: Sequence[jax.Array], axes: Sequence[Any], *, stride: int) -> Any:
-    (x, kernel), (x_axis, kernel_axis) = arguments, axes
-    if kernel_axis is None:  # one kernel for all: more images
-        x = jnp.moveaxis(x, x_axis, -5)
-        y = _sum_p.bind(x.reshape(*x.shape[:-5], -1, *x.shape[-3:]), kernel, stride=stride)
-        return y.reshape(*x.shape[:-3], *y.shape[-3:]), x.ndim - 5
-    kernel = jnp.moveaxis(kernel, kernel_axis, 0)
-    if x_axis is None:
-        x = jnp.broadcast_to(x, (kernel.shape[0], *x.shape))
-    else:
-        x = jnp.moveaxis(x, x_axis, 0)
-    return _sum_p.bind(x, kernel, stride=stride), 0
-
-
 _sum_p.def_impl(jax.jit(_sum, static_argnames="stride"))
 _sum_p.def_abstract_eval(_type_of_sum)
 ad.defbilinear(_sum_p, _image_gradient, _kernel_gradient)
-batching.primitive_batchers[_sum_p] = _batch
+batching.primitive_batchers[_sum_p] = bilinear.batch_images(_sum_p)
 mlir.register_lowering(_sum_p, mlir.lower_fun(_sum, multiple_results=False))

@@ -39,6 +39,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from sam_jax.models import bilinear
 from sam_jax.shardings import marked_varying, on_explicit_mesh, varying_axes
 
 # What is worth it, by the table above.
@@ -121,9 +122,7 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
      [6. 9. 6.]
      [4. 6. 4.]]
     """
-    axes = varying_axes(jax.typeof(x)) | varying_axes(jax.typeof(kernel))
-    x, kernel = (marked_varying(y, axes - varying_axes(jax.typeof(y))) for y in (x, kernel))
-    return _convolution_p.bind(x, kernel)
+    return _convolution_p.bind(*bilinear.alike(x, kernel))
 
 
 def _along(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
@@ -236,63 +235,30 @@ def _gradient_of_kernel(x: jax.Array, y: jax.Array) -> jax.Array:
     return _along(matrices.kernel.T, list(rows), 0)
 
 
-def _with_leading_axes(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Return a function of two arrays of four axes, mapped over those in front of them."""
-
-    def mapped(a: jax.Array, b: jax.Array) -> jax.Array:
-        each = function
-        for _ in range(a.ndim - 4):
-            each = jax.vmap(each)
-        return each(a, b)
-
-    return mapped
-
-
 def _turned(kernel: jax.Array) -> jax.Array:
     """Return the kernel of the transposed convolution, [..., 3, 3, O, C]."""
     return jnp.swapaxes(jnp.flip(kernel, (-4, -3)), -1, -2)
-
-
-def _together(arguments: Sequence[jax.Array], axes: Sequence[Any]) -> list[jax.Array]:
-    """Return two arguments with the axis of vmap in front, also where one has none."""
-    sizes = [x.shape[axis] for x, axis in zip(arguments, axes, strict=True) if axis is not None]
-    return [
-        jnp.broadcast_to(x, (sizes[0], *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-        for x, axis in zip(arguments, axes, strict=True)
-    ]
-
-
-def _batch_convolution(arguments: Sequence[jax.Array], axes: Sequence[Any]) -> Any:
-    if axes[1] is not None:
-        return _convolution_p.bind(*_together(arguments, axes)), 0
-    x = jnp.moveaxis(arguments[0], axes[0], -5)  # one kernel for all: more images
-    y = _convolution_p.bind(x.reshape(*x.shape[:-5], -1, *x.shape[-3:]), arguments[1])
-    return y.reshape(*x.shape[:-1], y.shape[-1]), x.ndim - 5
-
-
-def _batch_kernel_gradient(arguments: Sequence[jax.Array], axes: Sequence[Any]) -> Any:
-    return _kernel_gradient_p.bind(*_together(arguments, axes)), 0
 
 
 def _define(
     primitive: Primitive,
     function: Callable[..., jax.Array],
     shape: Callable[[tuple[int, ...], tuple[int, ...]], tuple[int, ...]],
-    batch: Callable[..., Any],
+    batch: Callable[[Primitive], Callable[..., Any]],
 ) -> None:
-    whole = _with_leading_axes(function)
+    whole = bilinear.with_leading_axes(function)
     primitive.def_impl(jax.jit(whole))
     primitive.def_abstract_eval(lambda a, b: a.update(shape=shape(a.shape, b.shape)))
-    batching.primitive_batchers[primitive] = batch
+    batching.primitive_batchers[primitive] = batch(primitive)
     mlir.register_lowering(primitive, mlir.lower_fun(whole, multiple_results=False))
 
 
-_define(_convolution_p, _convolve, lambda x, k: (*x[:-1], k[-1]), _batch_convolution)
+_define(_convolution_p, _convolve, lambda x, k: (*x[:-1], k[-1]), bilinear.batch_images)
 _define(
     _kernel_gradient_p,
     _gradient_of_kernel,
     lambda x, y: (*x[:-4], 3, 3, x[-1], y[-1]),
-    _batch_kernel_gradient,
+    bilinear.batch_both,
 )
 ad.defbilinear(
     _convolution_p,

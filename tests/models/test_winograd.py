@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
+from mesh_gradients import FORMS, gradients_on_mesh
 
 from sam_jax.models import layers, winograd
 
@@ -118,10 +117,8 @@ def test_choice(monkeypatch):
 
 
 @pytest.mark.devices
-@pytest.mark.parametrize("form", ["shard_map", "unchecked", "automatic", "explicit"])
+@pytest.mark.parametrize("form", FORMS)
 def test_gradients_on_a_mesh(form):
-    kind = AxisType.Explicit if form == "explicit" else AxisType.Auto
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(16, 8, 8, 64)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 64, 64)) / 24, jnp.float32)
@@ -130,27 +127,8 @@ def test_gradients_on_a_mesh(form):
         return jnp.mean(jnp.tanh(layers.convolution(x, kernel)))
 
     expected = jax.grad(loss, (0, 1))(kernel, x)
-    function = jax.grad(loss, (0, 1))
-    if form in ("shard_map", "unchecked"):
-
-        def mean(kernel, x):
-            return jax.lax.pmean(loss(kernel, x), "data")
-
-        function = jax.grad(
-            jax.shard_map(
-                mean,
-                mesh=mesh,
-                in_specs=(P(), P("data")),
-                out_specs=P(),
-                check_vma=form == "shard_map",
-            ),
-            (0, 1),
-        )
-    with jax.set_mesh(mesh):
-        split = jax.device_put(x, NamedSharding(mesh, P("data")))
-        whole = jax.device_put(kernel, NamedSharding(mesh, P()))
-        taken = "winograd_convolution" in str(jax.make_jaxpr(function)(whole, split))
-        assert taken == (form != "explicit")
-        got = jax.jit(function)(whole, split)
+    program, got = gradients_on_mesh(loss, kernel, x, form)
+    taken = "winograd_convolution" in str(program)
+    assert taken == (form != "explicit")
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * float(jnp.abs(b).max()))
