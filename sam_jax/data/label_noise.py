@@ -118,6 +118,13 @@ def with_label_noise(
 
     Returns:
       The split with labels [n], and with labels [n, 2], each noisy one beside the true one.
+
+    >>> from sam_jax.data import SOURCES
+    >>> split = Split(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32))
+    >>> noise = label_noise(SOURCES["digits"], 4, share=0.5, kind="symmetric", seed=0)
+    >>> noisy, pairs = with_label_noise(split, noise)
+    >>> noisy.labels.tolist(), pairs.labels.tolist()
+    ([0, 0, 8, 4], [[0, 0], [0, 0], [8, 0], [4, 0]])
     """
     if isinstance(split, StreamedSplit):
         return split.relabelled(noise), split.relabelled(noise.pairs)
