@@ -16,7 +16,8 @@ from experiments.study.together import Work
 from sam_jax.mistakes import checking
 from sam_jax.runs import checkpoints, records, workdirs
 from sam_jax.runs.distributed import from_first, process_count
-from sam_jax.training import build, fine_tune
+from sam_jax.training import build, fine_tune, replay
+from sam_jax.training.replay import NonFiniteError
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
 
@@ -31,14 +32,30 @@ class Task(NamedTuple):
     label: str  # for progress
 
 
+class Fault(NamedTuple):
+    """A run that failed."""
+
+    task: Task
+    error: str  # in one line
+    log: pathlib.Path
+
+    def __str__(self) -> str:
+        """Name the run, the error and the log."""
+        return f"{self.task.arm.label} seed {self.task.seed}: {self.error} (log: {self.log})"
+
+    def of_start(self, task: Task) -> "Fault":
+        """Return the fault of a run that starts from this one."""
+        return Fault(task, "the run that it starts from failed", self.log)
+
+
 def run(
     study: Study,
     plan: Plan,
     workdir: pathlib.Path | str,
     accept_config_changes: bool = False,
     at_once: int = 1,
-) -> None:
-    """Train and measure all arms over all seeds, then measure across runs.
+) -> tuple[list[Run], list[Fault]]:
+    """Train and measure all arms over all seeds.
 
     Every arm and seed has a folder, workdir/models/NAME/seed_S: a run of `sam_jax.train` with a
     records.jsonl of its measurements. A training that was cut goes on from its last checkpoint.
@@ -51,6 +68,10 @@ def run(
         fewer seeds. Trained models stay as they are, and the report names those with other
         settings.
       at_once: how many trainings and measurements run at a time, each in a thread.
+
+    Returns:
+      The runs, and those that failed: numbers that are not finite stopped them, and the others
+      went on.
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
@@ -69,8 +90,18 @@ def run(
         [functools.partial(train_task, task) for task in tasks],
         functools.partial(measure, study, plan),
         [task.after for task in tasks],
+        outlived=(NonFiniteError,),
     )
-    study.measure_across(plan, workdir, work.run(at_once), at_once)
+    done, faults = work.run(at_once), {}
+    for number, error in sorted(work.failed.items()):
+        task = tasks[number]
+        log = seed_folder(workdir, task.arm, task.seed) / replay.REPORT
+        faults[number] = Fault(task, str(error), log)
+    for number in faults:
+        start = tasks[number].after
+        if start in faults:
+            faults[number] = faults[start].of_start(tasks[number])
+    return done, [*faults.values()]
 
 
 def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes: bool) -> None:
