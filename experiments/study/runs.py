@@ -1,10 +1,11 @@
 """Train and measure every arm with every seed; finished work is never run again."""
 
+import contextlib
 import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import ml_collections
@@ -15,11 +16,11 @@ from experiments.study.study import Run, Study, check_training
 from experiments.study.together import Work
 from sam_jax.mistakes import checking
 from sam_jax.runs import checkpoints, records, workdirs
-from sam_jax.runs.distributed import from_first, process_count
+from sam_jax.runs.distributed import process_count
 from sam_jax.training import build, fine_tune, replay
 from sam_jax.training.replay import NonFiniteError
 from sam_jax.training.train_and_evaluate import train_and_evaluate
-from sam_jax.training.trained import load_trained
+from sam_jax.training.trained import load_trained, untrained
 
 
 class Task(NamedTuple):
@@ -105,7 +106,7 @@ def run(
 
 
 def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes: bool) -> None:
-    """Check the configs of all arms, and claim the folder of the study.
+    """Check the configs of all arms and what they measure, and claim the folder of the study.
 
     Args:
       study, plan, workdir, accept_config_changes: as in `run`.
@@ -116,19 +117,31 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
     with checking():
         if not accept_config_changes:
             workdirs.refuse_another(workdir, plan.config)
+        trainings = {}
         for arm in plan.arms:  # all of them, before the first is trained
-            try:
+            with _about(arm, "trained"):
                 arm_folder(workdir, arm)  # or its name is refused
                 training = study.training_config(plan.config, arm, plan.seeds[0])
                 check_training(training)
                 build.check(training)
-            except ValueError as error:
-                raise ValueError(f"The arm {arm.label} cannot be trained: {error}") from error
+            trainings[arm] = training
         # What does not fit its data writes nothing.
-        if not from_first((workdir / "config.json").exists):
-            for arm in plan.arms:
-                build.data_and_program(study.training_config(plan.config, arm, plan.seeds[0]))
+        if not workdirs.is_claimed(workdir, plan.config):
+            for arm, training in trainings.items():
+                with _about(arm, "trained"):
+                    run = untrained(training)
+                with _about(arm, "measured"):
+                    study.fits(plan, arm, training, run)
         workdirs.claim(workdir, plan.config, accept_config_changes)
+
+
+@contextlib.contextmanager
+def _about(arm: Arm, what: str) -> Iterator[None]:
+    """Name the arm in a ValueError of the block, and what cannot be done with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"The arm {arm.label} cannot be {what}: {error}") from error
 
 
 def tasks_of(study: Study, plan: Plan) -> list[Task]:
