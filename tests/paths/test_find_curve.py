@@ -376,7 +376,7 @@ def test_errors(tmp_path, models):
         find_curve.find_curve(one, two, tmp_path, SETTINGS, prepare_images)
     with pytest.raises(ValueError, match="got 'crop', and of prepare_images none was given"):
         find_curve.find_curve(one, two, tmp_path, SETTINGS._replace(augmentation="crop"))
-    with pytest.raises(ValueError, match="points must be at least 2"):
+    with pytest.raises(ValueError, match="points must be a whole number from 2 on, got 1"):
         line = curves.initial_controls(one.state.params, two.state.params)
         evaluate_curve.evaluate_curve(one, line, points=1)
     assert not list(tmp_path.iterdir())
