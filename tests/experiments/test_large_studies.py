@@ -20,6 +20,7 @@ from test_study import small_config, study  # noqa: F401  (a fixture)
 import configs.even_better.digits
 from experiments.even_better.__main__ import STUDY as EVEN_BETTER
 from experiments.study.command import run_and_report
+from sam_jax.runs.checkpoint_damage import FILE, About, sealed
 
 OLD = pathlib.Path(__file__).with_name("workdirs") / "even_better"
 
@@ -34,8 +35,11 @@ def calls_of(function, *arguments):
 def copy_of(run, target, seed):
     """Copy a finished run as that of another seed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # What a checkpoint says of its config names the seed; those of before say nothing.
-    shutil.copytree(run, target, ignore=shutil.ignore_patterns("tensorboard", "about"))
+    shutil.copytree(run, target, ignore=shutil.ignore_patterns("tensorboard"))
+    for path in target.rglob(FILE):  # what a checkpoint says of its config names the seed
+        about = About(**json.loads(path.read_text())["about"])
+        about = about._replace(config=about.config | {"seed": seed})
+        path.write_text(json.dumps(sealed(about)))
     config = target / "config.json"
     if config.exists():
         config.write_text(json.dumps(json.loads(config.read_text()) | {"seed": seed}))
