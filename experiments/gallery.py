@@ -134,7 +134,11 @@ def _shrink(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
 
 def main() -> None:
     """Read the command line and write the gallery."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.gallery",
+        description="Put figures of finished studies into the README of experiments.",
+        epilog="Example: python -m experiments.gallery even_better=runs/digits",
+    )
     parser.add_argument("workdir", nargs="+", metavar="STUDY=WORKDIR")
     pairs = [argument.partition("=")[::2] for argument in parser.parse_args().workdir]
     with one_sentence():
