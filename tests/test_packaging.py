@@ -19,8 +19,8 @@ CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 
 
 def tracked_files():
-    """The files of the checkout, those that are not committed yet included."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    """The files that git knows of and that are there."""
+    command = ["git", "ls-files"]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {name for name in lines.splitlines() if (ROOT / name).is_file()}
 
@@ -41,19 +41,20 @@ def build(kind, source, folder):
 def test_the_source_distribution_is_the_checkout_and_makes_the_wheel(tmp_path):
     checkout, made, unpacked, site = (tmp_path / n for n in ("checkout", "made", "source", "site"))
     made.mkdir()
-    for name in tracked_files():
+    tracked = tracked_files()
+    for name in tracked:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
     stem = f"sam_jax-{sam_jax.__version__}"
     with tarfile.open(build("sdist", checkout, made)) as archive:
         held = {m.name.removeprefix(f"{stem}/") for m in archive.getmembers() if m.isfile()}
         archive.extractall(unpacked, filter="data")
-    assert {n for n in held if not n.startswith("sam_jax.egg-info/")} == tracked_files() | METADATA
+    assert {n for n in held if not n.startswith("sam_jax.egg-info/")} == tracked | METADATA
 
     with zipfile.ZipFile(build("wheel", unpacked / stem, made)) as wheel:
         names = set(wheel.namelist())
         wheel.extractall(site)
-    modules = {name for name in tracked_files() if re.fullmatch(r"sam_jax/.*\.py", name)}
+    modules = {name for name in tracked if re.fullmatch(r"sam_jax/.*\.py", name)}
     information = {name for name in names if name.startswith(f"{stem}.dist-info/")}
     assert names - information == modules | {"sam_jax/py.typed"}
     text = (site / f"{stem}.dist-info/METADATA").read_text()
