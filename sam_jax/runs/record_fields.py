@@ -84,7 +84,7 @@ def wrong(record: dict[str, Any]) -> str:
             continue
         if type(value) not in rule.types:  # as JSON gives them; a truth value is no integer
             return f"{name} must be {' or '.join(rule.kinds)}, got {_shown(value)}"
-        if rule.low is None or type(value) is list:
+        if rule.low is None or value is None or type(value) is list:
             continue
         if value < rule.low and rule.high is None:
             return f"{name} must not be negative, got {value}"

@@ -15,7 +15,6 @@ from sam_jax import data
 from sam_jax.data import channel_statistics as statistics
 from sam_jax.data import prepare, prepared
 from sam_jax.data.description import describe
-from sam_jax.mistakes import UserMistake
 
 tfds = pytest.importorskip("tensorflow_datasets")
 NAME = "tiny_shapes"
@@ -227,9 +226,13 @@ def test_preparing_prints_what_to_write_in_a_config(tiny_tfds_dir, capsys):
         ("digits", "nothing to prepare"),
     ],
 )
-def test_what_cannot_be_prepared_ends_in_one_sentence(name, message, tiny_tfds_dir, tmp_path):
-    with pytest.raises(UserMistake, match=message):
+def test_what_cannot_be_prepared_ends_in_one_sentence(
+    name, message, tiny_tfds_dir, tmp_path, capsys
+):
+    with pytest.raises(SystemExit, match="^2$"):
         prepare.main([name, f"--data_dir={tmp_path}"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
     assert not any(tmp_path.iterdir())
 
 
