@@ -4,6 +4,8 @@ import pathlib
 
 from experiments.sam_paper import figures, tables
 from experiments.sam_paper.results import PaperResults
+from experiments.study import findings
+from experiments.study.outcomes import ERROR
 from experiments.study.pages import Section, write_report, write_table
 from experiments.study.study import Settings
 
@@ -22,6 +24,10 @@ def report(results: PaperResults, folder: pathlib.Path, settings: Settings) -> p
     steps, steps_grid = tables.by_steps(results)
     m, spectra = tables.by_m(results), tables.spectra(results)
     data_sets = [f"{name}: SGD, SAM / %" for name in tables.DATA_SETS]
+    rows = [*tables.errors(results), *tables.noisy_labels(results)]
+    found = findings.of_contrasts(results, rows, ERROR, ("SGD", "SAM"))
+    tested = findings.better_than(results, ERROR, findings.pairs_of(rows))
+    opening = findings.opening(folder, found, tested)
     sections = [
         Section(
             "Test errors",
@@ -77,4 +83,4 @@ def report(results: PaperResults, folder: pathlib.Path, settings: Settings) -> p
             [figures.spectral_densities(results)],
         ),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, settings)
+    return write_report(folder, TITLE, INTRODUCTION, sections, settings, opening=opening)
