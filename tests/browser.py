@@ -147,18 +147,17 @@ class Browser:
         path.write_bytes(base64.b64decode(found["data"]))
         return path
 
-    def complaints(self):
-        """Return what the console and the page's scripts said that is an error or a warning."""
+    def errors(self):
+        """Return what the console and the page's scripts said that is an error."""
         found = []
         for event in self.events:
             parameters = event.get("params", {})
             if event["method"] == "Runtime.exceptionThrown":
                 found.append(parameters["exceptionDetails"])
-            elif event["method"] == "Log.entryAdded":
-                if parameters["entry"]["level"] in ("error", "warning"):
-                    found.append(parameters["entry"])
+            elif event["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+                found.append(parameters["entry"])
             elif event["method"] == "Runtime.consoleAPICalled":
-                if parameters["type"] in ("error", "warning", "assert"):
+                if parameters["type"] in ("error", "assert"):
                     found.append(parameters)
         return found
 

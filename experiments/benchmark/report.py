@@ -77,8 +77,8 @@ def sentences(lines: Sequence[Line]) -> list[str]:
     asked = [line for line in lines if line.reached is not None]
     missing = [line for line in lines if not math.isfinite(line.number.median)]
     found = [
-        f"{sum(bool(line.reached) for line in asked)} of {len(asked)} ratios reach what is asked of "
-        f"them; {len(lines) - len(asked) - len(missing)} have no goal."
+        f"{sum(bool(line.reached) for line in asked)} of {len(asked)} ratios reach what is asked "
+        f"of them; {len(lines) - len(asked) - len(missing)} have no goal."
     ]
     shortest = sorted((line for line in asked if not line.reached), key=_share_of_goal)
     for words, line in zip(("farthest from", "next farthest from"), shortest, strict=False):

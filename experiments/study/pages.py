@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
-import markupsafe
 
 from experiments.study import embedded, provenance
 from experiments.study.figures import ReportFigure, save_figures
@@ -140,14 +139,14 @@ def anchor(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def headings(page: str) -> list[tuple[str, markupsafe.Markup]]:
+def headings(page: str) -> list[tuple[str, str]]:
     """Return the ids and the texts of the headings of a page, for its contents.
 
     >>> headings('<h2 id="a">A &amp; B</h2><h3>no</h3>')
-    [('a', Markup('A &amp; B'))]
+    [('a', 'A & B')]
     """
     found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', page, re.DOTALL)
-    return [(html.unescape(name), markupsafe.Markup(words)) for name, words in found]
+    return [(html.unescape(name), html.unescape(words)) for name, words in found]
 
 
 def _image(folder: pathlib.Path, stem: str) -> str:

@@ -118,14 +118,10 @@ def _run_and_report(
         temporary.replace(path)
     with np.load(path) as file:
         results = dict(file)
+    differing = changes(_config(experiment.settings), _config(settings))
     made_by = Provenance(
         command,
-        [
-            Comparison(
-                "the settings without flags",
-                changes(_config(experiment.settings), _config(settings)),
-            )
-        ],
+        [Comparison("the settings without flags", differing)],
         [Records("All arrays", [("results.npz", "../results.npz")])],
     )
     shown = settings._asdict() | {"software": software(), KEY: made_by}

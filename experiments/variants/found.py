@@ -41,8 +41,8 @@ def _price(results: VariantsResults) -> list[str]:
         rate, gradients = rates[method], total_gradients(results, method)
         return (
             f"{method.label} trains {rate.ratio:.2f} times as many images a second "
-            f"(quartiles {rate.low:.2f} to {rate.high:.2f}) at {gradients:.2f} times the operations "
-            "in all"
+            f"(quartiles {rate.low:.2f} to {rate.high:.2f}) at {gradients:.2f} times the "
+            "operations in all"
         )
 
     reference = results.arms[0].label

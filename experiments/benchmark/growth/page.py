@@ -71,7 +71,7 @@ def _sentences(numbers: pd.DataFrame) -> list[str]:
     for name, points in numbers.groupby("sweep", sort=False):
         errors = []
         for quantity, own in points.groupby("quantity", sort=False):
-            apart = (own["model"] / own["measured"] - 1).abs().max()
+            apart = max(abs(m / x - 1) for m, x in zip(own["model"], own["measured"], strict=True))
             if math.isfinite(apart):
                 errors.append(f"{LABELS[str(quantity)][0]} by at most {100 * apart:.2g}%")
         if errors:

@@ -49,7 +49,7 @@ def report(
     numbers = quantities(results)
     found = test_claims([SeedEvidence(numbers, "late_loss")], CLAIMS)
     verdicts, table = verdicts_grid(found), convergence_table(numbers, settings.seeds)
-    shown_first = Opening(
+    opening = Opening(
         of_claims(found), [write_table(folder, "claims", claims_csv(found), verdicts)]
     )
     sections = [
@@ -57,9 +57,8 @@ def report(
         *(_tests(folder, tested) for tested in found),
         Section("Numbers", grids=[write_table(folder, table.stem, table.csv(), table.grid())]),
     ]
-    return write_report(
-        folder, TITLE, INTRODUCTION, sections, shown, opening=shown_first
-    ), verdicts.text()
+    page = write_report(folder, TITLE, INTRODUCTION, sections, shown, opening=opening)
+    return page, verdicts.text()
 
 
 def _tests(folder: pathlib.Path, tested: Tested) -> Section:

@@ -42,6 +42,5 @@ def report(
         ),
         Section("Figures", figures=figures(results)),
     ]
-    return write_report(
-        folder, TITLE, INTRODUCTION, sections, shown, opening=opening
-    ), table.grid().text()
+    page = write_report(folder, TITLE, INTRODUCTION, sections, shown, opening=opening)
+    return page, table.grid().text()
