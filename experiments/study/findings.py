@@ -45,9 +45,10 @@ def name_of(column: Column) -> str:
     ('test loss', 'test loss')
     """
     name, _, _ = column.name.partition(" / ")
-    words = column.group if name in UNITS else f"{column.group} {name}"
-    words = " ".join(reversed(words.split())) if column.name in SETS else words
-    return (words[:1].lower() + words[1:]).strip()
+    if column.name in SETS:
+        return f"{column.name} {column.group.lower()}"
+    words = column.group if name in UNITS else f"{column.group} {name}".strip()
+    return words[:1].lower() + words[1:]
 
 
 def unit_of(column: Column) -> str:

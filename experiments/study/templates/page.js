@@ -191,7 +191,7 @@ function drawing(data, plane, view, logarithmic, camera, narrow) {
   if (points)
     traces.push({ type: kind, mode: "lines", ...points, ...(solid ? { z: heights(points) } : {}),
       line: { color: "#D55E00", width: solid ? 6 : 3 }, hoverinfo: "skip" });
-  traces.push({ type: kind, mode: "markers+text", ...spots, ...(solid ? { z: heights(spots) } : {}),
+  traces.push({ type: kind, mode: plane.landmarks ? "markers+text" : "markers", ...spots, ...(solid ? { z: heights(spots) } : {}),
     textposition: "top center", textfont: { color: solid ? ink : "#fff" },
     marker: { color: "#D55E00", size: solid ? 4 : 8, line: { color: "#fff", width: 1 } }, hoverinfo: "text" });
   const axis = { color: ink, gridcolor: rule, zeroline: false };
