@@ -3,7 +3,7 @@
 import collections
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from experiments.study.arms import Arm
 from experiments.study.claims import Part, difference
 from experiments.study.contrasts import Contrast, contrast
 from experiments.study.evidence import RunEvidence
-from experiments.study.formats import cell_texts, p_text, span
+from experiments.study.formats import cell_texts, decimals, p_text, span
 from experiments.study.pages import Opening, write_table
 from experiments.study.results import Results
 from experiments.study.table import Cell, Column, means_over_seeds
@@ -101,8 +101,17 @@ def of_arms(
     return found[:most]
 
 
+def words_of(row: Contrast) -> str:
+    """Return the texts at the left of a row."""
+    return ", ".join(row.heads)
+
+
 def of_contrasts(
-    results: Results, rows: Sequence[Contrast], column: Column, names: tuple[str, str]
+    results: Results,
+    rows: Sequence[Contrast],
+    column: Column,
+    names: tuple[str, str],
+    words: Callable[[Contrast], str] = words_of,
 ) -> list[str]:
     """Return sentences on pairs of arms: how often the second is better, by how much, how surely.
 
@@ -111,6 +120,7 @@ def of_contrasts(
       rows: the pairs.
       column: the quantity.
       names: what the reference and the arm of every row are called.
+      words: what a row is called.
     """
     sign = -1 if column.best == "max" else 1
     found = [(row, contrast(results, row, column)) for row in rows]
@@ -120,16 +130,16 @@ def of_contrasts(
     better = sum(sign * pair.difference.mean < 0 for _, pair in found)
     more = "higher" if column.best == "max" else "lower"
     sentences = [
-        f"{names[1]} has the {more} mean {name_of(column)} in {better} of {len(found)} "
+        f"{names[1][:1].upper()}{names[1][1:]} has the {more} mean {name_of(column)} in {better} of {len(found)} "
         f"comparisons with {names[0]}{_over(results)}."
     ]
     ordered = sorted(found, key=lambda each: sign * each[1].difference.mean)
     ends = [("best for", ordered[0]), ("worst for", ordered[-1])]
-    for words, (row, pair) in ends[: len(ordered)]:
+    for place, (row, pair) in ends[: len(ordered)]:
         texts = _texts([pair.reference, pair.arm], len(results.seeds), column)
         (by,) = cell_texts([_mean(pair.difference)], pair.difference.n, sign="+")
         sentences.append(
-            f"The comparison {words} {names[1]} is {', '.join(row.heads)}: {texts[1]} beside "
+            f"The comparison {place} {names[1]} is {words(row)}: {texts[1]} beside "
             f"{texts[0]}, a difference of {by}{unit_of(column)}{_p(pair.p_value)}."
         )
     if len(results.seeds) > 1:
@@ -144,8 +154,8 @@ def of_contrasts(
         label: cell
         for row, pair in found
         for label, cell in (
-            (f"{names[0]} ({', '.join(row.heads)})", pair.reference),
-            (f"{names[1]} ({', '.join(row.heads)})", pair.arm),
+            (f"{names[0]} ({words(row)})", pair.reference),
+            (f"{names[1]} ({words(row)})", pair.arm),
         )
     }
     best = min(means, key=lambda label: sign * means[label].mean)
@@ -216,7 +226,7 @@ def _joined(words: Sequence[str]) -> str:
 
 def pairs_of(rows: Sequence[Contrast]) -> list[tuple[str, Arm, Arm]]:
     """Return the pairs of `better_than` that stand in the rows of a table."""
-    return [(f"{row.arm.label} ({', '.join(row.heads)})", row.arm, row.reference) for row in rows]
+    return [(f"{row.arm.label} ({words_of(row)})", row.arm, row.reference) for row in rows]
 
 
 def opening(folder: pathlib.Path, found: Sequence[str], tested: Sequence[Tested]) -> Opening:
@@ -236,10 +246,13 @@ def _lead(results: Results, column: Column, arm: Arm, other: Arm) -> str:
         column.quantity, column.where, arms=[arm, other], scale=column.scale
     )
     found = mean_difference(own, rival, paired=True)
-    (text,) = cell_texts([MeanAndStderr(found.difference, found.stderr, found.n[0])], found.n[0])
+    mean = MeanAndStderr(found.difference, found.stderr, found.n[0])
+    (text,) = cell_texts([mean], found.n[0])
+    interval = span(found.interval, decimals([mean]))
+    between = "" if interval == "—" else f" (95% CI {interval})"
     return (
         f"The difference of {arm.label} from {other.label} is {text}{unit_of(column)}"
-        f"{_interval(found.interval)}{_p(found.p_value)}."
+        f"{between}{_p(found.p_value)}."
     )
 
 
@@ -271,11 +284,6 @@ def _mean(cell: Cell) -> MeanAndStderr:
 def _over(results: Results) -> str:
     count = len(results.seeds)
     return f" (mean ± standard error over {count} seeds)" if count > 1 else " (one seed)"
-
-
-def _interval(interval: statistics.Interval) -> str:
-    text = span(interval, 4 if max(map(abs, interval)) < 0.1 else 2)
-    return "" if text == "—" else f" (95% CI {text})"
 
 
 def _p(value: float) -> str:

@@ -7,7 +7,7 @@ from experiments.study import findings
 from experiments.study.verdicts import Tested
 from experiments.variants.methods import Method
 from experiments.variants.results import VariantsResults, speed, total_gradients
-from experiments.variants.tables import OUTCOMES
+from experiments.variants.tables import OUTCOMES, references
 
 
 def sentences(results: VariantsResults, tested: Sequence[Tested]) -> list[str]:
@@ -30,20 +30,20 @@ def sentences(results: VariantsResults, tested: Sequence[Tested]) -> list[str]:
 
 def _price(results: VariantsResults) -> list[str]:
     """Return how fast the fastest and the slowest method train beside the reference."""
-    rates = {method: speed(results, method) for method in results.arms[1:]}
+    same = references(results)  # which differ in their epochs alone
+    rates = {m: speed(results, m) for m in results.arms if m not in same}
     known = [method for method, rate in rates.items() if math.isfinite(rate.ratio)]
     if not known:
         return []
     known.sort(key=lambda method: -rates[method].ratio)
-    ends = dict.fromkeys((known[0], known[-1]))
 
     def words(method: Method) -> str:
         rate, gradients = rates[method], total_gradients(results, method)
         return (
-            f"{method.label} trains {rate.ratio:.2f} times as many images a second "
-            f"(quartiles {rate.low:.2f} to {rate.high:.2f}) at {gradients:.2f} times the "
-            "operations in all"
+            f"{method.label} with {rate.ratio:.2f} times the images a second (quartiles "
+            f"{rate.low:.2f} to {rate.high:.2f}) and {gradients:.2f} times the operations in all"
         )
 
     reference = results.arms[0].label
-    return [f"Beside {reference}, {' and '.join(map(words, ends))}."]
+    slowest = f", the slowest is {words(known[-1])}" if len(known) > 1 else ""
+    return [f"Beside {reference}, the fastest method is {words(known[0])}{slowest}."]
