@@ -29,6 +29,7 @@ INTRODUCTION = (
     "The processor time decides where one thread computes, the wall's elsewhere. PyTorch's fastest "
     "mode or memory format counts. Nothing here is asserted by a test: machines differ.",
 )
+RULE = "A row holds where every ratio of it reaches what is asked."
 NOT_MEASURED = "not measured"
 
 
@@ -62,7 +63,7 @@ def report(tasks: Sequence[Task], folder: pathlib.Path, command: str = "") -> Re
     sections = [Section("All ratios", figures=[ratios_figure(every)] if every else [])]
     sections += [Section(title, grids=[table]) for title, table in linked]
     made_with = settings([record for _, own in chosen for record in own])
-    opening = Opening(sentences(every), [_verdicts(target, lines)] if every else [])
+    opening = Opening(sentences(every), [_verdicts(target, lines)] if every else [], RULE)
     records_link = Records("All rows", [("records.jsonl", "../records.jsonl")])
     shown = made_with | {KEY: Provenance(command, records=[records_link])}
     pages = [write_report(target, TITLE, INTRODUCTION, sections, shown, opening=opening)]

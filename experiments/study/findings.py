@@ -129,9 +129,10 @@ def of_contrasts(
         return [f"No pair of {names[0]} and {names[1]} has a {name_of(column)} that is finite."]
     better = sum(sign * pair.difference.mean < 0 for _, pair in found)
     more = "higher" if column.best == "max" else "lower"
+    first = f"{names[1][:1].upper()}{names[1][1:]}"
     sentences = [
-        f"{names[1][:1].upper()}{names[1][1:]} has the {more} mean {name_of(column)} in {better} of {len(found)} "
-        f"comparisons with {names[0]}{_over(results)}."
+        f"{first} has the {more} mean {name_of(column)} in {better} of {len(found)} comparisons "
+        f"with {names[0]}{_over(results)}."
     ]
     ordered = sorted(found, key=lambda each: sign * each[1].difference.mean)
     ends = [("best for", ordered[0]), ("worst for", ordered[-1])]

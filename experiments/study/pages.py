@@ -23,6 +23,12 @@ from experiments.study.surfaces import Surfaces
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
 
 
+CLAIMS = (
+    "A claim holds where the whole interval of its effect fits it, fails where none of it does, and is "
+    "undecided otherwise."
+)
+
+
 class LinkedGrid(NamedTuple):
     """A table of a page and the stem of its files in `tables/`."""
 
@@ -45,6 +51,7 @@ class Opening(NamedTuple):
 
     found: Sequence[str] = ()  # what was found: about five sentences with their numbers
     verdicts: Sequence[LinkedGrid] = ()
+    rule: str = CLAIMS  # how verdicts are come to
 
 
 def write_page(

@@ -1,6 +1,9 @@
 """The links of a report's page."""
 
+import html
 import html.parser
+import re
+import shlex
 
 
 class Links(html.parser.HTMLParser):
@@ -38,3 +41,22 @@ class Links(html.parser.HTMLParser):
         assert not [link for link in files if "://" in link or link.startswith("/")]
         assert not [link for link in files if not (folder / link).is_file()]
         return files
+
+
+def opening_of(page, *command):
+    """Return the sentences that a page opens with, and hold the page to all that others have."""
+    text = page.read_text()
+    headings = re.findall(r'<h2 id="([\w-]+)">', text)
+    assert headings[:2] == ["found", "verdicts"] and headings[-2:] == ["repeat", "settings"]
+    (sentences,) = re.findall(r'<ol class="found">(.*?)</ol>', text, re.DOTALL)
+    sentences = [html.unescape(found) for found in re.findall(r"<li>(.*?)</li>", sentences)]
+    assert 2 <= len(sentences) <= 6 and all(found.endswith(".") for found in sentences)
+    assert not [found for found in sentences if re.search(r"\bnan\b|\{|  ", found)]
+    (line,) = re.findall(r"<pre><code>(.*?)</code></pre>", text)
+    words = shlex.split(html.unescape(line))[1:]
+    assert words[0] == "-m" and [word for word in words[1:] if "--workdir" not in word] == [
+        *command
+    ]
+    links = Links(text)
+    assert [link for link in links.files(page.parent) if link.startswith("../")]
+    return sentences

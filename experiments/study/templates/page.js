@@ -226,7 +226,7 @@ function showSurfaces(figure) {
   scale.parentElement.hidden = data.range[0] <= 0;
   if (!hasWebGL()) view.value = 1;
   const narrow = plot.clientWidth < 500;
-  const far = narrow ? 1.6 : 1.0; // a narrow window shows less beside the middle
+  const far = narrow ? 1.75 : 1.0; // a narrow window shows less beside the middle
   let camera = {
     eye: { x: -1.05 * far, y: -1.45 * far, z: far }, center: { x: 0, y: 0, z: -0.12 },
   };
