@@ -24,8 +24,8 @@ TEMPLATES = pathlib.Path(__file__).with_name("templates")
 
 
 CLAIMS = (
-    "A claim holds where the whole interval of its effect fits it, fails where none of it does, and is "
-    "undecided otherwise."
+    "A claim holds where the whole interval of its effect fits it, fails where none of it does, "
+    "and is undecided otherwise."
 )
 
 

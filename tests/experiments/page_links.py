@@ -53,10 +53,8 @@ def opening_of(page, *command):
     assert 2 <= len(sentences) <= 6 and all(found.endswith(".") for found in sentences)
     assert not [found for found in sentences if re.search(r"\bnan\b|\{|  ", found)]
     (line,) = re.findall(r"<pre><code>(.*?)</code></pre>", text)
-    words = shlex.split(html.unescape(line))[1:]
-    assert words[0] == "-m" and [word for word in words[1:] if "--workdir" not in word] == [
-        *command
-    ]
+    words = [word for word in shlex.split(html.unescape(line)) if "--workdir" not in word]
+    assert words[1:] == ["-m", *command]
     links = Links(text)
     assert [link for link in links.files(page.parent) if link.startswith("../")]
     return sentences
