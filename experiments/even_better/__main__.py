@@ -9,7 +9,7 @@ cut run stopped.
 from experiments.even_better.arms import FIELDS, PER_MODEL, Plan, plan, training_config
 from experiments.even_better.pages.index import report, summary_text
 from experiments.even_better.read.results import read_results
-from experiments.even_better.run.measure import measure, measure_curves
+from experiments.even_better.run.measure import fits, measure, measure_curves
 from experiments.study.command import main
 from experiments.study.study import Settings, Study
 
@@ -30,6 +30,7 @@ STUDY = Study(
     measure_across=measure_curves,
     read=read_results,
     report=report,
+    fits=fits,
     summary=summary_text,
     settings=shared_settings,
     fields=FIELDS,

@@ -4,7 +4,7 @@ Trains SGD and SAM in the settings of the first SAM paper and writes the report 
 DIR/report/index.html. The same command goes on where a cut run stopped.
 """
 
-from experiments.sam_paper.measure import measure
+from experiments.sam_paper.measure import fits, measure
 from experiments.sam_paper.report import report
 from experiments.sam_paper.results import read_results
 from experiments.sam_paper.settings import FIELDS, plan, training_config
@@ -19,6 +19,7 @@ STUDY = Study(
     measure=measure,
     read=read_results,
     report=report,
+    fits=fits,
     summary=errors_text,
     fields=FIELDS,
     compile_ahead=True,
