@@ -107,7 +107,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, script, seconds=PATIENCE):
+    def wait(self, script, seconds=PATIENCE / 3):
         """Wait until an expression in the page is true, and return it."""
         end = time.monotonic() + seconds
         while not (value := self.run(script)):

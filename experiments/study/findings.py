@@ -179,10 +179,12 @@ def of_claims(tested: Sequence[Tested], most: int = 5) -> list[str]:
     known = [each for each in tested if any(math.isfinite(p.effect) for p in each.parts)]
     known.sort(key=lambda each: (each.verdict in DECISIVE, _clarity(each)), reverse=True)
     for each in known[: most - 1]:
-        label, n, effect, interval, *_ = part_texts(max(each.parts, key=_ratio))
+        deciding = [part for part in each.parts if part.verdict == each.verdict] or each.parts
+        label, n, effect, interval, *_ = part_texts(max(deciding, key=_ratio))
+        ends, _, level = interval.partition(" (")
         sentences.append(
             f"“{each.claim.statement.rstrip('.')}” {WORDS[each.verdict][0]}: {label} {effect} "
-            f"({interval}, {n})."
+            f"({level.rstrip(')')} CI {ends}, {n})."
         )
     return sentences
 

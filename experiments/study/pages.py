@@ -140,10 +140,10 @@ def write_report(
 def anchor(name: str) -> str:
     """Return the id of a heading.
 
-    >>> anchor("Average sharpness")
-    'average-sharpness'
+    >>> anchor("Average sharpness, n = 3")
+    'average-sharpness-n-3'
     """
-    return name.lower().replace(" ", "-")
+    return re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
 def headings(page: str) -> list[tuple[str, str]]:

@@ -59,6 +59,7 @@ def page(tmp_path_factory):
     sections = [
         pages.Section("Tables", ["Below are tables."], tables),
         pages.Section("Figures", [], [], [figure], [turned]),
+        pages.Section("With γ ~ 1/t, “SAM's” 100% <b>", ["A heading of all kinds of letters."]),
         *(pages.Section(f"Section {i}", ["More words. " * 60] * 5) for i in range(6)),
     ]
     settings = {"seeds": [0, 1], provenance.KEY: made_by}

@@ -78,7 +78,7 @@ for (const image of document.querySelectorAll("figure img")) {
 // --- contents -------------------------------------------------------------------------------------
 
 const links = [...document.querySelectorAll(".contents li a")];
-const sections = links.map((link) => document.getElementById(link.hash.slice(1)));
+const sections = links.map((link) => document.getElementById(decodeURIComponent(link.hash.slice(1))));
 
 function markCurrent() {
   const line = window.innerHeight * 0.3;
