@@ -25,6 +25,7 @@ LAB = [
     "orbax-checkpoint>=0.11.20",
     "pandas>=2.2.2",
     "pillow>=10.4",  # decodes the images of prepared sets
+    "plotly>=6.0",  # brings plotly.js, with which pages turn surfaces
     "scikit-learn>=1.5",
     "scipy>=1.13",
     "submitit>=1.5.2",  # runs of a study as jobs

@@ -19,6 +19,7 @@ from experiments.benchmark.presets import PRESETS, chosen
 from experiments.benchmark.report import report
 from experiments.benchmark.rows import ROWS
 from experiments.benchmark.run import run
+from experiments.study.provenance import command_line
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs.flags import define_workdir, run_command
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
             in_process=preset.in_process,
         )
         run(tasks, lab)
-    written = report(tasks, folder)
+    written = report(tasks, folder, command_line())
     print(written.table.markdown())
     print(f"The report is {' and '.join(str(page.resolve()) for page in written.pages)}")
     if _INTO.value:

@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from experiments.study import launcher
 from experiments.study.arms import Plan
 from experiments.study.launcher import Launcher
-from experiments.study.provenance import software
+from experiments.study.provenance import KEY, command_line, provenance_of, software
 from experiments.study.runs import Fault, begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.mistakes import checking
@@ -76,7 +76,13 @@ def _command(study: Study, argv: Sequence[str]) -> int:
     with signals.handled():
         try:
             done = run_and_report(
-                study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, jobs
+                study,
+                f.config,
+                f.workdir,
+                f.accept_config_changes,
+                f.jobs or None,
+                jobs,
+                command=command_line(),
             )
         except signals.Stopped:
             if is_first():
@@ -169,6 +175,8 @@ def run_and_report(
     accept_config_changes: bool = False,
     at_once: int | None = None,
     jobs: Launcher | None = None,
+    *,
+    command: str = "",
 ) -> Reported:
     """Run a study and write its report.
 
@@ -180,6 +188,7 @@ def run_and_report(
       at_once: how many arms and seeds run in this process at a time; None for two on CPUs of
         several cores, and one elsewhere. It is one where there are several devices.
       jobs: what runs every arm and seed as a job of its own; None for this process.
+      command: the line that ran the study, for the report.
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
@@ -188,7 +197,9 @@ def run_and_report(
     """
     plan, workdir = _plan(study, config), pathlib.Path(workdir)
     with locks.held(workdir, "study"):
-        return _run_and_report(study, plan, workdir, accept_config_changes, _threads(at_once), jobs)
+        return _run_and_report(
+            study, plan, workdir, accept_config_changes, _threads(at_once), jobs, command
+        )
 
 
 def _run_and_report(
@@ -198,6 +209,7 @@ def _run_and_report(
     accept_config_changes: bool,
     at_once: int,
     jobs: Launcher | None,
+    command: str,
 ) -> Reported:
     """Do what `run_and_report` does in a folder that is locked."""
     if jobs is None:
@@ -216,7 +228,8 @@ def _run_and_report(
 
     def report() -> list[str]:
         results = study.read(workdir, plan)
-        settings = _settings(study, plan, workdir) | failures
+        made_by = provenance_of(plan, workdir, study.config, command)
+        settings = _settings(study, plan, workdir) | failures | {KEY: made_by}
         page = study.report(results, workdir / "report", settings)
         return [str(page), study.summary(results)]
 
