@@ -38,18 +38,22 @@ TFDS = [*LAB, "tensorflow-cpu>=2.19"]  # prepares sets; reading them needs no Te
 NOTEBOOKS = [*LAB, "ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 TEST = [
     "beartype",
+    "build",
     "equinox",
     "hypothesis",
     "import-linter",
     "jaxtyping",
     "keras",
     "matfree",
+    "pdoc",
     "pre-commit",
     "pyright[nodejs]==1.1.414",  # other versions find other faults
     "pytest",
     "pytest-xdist",
     "ruff",
+    "setuptools>=64",
     "statsmodels",
+    "wheel",
 ]
 
 setup(
@@ -76,7 +80,6 @@ setup(
         ]
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],

@@ -80,13 +80,13 @@ def public_objects(module_name):
     return {name: x for name, x in objects.items() if callable(x) or inspect.ismodule(x)}
 
 
+ROOMS = ["sam_jax"] + [
+    f"sam_jax.{info.name}" for info in pkgutil.iter_modules(sam_jax.__path__) if info.ispkg
+]
 SURFACE = [
-    pytest.param(thing, id=f"{module}.{name}")
-    for module in (
-        *("sam_jax", "sam_jax.metrics", "sam_jax.statistics", "sam_jax.data"),
-        *("sam_jax.models", "sam_jax.optim"),
-    )
-    for name, thing in public_objects(module).items()
+    pytest.param(thing, id=f"{room}.{name}")
+    for room in ROOMS
+    for name, thing in public_objects(room).items()
 ]
 
 
@@ -119,7 +119,8 @@ def docstring_errors(thing):
             errors.append("no Args")
         missing = [n for n in parameters if not re.search(rf"^\s+\*{{0,2}}{n}:", doc, re.M)]
         errors += [f"parameter {name} is not described" for name in missing]
-        if "Returns:" not in doc and not first.startswith("Return"):
+        returns = inspect.signature(thing).return_annotation is not None
+        if returns and "Returns:" not in doc and not first.startswith("Return"):
             errors.append("no Returns")
     elif inspect.isclass(thing) and getattr(thing, "__annotations__", {}):
         # Flax adds `parent` and `name` to every module.
@@ -205,6 +206,19 @@ def test_examples_in_docstrings(name):
     assert results.failed == 0, f"{results.failed} of {results.attempted} examples failed"
 
 
-def test_there_are_examples():
-    finder = doctest.DocTestFinder()
-    assert sum(len(test.examples) for name in MODULES for test in finder.find(load(name))) > 50
+def with_examples(module):
+    """Return the full names of what has an example that `test_examples_in_docstrings` runs."""
+    return {test.name for test in doctest.DocTestFinder().find(module) if test.examples}
+
+
+def test_every_public_function_has_an_example():
+    functions = {p.values[0] for p in SURFACE if inspect.isfunction(p.values[0])}
+    names = {f"{f.__module__}.{f.__qualname__}" for f in functions}
+    assert len(names) > 100
+    assert names - {name for module in MODULES for name in with_examples(load(module))} == set()
+
+
+def test_a_missing_example_is_found():
+    found = with_examples(importlib.import_module("sam_jax.optim.averages"))
+    assert "sam_jax.optim.averages.swa" in found
+    assert "sam_jax.optim.averages._averaging" not in found

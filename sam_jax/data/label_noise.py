@@ -126,6 +126,13 @@ def with_label_noise(
 
     Raises:
       ValueError: the split or the noise is none, or they have other numbers of examples.
+
+    >>> from sam_jax.data import SOURCES
+    >>> split = Split(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32))
+    >>> noise = label_noise(SOURCES["digits"], 4, share=0.5, kind="symmetric", seed=0)
+    >>> noisy, pairs = with_label_noise(split, noise)
+    >>> noisy.labels.tolist(), pairs.labels.tolist()
+    ([0, 0, 8, 4], [[0, 0], [0, 0], [8, 0], [4, 0]])
     """
     if not isinstance(noise, LabelNoise):
         raise ValueError(f"noise must come from label_noise, got {described(noise)}.")

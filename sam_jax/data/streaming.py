@@ -196,6 +196,16 @@ def training_blocks(
     Returns:
       An iterator over blocks: their images [1 + steps, batch, H, W, C], labels [1 + steps, batch]
       and order [1 + steps, batch]. Their first batch is the last one of the block before.
+
+    >>> from sam_jax.data.splits import InMemory
+    >>> examples = InMemory(np.zeros((4, 1, 1, 1), np.uint8), np.arange(4, dtype=np.int32))
+    >>> split = StreamedSplit(examples, (1, 1, 1), np.arange(4))
+    >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+    >>> order = jnp.array([[0, 1], [0, 1], [3, 2]])  # two steps, and the one before them
+    >>> sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+    >>> blocks = training_blocks(split, order, steps=1, sharding=sharding)
+    >>> [labels.tolist() for _, labels, _ in blocks]
+    [[[0, 1], [0, 1]], [[0, 1], [3, 2]]]
     """
     if np.ndim(order) != 2 or order.shape[0] < 1:
         raise ValueError(
@@ -262,6 +272,14 @@ def mean_over_blocks(
     Returns:
       What `mean` returns of arrays; of a streamed split the average over blocks by their numbers of
       examples, summed in float64 on the host.
+
+    >>> from sam_jax.data.splits import InMemory
+    >>> examples = InMemory(np.zeros((4, 1, 1, 1), np.uint8), np.arange(4, dtype=np.int32))
+    >>> split = StreamedSplit(examples, (1, 1, 1), np.arange(4))
+    >>> whole = NamedSharding(jax.sharding.Mesh(jax.devices()[:1], ("data",)), PartitionSpec())
+    >>> mean_label = lambda images, labels: jnp.mean(labels, dtype=jnp.float32)
+    >>> print(mean_over_blocks(mean_label, (split.images, split.labels), 2, whole))
+    1.5
     """
     if len(columns) != 2:
         raise ValueError(f"columns must be the images and the labels, got {len(columns)} of them.")

@@ -145,6 +145,14 @@ def averaged_params(state: PyTree, params: Params) -> Params:
 
     Raises:
       ValueError: the state holds no average, or several, or one of other parameters.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, sam_jax
+      >>> tx = optax.chain(optax.sgd(1.0), sam_jax.weight_ema(decay=0.5))
+      >>> params = jnp.array(0.0)
+      >>> _, state = tx.update(jnp.array(-4.0), tx.init(params), params)  # to 4
+      >>> print(averaged_params(state, params))
+      4.0
     """
     leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, AverageState))
     found = [leaf for leaf in leaves if isinstance(leaf, AverageState)]

@@ -27,7 +27,7 @@ LOG_RATIO = 30.0  # a logarithmic axis pays off from about one and a half decade
 
 
 class Style(NamedTuple):
-    """How one series looks."""
+    """The colour, marker and line of one series, as matplotlib names them."""
 
     colour: str
     marker: str
@@ -35,22 +35,22 @@ class Style(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One labelled point; an error that is not finite is not drawn."""
+    """One labelled point in a style; an error that is not finite is not drawn."""
 
     label: str
-    x: float
-    y: float
+    x: float  # in the units of the axes
+    y: float  # likewise
     style: Style
-    x_error: float = float("nan")
-    y_error: float = float("nan")
+    x_error: float = float("nan")  # half the width of its bar
+    y_error: float = float("nan")  # likewise
 
 
 class Curve(NamedTuple):
-    """One labelled curve; where `error` is finite a band of that half-width is drawn."""
+    """One labelled curve in a style; where `error` is finite a band of that half-width is drawn."""
 
     label: str
-    x: np.ndarray
-    y: np.ndarray
+    x: np.ndarray  # shape [n]
+    y: np.ndarray  # shape [n]
     style: Style
     error: np.ndarray | None = None
 
@@ -84,6 +84,9 @@ def styles(groups: Sequence[Hashable]) -> list[Style]:
 def suitable_scale(values: Sequence[float] | np.ndarray) -> str:
     """Return "log" or "symlog" for values that span orders of magnitude, else "linear".
 
+    Args:
+      values: Any shape; those that are not finite do not count.
+
     >>> suitable_scale([1.0, 2.0]), suitable_scale([0.1, 50.0]), suitable_scale([-1.0, 0.1, 90.0])
     ('linear', 'log', 'symlog')
     """
@@ -105,6 +108,13 @@ def set_scale(
       axis: "x" or "y".
       values: The values that the axis has to show.
       scale: "linear", "log" or "symlog"; None for the one that suits the values.
+
+    Returns:
+      The name of the scale.
+
+    >>> _, [axes] = small_multiples(1, columns=1)
+    >>> set_scale(axes, "y", [0.001, 0.1, 3.0]), axes.get_yscale()
+    ('log', 'log')
     """
     scale = suitable_scale(values) if scale is None else scale
     sizes = np.abs(np.asarray(values, dtype=float))
@@ -137,6 +147,10 @@ def small_multiples(
 
     Returns:
       The figure, on an Agg canvas with constrained layout, and its panels row by row.
+
+    >>> figure, panels = small_multiples(5, columns=3, panel=(3.0, 2.0))
+    >>> len(panels), figure.get_size_inches().tolist()
+    (5, [9.0, 4.0])
     """
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -151,7 +165,19 @@ def small_multiples(
 
 
 def label_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = "") -> None:
-    """Write the texts of a panel and give it the house's light frame."""
+    """Write the texts of a panel and give it the house's light frame.
+
+    Args:
+      axes: The panel, drawn already.
+      title: Its title.
+      x_label: The name of the abscissa.
+      y_label: The name of the ordinate.
+
+    >>> _, [axes] = small_multiples(1, columns=1)
+    >>> label_axes(axes, "Adversarial sharpness", "rho", "rise of the loss")
+    >>> axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+    ('Adversarial sharpness', 'rho', 'rise of the loss')
+    """
     axes.set_title(title, fontsize=FONT_SIZE)
     axes.set_xlabel(x_label, fontsize=FONT_SIZE)
     axes.set_ylabel(y_label, fontsize=FONT_SIZE)
@@ -172,7 +198,21 @@ def label_axes(axes: Axes, title: str = "", x_label: str = "", y_label: str = ""
 
 
 def draw_points(axes: Axes, points: Sequence[Point]) -> list[Point]:
-    """Draw the points that are finite, with their error bars, and return them."""
+    """Draw the points that are finite, with their error bars, and return them.
+
+    Args:
+      axes: The panel.
+      points: Any points; an error that is not finite has no bar.
+
+    Returns:
+      The points that were drawn.
+
+    >>> _, [axes] = small_multiples(1, columns=1)
+    >>> sgd, sam = styles(["SGD", "SAM"])
+    >>> points = [Point("SGD", 0.1, 0.08, sgd, y_error=0.01), Point("SAM", 0.1, np.nan, sam)]
+    >>> [point.label for point in draw_points(axes, points)]
+    ['SGD']
+    """
     finite = [point for point in points if np.isfinite([point.x, point.y]).all()]
     for point in finite:
         axes.errorbar(
@@ -203,6 +243,13 @@ def scatter_with_regression(axes: Axes, points: Sequence[Point]) -> tuple[float,
     Returns:
       Slope and intercept of the line, or None where fewer than three points or a single
       abscissa leave it undetermined.
+
+    >>> _, [axes] = small_multiples(1, columns=1)
+    >>> [style] = styles(["SAM"])
+    >>> points = [Point("SAM", x, 2 * x + 1, style) for x in (0.0, 1.0, 2.0)]
+    >>> slope, intercept = scatter_with_regression(axes, points)
+    >>> print(f"{slope:.2f} x + {intercept:.2f}")
+    2.00 x + 1.00
     """
     finite = draw_points(axes, points)
     x, y = (np.array([getattr(point, name) for point in finite]) for name in ("x", "y"))
@@ -226,6 +273,13 @@ def curves_with_bands(
       curves: The curves; values that are not finite leave gaps.
       markers: About how many points of a curve carry its marker; 0 for none.
       scale: Scale of the ordinate; None for the one that suits the values.
+
+    >>> _, [axes] = small_multiples(1, columns=1)
+    >>> distances, [style] = np.linspace(-1, 1, 5), styles(["SAM"])
+    >>> curve = Curve("SAM", distances, 1 + distances**2, style, error=np.full(5, 0.1))
+    >>> curves_with_bands(axes, [curve])
+    >>> len(axes.lines), len(axes.collections), axes.get_yscale()
+    (1, 1, 'linear')
     """
     for index, curve in enumerate(curves):
         # Markers of different curves start at different points, or they would hide one another.
@@ -268,6 +322,12 @@ def save(figure: Figure, path_stem: pathlib.Path | str) -> tuple[pathlib.Path, p
 
     Returns:
       The paths of the PNG and of the SVG.
+
+    >>> import tempfile
+    >>> figure, _ = small_multiples(1, columns=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in save(figure, f"{folder}/rho_0.5")]
+    ['rho_0.5.png', 'rho_0.5.svg']
     """
     stem = pathlib.Path(path_stem)
     stem.parent.mkdir(parents=True, exist_ok=True)

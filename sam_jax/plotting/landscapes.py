@@ -29,8 +29,8 @@ class Landmark(NamedTuple):
     """A labelled model, or another point of a plane."""
 
     label: str
-    x: float
-    y: float
+    x: float  # in the coordinates of the plane
+    y: float  # likewise
 
 
 def landscape_contours(
@@ -73,6 +73,17 @@ def landscape_contours(
 
     Returns:
       The filled contours; None where no value is finite, or the grid has a single row or column.
+
+    >>> import jax.numpy as jnp
+    >>> from sam_jax.metrics import loss_plane
+    >>> x, y = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    >>> grid = np.linspace(-1, 1, 5)
+    >>> plane = loss_plane(lambda w: jnp.sum(w**2), jnp.zeros(2), x, y, grid, grid)
+
+    >>> _, [axes] = base.small_multiples(1, columns=1)
+    >>> filled = landscape_contours(axes, plane, landmarks=[Landmark("minimum", 0.0, 0.0)])
+    >>> filled.levels[[0, -1]].tolist()
+    [0.0, 2.0]
     """
     xs, ys, values = grid_of(plane, quantity)
     scale = shades(values, clip) if scale is None else scale
@@ -128,6 +139,20 @@ def colour_bar(
       scale: the levels and colours that they were drawn with.
       value_label: the name of the values.
       location: where the bar goes, "right" or "bottom".
+
+    >>> import jax.numpy as jnp
+    >>> from sam_jax.metrics import loss_plane
+    >>> x, y = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    >>> grid = np.linspace(-1, 1, 5)
+    >>> plane = loss_plane(lambda w: jnp.sum(w**2), jnp.zeros(2), x, y, grid, grid)
+
+    >>> figure, panels = base.small_multiples(2, columns=2)
+    >>> scale = shades(plane.values)
+    >>> for axes in panels:
+    ...     filled = landscape_contours(axes, plane, scale=scale, bar=False)
+    >>> colour_bar(panels, filled, scale, "training loss")
+    >>> figure.axes[-1].get_ylabel()
+    'training loss'
     """
     side = "rowspan" if location == "right" else "colspan"
     long = len({getattr(axes.get_subplotspec(), side) for axes in panels}) > 1
@@ -166,6 +191,13 @@ def landscape_lines(
     Raises:
       ValueError: seeds at different distances, or lines of different `batch_norm`, which are
         not comparable.
+
+    >>> distances = np.linspace(-1, 1, 5)
+    >>> seeds = [LossLine(a * distances**2 + 0.1, distances) for a in (1.0, 1.5)]
+    >>> _, [axes] = base.small_multiples(1, columns=1)
+    >>> landscape_lines(axes, {"SAM": seeds}, title="Mean of two seeds")
+    >>> axes.lines[0].get_ydata().round(2).tolist()
+    [1.35, 0.41, 0.1, 0.41, 1.35]
     """
     policies = {line.batch_norm for seeds in lines.values() for line in seeds}
     if len(policies) > 1:

@@ -15,6 +15,14 @@ def shared_legend(figure: Figure, width: float = 1.8, *, below: bool = False) ->
       width: Inches that a column of the legend takes.
       below: Whether the legend goes below the panels, in as many columns as fit: a wide figure
         stays readable where it is printed.
+
+    >>> from sam_jax.plotting.base import small_multiples
+    >>> figure, panels = small_multiples(2, columns=2)
+    >>> for axes in panels:
+    ...     _ = axes.plot([0, 1], [1, 0], label="SAM")
+    >>> shared_legend(figure)
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['SAM']
     """
     handles: dict[str, Artist] = {}
     for axes in figure.axes:

@@ -22,7 +22,7 @@ class Shades(NamedTuple):
     """The levels of a landscape and how values become colours."""
 
     levels: np.ndarray  # increasing
-    norm: Normalize
+    norm: Normalize  # from values to [0, 1], linear or logarithmic
     extend: str  # which values lie outside of the levels: "neither", "min", "max", "both"
 
 
@@ -111,7 +111,15 @@ def grid_of(plane: LossPlane, quantity: str | None) -> tuple[np.ndarray, np.ndar
 
 
 def titled(title: str, policies: Sequence[str | None] | set[str | None]) -> str:
-    """Return a title with the policies of batch norm below it."""
+    """Return a title with the policies of batch norm below it.
+
+    Args:
+      title: may be empty.
+      policies: of the landscapes in the panel, None for those without batch norm.
+
+    >>> titled("Around SAM", ["running"])
+    'Around SAM\\nbatch norm: running'
+    """
     policy = ", ".join(f"batch norm: {policy}" for policy in policies if policy is not None)
     return "\n".join(part for part in (title, policy) if part)
 

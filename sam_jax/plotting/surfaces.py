@@ -40,6 +40,17 @@ def landscape_surface(
       x_label: the name of the first direction.
       y_label: the name of the second direction.
       value_label: the name of the values.
+
+    >>> import jax.numpy as jnp
+    >>> from sam_jax.metrics import loss_plane
+    >>> x, y = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    >>> grid = np.linspace(-1, 1, 5)
+    >>> plane = loss_plane(lambda w: jnp.sum(w**2), jnp.zeros(2), x, y, grid, grid)
+
+    >>> _, [axes] = base.small_multiples(1, columns=1, projection="3d")
+    >>> landscape_surface(axes, plane, title="A bowl")
+    >>> axes.get_title(), len(axes.collections)
+    ('A bowl', 1)
     """
     assert isinstance(axes, Axes3D), 'a surface needs a panel with projection="3d"'
     xs, ys, values = grid_of(plane, quantity)

@@ -32,8 +32,8 @@ def entropy_sgd(
 
     .. math::
       x_0 = \mu_0 = w, \qquad
-      x_{i+1} = x_i - \eta' \big(\nabla L(x_i) - \gamma (w - x_i)\big)
-        + \sqrt{\eta'} \, \varepsilon \, \xi_i, \quad \xi_i \sim \mathcal N(0, I), \qquad
+      x_{i+1} = x_i - \eta' \big(\nabla L(x_i) - \gamma (w - x_i)\big) +
+        \sqrt{\eta'} \, \varepsilon \, \xi_i, \quad \xi_i \sim \mathcal N(0, I), \qquad
       \mu_{i+1} = (1 - \alpha) \mu_i + \alpha x_{i+1}
 
     .. math::

@@ -18,8 +18,8 @@ def multi_step_sam(
 
     .. math::
       G(w) = \nabla L(w + \epsilon_K), \qquad \epsilon_0 = 0, \quad
-      \epsilon_{k+1} = \Pi_\rho\left(\epsilon_k
-      + \alpha \frac{\nabla L(w + \epsilon_k)}{\|\nabla L(w + \epsilon_k)\|_2}\right)
+      \epsilon_{k+1} = \Pi_\rho\left(\epsilon_k +
+      \alpha \frac{\nabla L(w + \epsilon_k)}{\|\nabla L(w + \epsilon_k)\|_2}\right)
 
     with the projection onto the ball of radius rho. The cost is K + 1 gradients, each compiled on
     its own.

@@ -31,8 +31,8 @@ def multi_step_ascent(
 
     .. math::
       \epsilon_0 = 0, \qquad
-      \epsilon_{k+1} = \Pi_\rho\left(\epsilon_k
-      + \alpha \frac{\nabla L(w + \epsilon_k)}{\|\nabla L(w + \epsilon_k)\|_2}\right), \qquad
+      \epsilon_{k+1} = \Pi_\rho\left(\epsilon_k +
+      \alpha \frac{\nabla L(w + \epsilon_k)}{\|\nabla L(w + \epsilon_k)\|_2}\right), \qquad
       \Pi_\rho(\epsilon) = \min\left(1, \frac{\rho}{\|\epsilon\|_2}\right) \epsilon
 
     Args:
