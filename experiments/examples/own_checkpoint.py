@@ -9,15 +9,13 @@ and prints
     adversarial sharpness at rho 0.05: 0.0287
     largest eigenvalue of the Hessian: 1.14
 
-The measurements are those of the command
-
-    python -m sam_jax.evaluate --checkpoint=FOLDER/checkpoint --workdir=FOLDER/measured \
-        --target=experiments.examples.own_checkpoint:target
-
-which finds them in the folder and measures what is missing. `target` is all that it needs to know.
+`python -m sam_jax.evaluate --checkpoint=FOLDER/checkpoint --workdir=FOLDER/measured
+--target=experiments.examples.own_checkpoint:target` then measures what these records lack. It
+needs to know the function `target` alone.
 """
 
 import contextlib
+import io
 import pathlib
 import sys
 import tempfile
@@ -123,15 +121,16 @@ def main(folder: pathlib.Path) -> None:
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     accuracy = float(jnp.mean(correct(variables, digits.load()[1])))
     print(f"after training: test accuracy {accuracy:.3f}")
-    measures = ("evaluation", "average_sharpness", "hessian")
-    records = measure_checkpoint(
-        folder / "checkpoint", NAME, folder / "measured", measures=measures
-    )
+    measures = ("evaluation", "adversarial_sharpness", "hessian")
+    with contextlib.redirect_stdout(io.StringIO()):  # without its progress
+        records = measure_checkpoint(
+            folder / "checkpoint", NAME, folder / "measured", measures=measures
+        )
     first = {record["measure"]: record for record in reversed(records)}  # of several radii
-    sharpness, hessian = first["average_sharpness"], first["hessian"]
+    sharpness, hessian = first["adversarial_sharpness"], first["hessian"]
     print(f"the checkpoint: test accuracy {first['evaluation']['test_accuracy']:.3f}")
     rho, value = sharpness["measured_rho"], sharpness["sharpness"]
-    print(f"average sharpness at rho {rho}: {value:.4f}")
+    print(f"adversarial sharpness at rho {rho}: {value:.4f}")
     print(f"largest eigenvalue of the Hessian: {hessian['top_eigenvalue']:.2f}")
 
 

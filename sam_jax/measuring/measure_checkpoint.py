@@ -15,11 +15,12 @@ from sam_jax.measuring.measure import (
 )
 from sam_jax.measuring.measured import Measured
 from sam_jax.measuring.set_losses import Sets
-from sam_jax.measuring.settings import check
+from sam_jax.measuring.settings import check, fields_of_instruments
 from sam_jax.measuring.target import Target, TargetNetwork, fitted, load_target
 from sam_jax.mistakes import UserMistake, checking
-from sam_jax.runs import flax_checkpoints, locks
+from sam_jax.runs import fields, flax_checkpoints, locks
 from sam_jax.runs.records import Record
+from sam_jax.suggestions import did_you_mean
 from sam_jax.training.device_data import everywhere
 from sam_jax.typing import PyTree
 
@@ -60,7 +61,7 @@ def measure_checkpoint(
     variables = fitted(made, flax_checkpoints.read(path), str(path))
     settings = ml_collections.ConfigDict({**_SETTINGS, **made.settings})
     with checking():
-        check(settings, prefix=f"settings of {target}: ")
+        _check_settings(settings, f"settings of {target}: ")
         measured = measured_target(made, variables, settings.batch_size)
         found = measurements(measured, settings, presets, measures, workdir)
     about = {
@@ -102,6 +103,15 @@ def measured_target(target: Target, variables: dict[str, PyTree], batch_size: in
 
     name = f"checkpoint {_digest({'params': params, **variables})}"
     return Measured(name, network, params, variables, sets, evaluate)
+
+
+def _check_settings(settings: ml_collections.ConfigDict, prefix: str) -> None:
+    known = fields_of_instruments()
+    unknown = sorted(set(dict(fields.leaves(settings))) - set(known))
+    if unknown:
+        near = did_you_mean(unknown[0], known)
+        raise ValueError(f"{prefix}no instrument has the setting {unknown[0]}.{near}")
+    check(settings, prefix)
 
 
 def _digest(tree: PyTree) -> str:

@@ -16,7 +16,7 @@ class Sets(NamedTuple):
     """The examples of the two sets, pytrees with leaves [n, ...]."""
 
     train: Batch
-    test: Batch | None  # None where there is none
+    test: Batch  # None where there is none
 
 
 class SetLosses(NamedTuple):
@@ -58,8 +58,7 @@ def make_set_losses(
         logits = functools.partial(logits_fn, params, batch_stats)
         fill = not in_batches
         return SetLosses(
-            evaluate_set(logits, *sets.train, size, fill=fill),
-            evaluate_set(logits, *sets.test, size, fill=fill),
+            *(evaluate_set(logits, images, labels, size, fill=fill) for images, labels in sets)
         )
 
     return set_losses

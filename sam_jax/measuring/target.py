@@ -120,7 +120,7 @@ def load_target(name: str) -> Target:
         near = did_you_mean(function, [x for x in vars(module) if callable(getattr(module, x))])
         raise UserMistake(f"The module {module_name} has no function {function!r}.{near}")
     try:
-        target = make()
+        target: Any = make()
     except Exception as error:
         raise UserMistake(f"{name} fails: {_first_line(error)}") from error
     _check(target, name)

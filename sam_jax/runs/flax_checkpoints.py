@@ -123,7 +123,7 @@ def _read_msgpack(path: pathlib.Path) -> PyTree:
 
 
 def _read_safetensors(path: pathlib.Path) -> PyTree:
-    extras.needs("A checkpoint .safetensors", "safetensors", "safetensors")
+    extras.needs("A checkpoint in safetensors", "safetensors", "safetensors")
     from safetensors.flax import load_file
 
     tree: dict[str, Any] = {}
