@@ -4,6 +4,11 @@ Writes its losses, accuracies, sharpness, asymmetry and curvature as records to
 WORKDIR/evaluations.jsonl, with the settings in the group `instruments` of the run's config. A
 record is written as soon as it is measured; records that the file holds are not measured again.
 
+For example two instruments, as the study of asymmetry measured and as is sound:
+
+    python -m sam_jax.evaluate --workdir=runs/digits --presets=sound,published \\
+        --measures=adversarial_sharpness,asymmetry_factor
+
 A checkpoint of another Flax program is measured with a function that gives its loss and its data:
 
     python -m sam_jax.evaluate --checkpoint=m.msgpack --target=my_module:target --workdir=runs/mine

@@ -239,6 +239,7 @@ PREPARE = [
         (("digits",), ("digits", "nothing to prepare")),
         (("fashion_mnist", "--from_dir=/nowhere", "--data_dir=/nowhere"), ("/nowhere",)),
         (("mnist", "--dat=/nowhere", "more"), ("more",)),
+        (("mnist", "--data_dri=/nowhere"), ("Did you mean '--data_dir'?",)),
     ]
 ]
 

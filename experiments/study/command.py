@@ -23,7 +23,7 @@ from experiments.study.provenance import software
 from experiments.study.runs import begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.mistakes import checking
-from sam_jax.runs import locks, quick_compilation, signals, workdirs
+from sam_jax.runs import heartbeat, locks, quick_compilation, signals, workdirs
 from sam_jax.runs.distributed import from_first, is_first
 from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 
@@ -203,7 +203,8 @@ def _run_and_report(
         page = study.report(results, workdir / "report", settings)
         return [str(page), study.summary(results)]
 
-    page, summary = from_first(report)
+    with heartbeat.doing("writing the report"):
+        page, summary = from_first(report)
     return Reported(pathlib.Path(page), summary, faults)
 
 

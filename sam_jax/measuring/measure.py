@@ -171,7 +171,8 @@ def record_measurements(
     wanted = [records.as_read({**about, **measurement.about}) for measurement in measurements]
     complete = [_last_with(fields, found) for fields in wanted]
     missing = [number for number, record in enumerate(complete) if record is None]
-    for number in each(f"{label} measuring", missing):
+    names = [measurement.about["measure"].replace("_", " ") for measurement in measurements]
+    for number in each(f"{label} measuring", missing, names.__getitem__):
         result = records.as_read(measurements[number].take())
         if places := nonfinite_places(result):
             logging.warning(
