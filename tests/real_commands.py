@@ -18,6 +18,9 @@ import traceback
 import unittest.mock
 import warnings
 
+# Imported while the standard error is redirected, it would have absl close the one of pytest: it
+# closes all handlers of logging.
+import submitit  # noqa: F401
 from absl import flags
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -87,7 +87,7 @@ def as_text(title: str, base: Base, config: ml_collections.ConfigDict, apart: st
     shown = [c for c in found if not apart or not c.name.startswith(f"{apart}.")]
     wide = max((len(change.name) for change in shown), default=0)
     lines = [f"  {c.name:<{wide}}  {c.now}  (was {c.base})" for c in shown]
-    hidden = found[: len(found) - len(shown)]
+    hidden = [change for change in found if change not in shown]
     if hidden:
         lines.append(f"  {apart}: {_count(hidden)}, which --print_config shows")
     return "\n".join([f"config {title}: {base.name} with {_count(found)}", *lines])

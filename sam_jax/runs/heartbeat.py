@@ -1,7 +1,7 @@
 """Signs of life: what a command is doing, wherever it has shown nothing for ten seconds.
 
 What works names itself by `doing`, what shows progress calls `shown`, and JAX says what it
-compiles. In a block of `beating` a thread of its own prints a line where nothing was shown for long.
+compiles. In a block of `beating` a thread of its own prints a line after a long silence.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from sam_jax.runs.distributed import is_first
 
-SILENCE = 9.0  # seconds after which a line is due; the thread looks twice a second
+SILENCE = 9.0  # seconds after which a line is due
+LOOK = 0.5  # seconds from one look to the next
 _LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"  # after it JAX compiles
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -72,7 +73,7 @@ def beating() -> Iterator[None]:
     begun, stop = time.monotonic(), threading.Event()
 
     def beat() -> None:
-        while not stop.wait(0.5):
+        while not stop.wait(LOOK):
             now = time.monotonic()
             if now - _activity.last_shown >= SILENCE:
                 tqdm.write(line(now, begun), file=sys.stderr)  # above the bar, where there is one
