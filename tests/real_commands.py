@@ -18,10 +18,12 @@ import traceback
 import unittest.mock
 import warnings
 
-# Imported while the standard error is redirected, it would have absl close the one of pytest: it
-# closes all handlers of logging.
-import submitit  # noqa: F401
 from absl import flags
+
+with contextlib.suppress(ModuleNotFoundError):
+    # It closes all handlers of logging. Were it imported first while the standard error is
+    # redirected, that of absl would close pytest's.
+    import submitit  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parents[1]
 

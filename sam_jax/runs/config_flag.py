@@ -79,7 +79,8 @@ def description(apart: str = "") -> str:
     Args:
       apart: a group whose changes are counted alone.
     """
-    parser, config = flags.FLAGS[NAME].parser, flags.FLAGS[NAME].value
+    parser: Any = flags.FLAGS[NAME].parser
+    config: Any = flags.FLAGS[NAME].value
     base = config_changes.base_of(parser.path.partition(":")[0], _executed(parser.path))
     return config_changes.as_text(parser.path, base, config, apart)
 

@@ -113,8 +113,8 @@ def line(now: float, begun: float) -> str:
 def _listen_to_jax() -> None:
     """Learn from JAX when it compiles a program; its listeners stay for ever."""
 
-    def listen(event: str, seconds: float, **about: Any) -> None:
-        del seconds
+    def listen(event: str, duration_secs: float, **about: Any) -> None:
+        del duration_secs  # of what has just ended
         thread = threading.get_ident()
         with _activity.lock:
             if event == _LOWERED:
