@@ -40,19 +40,23 @@ def chosen_leaves(mask: Mask, params: Params, tree: PyTree) -> PyTree:
     """Return the mask's booleans, one for each leaf of a tree with the structure of params."""
     chosen = mask(params) if callable(mask) and _is_function(mask) else mask
     chosen = True if chosen is None else chosen
-    for path, leaf in jax.tree.leaves_with_path(chosen):
-        if not (isinstance(leaf, bool) or getattr(leaf, "dtype", None) == jnp.bool_):
+    try:
+        booleans = jax.tree.broadcast(chosen, tree)
+    except ValueError as error:
+        raise ValueError(
+            f"mask must hold booleans in the structure of params, or of a prefix of it: {error}"
+        ) from error
+    for (path, leaf), x in zip(
+        jax.tree.leaves_with_path(booleans), jax.tree.leaves(tree), strict=True
+    ):
+        is_boolean = isinstance(leaf, bool) or getattr(leaf, "dtype", None) == jnp.bool_
+        if is_parameter(x) and not is_boolean:
             place = f" at {jax.tree_util.keystr(path)}" if path else ""
             raise ValueError(
                 f"mask must hold one boolean a leaf, got {leaf!r}{place}. Choose leaves by their "
                 "paths with sam_jax.leaves_where."
             )
-    try:
-        return jax.tree.broadcast(chosen, tree)
-    except ValueError as error:
-        raise ValueError(
-            f"mask must hold booleans in the structure of params, or of a prefix of it: {error}"
-        ) from error
+    return booleans
 
 
 def _is_function(mask: Any) -> bool:

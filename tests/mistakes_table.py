@@ -45,6 +45,8 @@ TRAINING = _fields(
     batch_size=0
     batch_size=65 | larger than the training set
     steps_per_call=-1
+    on_nonfinite=stopp | Did you mean 'stop'?
+    divergence_factor=-1.0
     matmul_precision=higest | Did you mean 'highest'?
     mesh=(("data",0),) | (('data', 0),)
     mesh=(("data",3),) | do not take the
@@ -256,6 +258,7 @@ EVEN_BETTER = _fields(
     curve.learning_rate=-1.0
     curve.pairs=((1,2),) | ((1, 2),)
     small_batch=0
+    small_batch=65 | ARM | batch_size = 65 | 64
     large_batch=16 | small_batch
     models=(("sdg","small",0.0,1),) | Did you mean 'sgd'?
     presets=("sund",) | Did you mean 'sound'?
@@ -267,6 +270,11 @@ EVEN_BETTER = _fields(
     training.epochs=0
     training.instruments.curve.limit=0.0
     training.method.roh=0.1 | Did you mean 'training.method.rho'?
+    training.data.train_examples=31 | ARM | instruments want 31 | m = 32
+    training.instruments.examples=65 | ARM | 65 training examples | 64
+    training.instruments.examples=17 | ARM | m = 32 | instruments.examples
+    training.data.streaming=always | ARM | all 64 examples
+    training.instruments.average.batches=9 | ARM | 144 training examples | 64
     """,
 )
 
@@ -296,6 +304,7 @@ STUDIES = [
         checkpoints=0
         augmentations=(("basic","flip"),) | 'flip'
         label_noise=((1.0,0.1),) | 1.0
+        training.data.streaming=always | ARM | all 64 examples
         """,
     ),
     *_fields(
@@ -305,6 +314,7 @@ STUDIES = [
         line.points=1
         line.low=3.0
         tuning.epochs=0
+        training.data.streaming=always | ARM | all 64 examples
         """,
     ),
     *_fields(
@@ -321,6 +331,8 @@ STUDIES = [
         """
         m=(7,) | 7
         random_rhos=(0.0,)
+        training.instruments.adversarial.m=(32,8,2000) | ARM | m = 2000
+        training.instruments.examples=1999 | ARM | 1999 training examples
         """,
     ),
     *(

@@ -18,6 +18,7 @@ import traceback
 import unittest.mock
 import warnings
 
+import submitit  # noqa: F401 - its first import closes what absl logs to where that is redirected
 from absl import flags
 
 with contextlib.suppress(ModuleNotFoundError):

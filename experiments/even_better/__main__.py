@@ -14,7 +14,7 @@ Try all of it on a few small nets first, and see what a config changes by --prin
 from experiments.even_better.arms import FIELDS, PER_MODEL, Plan, plan, training_config
 from experiments.even_better.pages.index import report, summary_text
 from experiments.even_better.read.results import read_results
-from experiments.even_better.run.measure import measure, measure_curves
+from experiments.even_better.run.measure import fits, measure, measure_curves
 from experiments.study.command import main
 from experiments.study.study import Settings, Study
 
@@ -35,6 +35,7 @@ STUDY = Study(
     measure_across=measure_curves,
     read=read_results,
     report=report,
+    fits=fits,
     summary=summary_text,
     settings=shared_settings,
     fields=FIELDS,

@@ -8,7 +8,7 @@ Try all of it on a few small nets first, and see what a config changes by --prin
     python -m experiments.sam_paper --config=configs/sam_paper/digits.py:smoke --workdir=runs/try
 """
 
-from experiments.sam_paper.measure import measure
+from experiments.sam_paper.measure import fits, measure
 from experiments.sam_paper.report import report
 from experiments.sam_paper.results import read_results
 from experiments.sam_paper.settings import FIELDS, plan, training_config
@@ -23,6 +23,7 @@ STUDY = Study(
     measure=measure,
     read=read_results,
     report=report,
+    fits=fits,
     summary=errors_text,
     fields=FIELDS,
     compile_ahead=True,

@@ -2,12 +2,15 @@
 
 import pathlib
 
-from experiments.sam_paper.settings import Plan
+import ml_collections
+
+from experiments.sam_paper.settings import Plan, Setting
 from experiments.study.outcomes import measure_outcome
 from experiments.study.study import Run
 from sam_jax.measuring.measure import EVALUATIONS, measure_run
 from sam_jax.runs import checkpoints, records
 from sam_jax.runs.records import Record
+from sam_jax.training.trained import Trained, check_whole
 
 SPECTRUM = ("top_eigenvalues", "spectral_density")
 
@@ -21,6 +24,12 @@ def measure(plan: Plan, run: Run) -> None:
     if run.arm in plan.spectra:
         for epoch in kept_epochs(run.folder, run.training.checkpoint.keep):
             measure_run(run.folder, epoch, ("sound",), SPECTRUM)
+
+
+def fits(plan: Plan, arm: Setting, training: ml_collections.ConfigDict, run: Trained) -> None:
+    """Raise a ValueError where a Hessian is measured on a set that is not held on the device."""
+    if arm in plan.spectra:
+        check_whole(run)
 
 
 def kept_epochs(folder: pathlib.Path, keep: int) -> list[int]:

@@ -2,13 +2,14 @@
 
 It runs the missing trainings and measurements, writes the report to DIR/report/index.html and
 prints its main table. The same command goes on where a cut run stopped. --launcher=local or slurm
-makes every arm and seed a job of its own; one that fails is shown in the report, and the exit code
-is then 1.
+makes every arm and seed a job of its own. A job that fails, and a training that numbers that are
+not finite stop, is shown in the report; the others go on, and the exit code is then 1.
 """
 
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,9 +19,9 @@ from absl import app, flags, logging
 
 from experiments.study import launcher
 from experiments.study.arms import Plan
-from experiments.study.launcher import Fault, Launcher
+from experiments.study.launcher import Launcher
 from experiments.study.provenance import software
-from experiments.study.runs import begin, is_trained, outdated, run, tasks_of, train
+from experiments.study.runs import Fault, begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.mistakes import checking
 from sam_jax.runs import heartbeat, locks, quick_compilation, signals, workdirs
@@ -81,12 +82,25 @@ def _command(study: Study, argv: Sequence[str]) -> int:
             if is_first():
                 print(_what_is_left(study, f.config, pathlib.Path(f.workdir)))
             raise
+        except AllRunsFailed as error:
+            if is_first():
+                print(error, file=sys.stderr)
+            return 1
     if is_first():
         print(done.summary)
         for fault in done.faults:
             print(f"failed: {fault}")
         print(f"The report is {done.page.resolve()}")
+        if done.faults:
+            print(_what_failed(done.faults), file=sys.stderr)
     return 1 if done.faults else 0
+
+
+def _what_failed(faults: Sequence[Fault]) -> str:
+    """Return a sentence on the runs that a report lacks."""
+    names = [f"{fault.task.arm.label} seed {fault.task.seed}" for fault in faults]
+    named = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"Failed, and not in the report: {named}. The same command tries again."
 
 
 def _what_is_left(study: Study, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
@@ -136,6 +150,10 @@ def _plan(study: Study, config: ml_collections.ConfigDict) -> Plan:
     return study.plan(config)
 
 
+class AllRunsFailed(RuntimeError):
+    """A study without a run that could be reported; the message says what each of them met."""
+
+
 class Reported(NamedTuple):
     """What a study has come to."""
 
@@ -165,7 +183,7 @@ def run_and_report(
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
-      RuntimeError: all jobs failed.
+      AllRunsFailed: none of them is there to be reported.
       locks.InUse: another process runs the study there, or trains a run of it.
     """
     plan, workdir = _plan(study, config), pathlib.Path(workdir)
@@ -182,19 +200,18 @@ def _run_and_report(
     jobs: Launcher | None,
 ) -> Reported:
     """Do what `run_and_report` does in a folder that is locked."""
-    faults: list[Fault] = []
     if jobs is None:
-        run(study, plan, workdir, accept_config_changes, at_once)
+        runs, faults = run(study, plan, workdir, accept_config_changes, at_once)
     else:
         begin(study, plan, workdir, accept_config_changes)
         faults = launcher.launch(study, plan.config, workdir, jobs, accept_config_changes)
         failed = {fault.task for fault in faults}
         tasks = [task for task in tasks_of(study, plan) if task not in failed]
-        if not tasks:
-            lines = "\n".join(map(str, faults))
-            raise RuntimeError(f"All runs failed, and there is nothing to report:\n{lines}")
         runs = [train(study, plan, workdir, task, accept_config_changes) for task in tasks]
-        study.measure_across(plan, workdir, runs, at_once)
+    if not runs:
+        lines = "\n".join(map(str, faults))
+        raise AllRunsFailed(f"All runs failed, and there is nothing to report:\n{lines}")
+    study.measure_across(plan, workdir, runs, at_once)
     failures = {"failed": [*map(str, faults)]} if faults else {}
 
     def report() -> list[str]:

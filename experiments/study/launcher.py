@@ -21,7 +21,7 @@ from submitit.core.utils import FailedJobError
 
 from experiments.study.arms import seed_folder
 from experiments.study.compilation import compile_training
-from experiments.study.runs import Task, measure, tasks_of, train, training_config
+from experiments.study.runs import Fault, Task, measure, tasks_of, train, training_config
 from experiments.study.study import Study
 from sam_jax.runs import checkpoints, compilation_cache, records, signals, workdirs
 from sam_jax.training import build
@@ -41,18 +41,6 @@ class Launcher(NamedTuple):
     minutes: int = 24 * 60  # after which Slurm ends a job; it is then submitted again and goes on
     partition: str = ""  # of Slurm; empty: the cluster's default
     more: tuple[tuple[str, str], ...] = ()  # further options of sbatch
-
-
-class Fault(NamedTuple):
-    """A run that failed."""
-
-    task: Task
-    error: str  # its last line
-    log: pathlib.Path
-
-    def __str__(self) -> str:
-        """Name the run, the error and the log."""
-        return f"{self.task.arm.label} seed {self.task.seed}: {self.error} (log: {self.log})"
 
 
 def launch(
@@ -95,8 +83,7 @@ def launch(
         for task in list(waiting):
             free = [place for place in range(launcher.at_once) if place not in running]
             if task.after in faults:
-                start = faults[task.after]
-                faults[task.number] = Fault(task, "the run that it starts from failed", start.log)
+                faults[task.number] = faults[task.after].of_start(task)
                 open_tasks.discard(task.number)
                 waiting.remove(task)
             elif free and task.after not in open_tasks:

@@ -1,10 +1,11 @@
 """Train and measure every arm with every seed; finished work is never run again."""
 
+import contextlib
 import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import ml_collections
@@ -15,10 +16,11 @@ from experiments.study.study import Run, Study, check_training
 from experiments.study.together import Work
 from sam_jax.mistakes import checking
 from sam_jax.runs import checkpoints, records, workdirs
-from sam_jax.runs.distributed import from_first, process_count
-from sam_jax.training import build, fine_tune
+from sam_jax.runs.distributed import process_count
+from sam_jax.training import build, fine_tune, replay
+from sam_jax.training.replay import NonFiniteError
 from sam_jax.training.train_and_evaluate import train_and_evaluate
-from sam_jax.training.trained import load_trained
+from sam_jax.training.trained import load_trained, untrained
 
 
 class Task(NamedTuple):
@@ -31,14 +33,30 @@ class Task(NamedTuple):
     label: str  # for progress
 
 
+class Fault(NamedTuple):
+    """A run that failed."""
+
+    task: Task
+    error: str  # in one line
+    log: pathlib.Path
+
+    def __str__(self) -> str:
+        """Name the run, the error and the log."""
+        return f"{self.task.arm.label} seed {self.task.seed}: {self.error} (log: {self.log})"
+
+    def of_start(self, task: Task) -> "Fault":
+        """Return the fault of a run that starts from this one."""
+        return Fault(task, "the run that it starts from failed", self.log)
+
+
 def run(
     study: Study,
     plan: Plan,
     workdir: pathlib.Path | str,
     accept_config_changes: bool = False,
     at_once: int = 1,
-) -> None:
-    """Train and measure all arms over all seeds, then measure across runs.
+) -> tuple[list[Run], list[Fault]]:
+    """Train and measure all arms over all seeds.
 
     Every arm and seed has a folder, workdir/models/NAME/seed_S: a run of `sam_jax.train` with a
     records.jsonl of its measurements. A training that was cut goes on from its last checkpoint.
@@ -51,6 +69,10 @@ def run(
         fewer seeds. Trained models stay as they are, and the report names those with other
         settings.
       at_once: how many trainings and measurements run at a time, each in a thread.
+
+    Returns:
+      The runs, and those that failed: numbers that are not finite stopped them, and the others
+      went on.
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
@@ -69,12 +91,22 @@ def run(
         [functools.partial(train_task, task) for task in tasks],
         functools.partial(measure, study, plan),
         [task.after for task in tasks],
+        outlived=(NonFiniteError,),
     )
-    study.measure_across(plan, workdir, work.run(at_once), at_once)
+    done, faults = work.run(at_once), {}
+    for number, error in sorted(work.failed.items()):
+        task = tasks[number]
+        log = seed_folder(workdir, task.arm, task.seed) / replay.REPORT
+        faults[number] = Fault(task, str(error), log)
+    for number in faults:
+        start = tasks[number].after
+        if start in faults:
+            faults[number] = faults[start].of_start(tasks[number])
+    return done, [*faults.values()]
 
 
 def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes: bool) -> None:
-    """Check the configs of all arms, and claim the folder of the study.
+    """Check the configs of all arms and what they measure, and claim the folder of the study.
 
     Args:
       study, plan, workdir, accept_config_changes: as in `run`.
@@ -85,19 +117,31 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
     with checking():
         if not accept_config_changes:
             workdirs.refuse_another(workdir, plan.config)
+        trainings = {}
         for arm in plan.arms:  # all of them, before the first is trained
-            try:
+            with _about(arm, "trained"):
                 arm_folder(workdir, arm)  # or its name is refused
                 training = study.training_config(plan.config, arm, plan.seeds[0])
                 check_training(training)
                 build.check(training)
-            except ValueError as error:
-                raise ValueError(f"The arm {arm.label} cannot be trained: {error}") from error
+            trainings[arm] = training
         # What does not fit its data writes nothing.
-        if not from_first((workdir / "config.json").exists):
-            for arm in plan.arms:
-                build.data_and_program(study.training_config(plan.config, arm, plan.seeds[0]))
+        if not workdirs.is_claimed(workdir, plan.config):
+            for arm, training in trainings.items():
+                with _about(arm, "trained"):
+                    run = untrained(training)
+                with _about(arm, "measured"):
+                    study.fits(plan, arm, training, run)
         workdirs.claim(workdir, plan.config, accept_config_changes)
+
+
+@contextlib.contextmanager
+def _about(arm: Arm, what: str) -> Iterator[None]:
+    """Name the arm in a ValueError of the block, and what cannot be done with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"The arm {arm.label} cannot be {what}: {error}") from error
 
 
 def tasks_of(study: Study, plan: Plan) -> list[Task]:

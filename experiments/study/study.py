@@ -41,6 +41,10 @@ def from_scratch(plan: Plan, arm: Arm) -> Arm | None:
     return None
 
 
+def fits_any(plan: Plan, arm: Arm, training: ml_collections.ConfigDict, run: Trained) -> None:
+    """Measure nothing that depends on the data."""
+
+
 def all_settings(plan: Plan, settings: Settings) -> Settings:
     """Show every setting."""
     return settings
@@ -63,6 +67,9 @@ class Study:
       read: (workdir, plan) -> results of the runs.
       starts_from: (plan, arm) -> an earlier arm, whose trained weights of the same seed it starts
         from, or None.
+      fits: (plan, arm, the config of its training, its run before it is trained) -> None; it raises
+        a ValueError where what is measured does not fit the data set. It is called for every arm
+        before the first is trained.
       settings: (plan, the config as a dict) -> the settings that the report shows.
       fields: what each field of the config may hold but those of the group `training`; None where
         the whole config is that of a training, or where nobody says.
@@ -79,6 +86,7 @@ class Study:
     read: Callable[[pathlib.Path, Any], Any] = read_results
     measure_across: Callable[[Any, pathlib.Path, Sequence[Run], int], None] = nothing_more
     starts_from: Callable[[Any, Any], Arm | None] = from_scratch
+    fits: Callable[[Any, Any, ml_collections.ConfigDict, Trained], None] = fits_any
     settings: Callable[[Any, Settings], Settings] = all_settings
     fields: Fields | None = None
     compile_ahead: bool = False

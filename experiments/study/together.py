@@ -24,9 +24,19 @@ class Work(Generic[R]):
         makes: Sequence[Callable[[], R]],
         measure: Callable[[R], None],
         after: Sequence[int | None],
+        outlived: tuple[type[Exception], ...] = (),
     ) -> None:
-        """Take what makes each thing, what measures one, and the number of what it waits for."""
+        """Take what there is to do.
+
+        Args:
+          makes: what makes each thing.
+          measure: measures one.
+          after: the number of what each thing waits for, or None.
+          outlived: errors of making a thing that end nothing but it and what waits for it.
+        """
         self._makes, self._measure, self._after = makes, measure, after
+        self._outlived = outlived
+        self.failed: dict[int, Exception] = {}  # by its number: what it or its start met
         self._to_make = list(range(len(makes)))
         self._to_measure: list[int] = []
         self._made: dict[int, R] = {}
@@ -35,9 +45,10 @@ class Work(Generic[R]):
         self._changed = threading.Condition()
 
     def run(self, workers: int) -> list[R]:
-        """Return what is made, in order, once all is measured.
+        """Return what is made, in order, once all is measured; `failed` has the others.
 
-        After an error nothing more is begun; what runs is finished, and the error is raised.
+        After an error that is not outlived nothing more is begun; what runs is finished, and the
+        error is raised.
 
         Args:
           workers: threads; one alone is the calling thread itself.
@@ -48,7 +59,7 @@ class Work(Generic[R]):
             with futures.ThreadPoolExecutor(workers) as executor:
                 for worker in [executor.submit(self._work) for _ in range(workers)]:
                     worker.result()
-        return [self._made[number] for number in range(len(self._makes))]
+        return [self._made[number] for number in sorted(self._made)]
 
     def _work(self) -> None:
         try:
@@ -64,7 +75,7 @@ class Work(Generic[R]):
     def _next(self) -> Callable[[], None] | None:
         """Wait for the next task; None where all are begun, or after an error."""
         with self._changed:
-            while not self._stopped and self._begun < len(self._makes):
+            while not self._stopped and self._begun + len(self.failed) < len(self._makes):
                 task = self._due()
                 if task is not None:
                     return task
@@ -82,11 +93,23 @@ class Work(Generic[R]):
         return None
 
     def _make_one(self, number: int) -> None:
-        made = self._makes[number]()
+        try:
+            made = self._makes[number]()
+        except self._outlived as error:
+            with self._changed:
+                self._give_up(number, error)
+                self._changed.notify_all()
+            return
         with self._changed:
             self._made[number] = made
             self._to_measure.append(number)
             self._changed.notify_all()
+
+    def _give_up(self, number: int, error: Exception) -> None:
+        self.failed[number] = error
+        for waiting in [n for n in self._to_make if self._after[n] == number]:
+            self._to_make.remove(waiting)
+            self._give_up(waiting, error)
 
     def _measure_one(self, number: int) -> None:
         self._measure(self._made[number])

@@ -9,6 +9,7 @@ from jax import lax
 
 from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, Policy, autoaugment
 from sam_jax.data.autoaugment_levels import Levels
+from sam_jax.data.checks import check_key, check_source, check_whole, described
 from sam_jax.data.image_operations import paint_square
 from sam_jax.data.randaugment import check_magnitude, randaugment
 from sam_jax.data.sources import Source
@@ -76,18 +77,24 @@ def augmentation_of(
     Returns:
       An Augmentation that fills with the set's mean.
 
+    Raises:
+      ValueError: `source` is none, a name is unknown, or a number is out of its range.
+
     >>> from sam_jax.data import SOURCES
     >>> augmentation_of(SOURCES["digits"], cutout_size=3)[:4]
     (('crop_zero',), 1, 3, (78,))
     """
-    return Augmentation(
-        names=source.augmentations if names is None else tuple(names),
+    check_source(source)
+    found = Augmentation(
+        names=source.augmentations if names is None else _checked_names(names),
         pad=source.pad if pad is None else pad,
         cutout_size=source.cutout_size if cutout_size is None else cutout_size,
         fill=tuple(round(255 * mean) for mean in source.mean),
         randaugment_layers=randaugment_layers,
         randaugment_magnitude=randaugment_magnitude,
     )
+    _check_numbers(found.pad, found.cutout_size, randaugment_layers, randaugment_magnitude)
+    return found
 
 
 def random_flip(key: Key, image: jax.Array) -> jax.Array:
@@ -166,17 +173,20 @@ def augment(
       uint8 `[n, H, W, C]`.
 
     Raises:
-      ValueError: a name is unknown; the images are not a uint8 batch; AutoAugment gets images
-        without three channels or under 3 pixels; or `pad`, `cutout_size`, `fill` or the numbers of
-        RandAugment do not fit the images.
+      ValueError: a name is unknown; the images are not a uint8 batch; `key` is no typed key;
+        AutoAugment gets images without three channels or under 3 pixels; or `pad`, `cutout_size`,
+        `fill` or the numbers of RandAugment do not fit the images.
 
     >>> images = jnp.full((2, 8, 8, 3), 7, jnp.uint8)
     >>> out = augment(jax.random.key(0), images, ("flip", "crop_zero"), pad=2)
     >>> out.shape, out.dtype
     ((2, 8, 8, 3), dtype('uint8'))
     """
-    _validate(images, names, pad, cutout_size)
+    check_key(key)
+    names = _checked_names(names)
     layers, magnitude = randaugment_layers, randaugment_magnitude
+    _check_numbers(pad, cutout_size, layers, magnitude)
+    _check_images(images, names, pad, cutout_size)
     if "randaugment" in names:
         check_magnitude(layers, magnitude, *images.shape[1:3])
     fill = _fill_colour(fill, images.shape[-1])
@@ -201,35 +211,45 @@ def augment(
     return images
 
 
-def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: int) -> None:
-    """Raise a ValueError where static arguments do not fit."""
-    if isinstance(names, str) or (unknown := [n for n in names if n not in AUGMENTATIONS]):
-        wrong = names if isinstance(names, str) else unknown
-        near = "" if isinstance(wrong, str) else did_you_mean(wrong[0], AUGMENTATIONS)
+def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of operations as a tuple; a ValueError where one is none of them."""
+    is_list = isinstance(names, Sequence) and not isinstance(names, str)
+    unknown = [n for n in names if n not in AUGMENTATIONS] if is_list else []
+    if unknown or not is_list:
+        near = did_you_mean(str(unknown[0]), AUGMENTATIONS) if unknown else ""
         raise ValueError(
-            f"Unknown augmentation {wrong!r}: give a tuple of names (in a config "
+            f"Unknown augmentation {unknown or names!r}: give a tuple of names (in a config "
             f"data.augmentation) from {AUGMENTATIONS}.{near}"
         )
-    if images.ndim != 4 or images.dtype != jnp.uint8:
+    return tuple(names)
+
+
+def _check_numbers(pad: int, cutout_size: int, layers: int, magnitude: int) -> None:
+    """Raise a ValueError where a number suits no image."""
+    check_whole("pad", pad)
+    check_whole("cutout_size", cutout_size, 1)
+    check_whole("randaugment_layers", layers, 1)
+    check_whole("randaugment_magnitude", magnitude, 0, 30)
+
+
+def _check_images(images: jax.Array, names: tuple[str, ...], pad: int, cutout_size: int) -> None:
+    """Raise a ValueError where the images are none, or the operations do not fit them."""
+    if getattr(images, "dtype", None) != jnp.uint8 or images.ndim != 4:
         raise ValueError(
             "augment takes uint8 images [n, H, W, C], before normalisation; "
-            f"got {images.dtype} {images.shape}."
+            f"got {described(images)}."
         )
     height, width, channels = images.shape[1:]
     if {"randaugment", *_POLICIES} & set(names) and (channels != 3 or min(height, width) < 3):
         raise ValueError(
             "AutoAugment and RandAugment need RGB images of at least 3 x 3 pixels, got "
-            f"{height} x {width} x {channels}; leave it out of names={tuple(names)} "
+            f"{height} x {width} x {channels}; leave it out of names={names} "
             "(in a config data.augmentation)."
         )
-    if pad < 0 or ("crop_reflect" in names and pad >= min(height, width)):
+    if "crop_reflect" in names and pad >= min(height, width):
         raise ValueError(
-            "pad (in a config data.pad) must be at least 0, and with crop_reflect below the image "
-            f"size {height} x {width}; got {pad}."
-        )
-    if cutout_size < 1:
-        raise ValueError(
-            f"cutout_size must be at least 1, got {cutout_size}; drop the name for no cutout."
+            "pad (in a config data.pad) must with crop_reflect be below the image size "
+            f"{height} x {width}; got {pad}."
         )
     if "cutout" in names and cutout_size > max(height, width):
         raise ValueError(
@@ -241,13 +261,17 @@ def _validate(images: jax.Array, names: Sequence[str], pad: int, cutout_size: in
 
 def _fill_colour(fill: int | Sequence[int] | jax.Array, channels: int) -> jax.Array:
     """Return the fill as uint8 `[C]`."""
-    fill = jnp.asarray(fill)
+    given = fill
+    try:
+        fill = jnp.asarray(fill)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"fill must be grey levels in 0 .. 255, got {given!r}.") from error
     if fill.shape not in ((), (channels,)):
         raise ValueError(
             f"fill must be one value or one for each of {channels} channels, got shape "
             f"{fill.shape}."
         )
     numbers = known(fill)
-    if numbers is not None and ((numbers < 0) | (numbers > 255)).any():
+    if numbers is not None and not ((numbers >= 0) & (numbers <= 255)).all():
         raise ValueError(f"fill must lie in 0 .. 255, got {numbers}.")
     return jnp.broadcast_to(fill, (channels,)).astype(jnp.uint8)

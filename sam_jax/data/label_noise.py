@@ -1,9 +1,11 @@
 """Label noise: a share of the training labels replaced, from a seed of its own."""
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
 
+from sam_jax.data.checks import check_source, check_whole, described
 from sam_jax.data.sources import Source
 from sam_jax.data.splits import Split
 from sam_jax.data.streaming import StreamedSplit
@@ -61,7 +63,7 @@ def label_noise(source: Source, examples: int, share: float, kind: str, seed: in
       A LabelNoise.
 
     Raises:
-      ValueError: the share or the kind is none.
+      ValueError: the source, the share or the kind is none, or n or the seed is no such number.
 
     >>> from sam_jax.data import SOURCES
     >>> noise = label_noise(SOURCES["digits"], 4, share=0.5, kind="symmetric", seed=0)
@@ -74,7 +76,10 @@ def label_noise(source: Source, examples: int, share: float, kind: str, seed: in
     is, as on half of CIFAR-10's classes, the example counts as clean, in the metrics too. The
     released code counts it as noisy. It also makes held-out labels wrong, which are right here.
     """
+    check_source(source)
     check_label_noise(share, kind)
+    check_whole("examples", examples)
+    check_whole("seed", seed, 0, 2**32 - 1)
     random = np.random.RandomState(seed)  # whose numbers numpy keeps as they are
     chosen = np.zeros(examples, bool)
     chosen[random.permutation(examples)[: round(share * examples)]] = True
@@ -96,9 +101,9 @@ def check_label_noise(share: float, kind: str) -> None:
       share: as in `label_noise`.
       kind: likewise.
     """
-    if not 0 <= share <= 1:
+    if not isinstance(share, numbers.Real) or not 0 <= share <= 1:
         raise ValueError(
-            f"data.label_noise must be a share of the training labels, in [0, 1], got {share}."
+            f"data.label_noise must be a share of the training labels, in [0, 1], got {share!r}."
         )
     if kind not in KINDS:
         raise ValueError(
@@ -118,7 +123,22 @@ def with_label_noise(
 
     Returns:
       The split with labels [n], and with labels [n, 2], each noisy one beside the true one.
+
+    Raises:
+      ValueError: the split or the noise is none, or they have other numbers of examples.
     """
+    if not isinstance(noise, LabelNoise):
+        raise ValueError(f"noise must come from label_noise, got {described(noise)}.")
+    if not isinstance(split, Split | StreamedSplit):
+        raise ValueError(
+            f"split must be a Split or a StreamedSplit, such as load(NAME).train, got "
+            f"{described(split)}."
+        )
+    if len(split.labels) != len(noise.chosen):
+        raise ValueError(
+            f"The noise is of {len(noise.chosen)} examples, and the split has "
+            f"{len(split.labels)}: draw it with examples={len(split.labels)}."
+        )
     if isinstance(split, StreamedSplit):
         return split.relabelled(noise), split.relabelled(noise.pairs)
     rows = np.arange(len(split.labels))

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from sam_jax.data import synthetic
+from sam_jax.data.checks import check_whole
 from sam_jax.data.cropped_records import CroppedRecords
 from sam_jax.data.open_prepared import check_splits, open_prepared
 from sam_jax.data.sources import SOURCES, Source, cropped_source
@@ -120,8 +121,12 @@ def load_with_validation(
         ("validation_examples", validation_examples),
         ("image_size", image_size),
     ):
-        if number < 0:
-            raise ValueError(f"data.{field} must be 0 or positive, got {number}.")
+        check_whole(f"data.{field}", number)
+    for field, text in (("name", name), ("train_split", train_split)):
+        if not isinstance(text, str):
+            raise ValueError(f"data.{field} must be a text, such as 'train', got {text!r}.")
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise ValueError(f"data_dir must be the path of a folder or None, got {data_dir!r}.")
     source, *splits = _open(name, data_dir, synthetic_examples, train_split, image_size)
     train, held_out = _training_rows(name, train_examples, validation_examples, len(splits[0]))
     parts = [(splits[0], train), (splits[1], np.arange(len(splits[1])))]

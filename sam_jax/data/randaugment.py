@@ -17,6 +17,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from sam_jax.data.checks import check_whole
 from sam_jax.data.drawn_operations import (
     BRANCHES,
     CompiledOperations,
@@ -49,10 +50,7 @@ CUTOUT = list(BRANCHES).index("Cutout")
 
 def check_magnitude(layers: int, magnitude: int, height: int, width: int) -> None:
     """Raise a ValueError where the numbers cannot be used on images of a size."""
-    if layers < 1:
-        raise ValueError(
-            f"randaugment_layers must be at least 1, got {layers}; drop the name for none."
-        )
+    check_whole("randaugment_layers", layers, 1)
     highest = min(30, (min(height, width) - 1) // 10)
     if not 0 <= magnitude <= highest:
         raise ValueError(

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sam_jax.data.channel_statistics import ChannelStatistics
+from sam_jax.known import known
 
 
 class Source(NamedTuple):
@@ -174,9 +176,25 @@ def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
     Returns:
       float32, the shape of `images`.
 
+    Raises:
+      ValueError: there is not one mean and one deviation for each channel, or they are none.
+
     >>> normalise(jnp.array([[0], [255]], jnp.uint8), mean=(0.5,), std=(0.25,)).tolist()
     [[-2.0], [2.0]]
     """
+    if not getattr(images, "shape", ()):
+        raise ValueError(f"images must be an array [..., channels], got {images!r}.")
+    channels = images.shape[-1]
+    for name, values in (("mean", mean), ("std", std)):
+        numbers = known(values)
+        if np.shape(values) != (channels,):
+            raise ValueError(
+                f"{name} must have a number for each of {channels} channels, got {values!r}."
+            )
+        least = 0 if name == "std" else -np.inf
+        if numbers is not None and not (np.isfinite(numbers) & (numbers > least)).all():
+            kind = "positive and finite" if name == "std" else "finite"
+            raise ValueError(f"{name} must be {kind}, got {values!r}.")
     one_each = (1,) * (images.ndim - 1) + (-1,)
     shift, scale = (jnp.asarray(x, jnp.float32).reshape(one_each) for x in (mean, std))
     return (images.astype(jnp.float32) / 255 - shift) / scale

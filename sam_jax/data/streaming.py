@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from sam_jax.data.checks import check_key, check_whole
 from sam_jax.data.splits import Examples, Split
+from sam_jax.suggestions import did_you_mean
 from sam_jax.typing import Key, PyTree
 
 STREAMING = ("auto", "never", "always")
@@ -35,7 +37,10 @@ def is_streamed(streaming: str, size: int) -> bool:
       size: of all images, in bytes.
     """
     if streaming not in STREAMING:
-        raise ValueError(f"streaming must be one of {', '.join(STREAMING)}, got {streaming!r}.")
+        raise ValueError(
+            f"streaming must be one of {', '.join(STREAMING)}, got {streaming!r}."
+            f"{did_you_mean(str(streaming), STREAMING)}"
+        )
     return streaming == "always" or (streaming == "auto" and size > device_limit())
 
 
@@ -192,6 +197,15 @@ def training_blocks(
       An iterator over blocks: their images [1 + steps, batch, H, W, C], labels [1 + steps, batch]
       and order [1 + steps, batch]. Their first batch is the last one of the block before.
     """
+    if np.ndim(order) != 2 or order.shape[0] < 1:
+        raise ValueError(
+            "order must have the shape [1 + n, batch], the batch before the first and n of an "
+            f"epoch; got {np.shape(order)}."
+        )
+    check_whole("steps", steps)
+    check_whole("first_step", first_step)
+    if key is not None:
+        check_key(key)
     total, batch_size = order.shape[0] - 1, order.shape[1]
     steps = steps or max(1, split.examples_in_a_block() // batch_size)
     columns = local_columns(sharding, batch_size)
@@ -249,6 +263,9 @@ def mean_over_blocks(
       What `mean` returns of arrays; of a streamed split the average over blocks by their numbers of
       examples, summed in float64 on the host.
     """
+    if len(columns) != 2:
+        raise ValueError(f"columns must be the images and the labels, got {len(columns)} of them.")
+    check_whole("batch_size", batch_size, 1)
     images, labels = columns
     if not isinstance(images, StreamedColumn):
         return mean(images, labels)

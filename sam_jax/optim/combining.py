@@ -56,7 +56,7 @@ def rules_for(
     words = tuple(_broadcast(combine, output) for output in outputs)
 
     def may_be_per_example(word: str, x: Any) -> bool:
-        return word == "auto" and x.ndim > 0 and x.shape[0] in sizes
+        return word == "auto" and jnp.ndim(x) > 0 and jnp.shape(x)[0] in sizes
 
     if any(jax.tree.leaves(jax.tree.map(may_be_per_example, words, outputs))):
         words = jax.tree.map(

@@ -11,6 +11,7 @@ import optax
 from flax import linen as nn
 
 from sam_jax.metrics.checks import check_finite
+from sam_jax.paths.checks import check_path, check_settings, check_trained
 from sam_jax.paths.plain_run import (
     PrepareImages,
     check_augmentation,
@@ -91,7 +92,7 @@ def cyclic_learning_rate(
       A schedule for optax.
 
     Raises:
-      ValueError: c is odd or not positive, or the rates are not ordered.
+      ValueError: c is odd or not positive, or the rates are not finite or not ordered.
 
     >>> schedule = cyclic_learning_rate(0.5, 0.1, cycle_steps=4)
     >>> [round(float(schedule(i)), 6) for i in range(6)]
@@ -99,9 +100,11 @@ def cyclic_learning_rate(
 
     Source: Garipov et al. 2018, the schedule alpha(i); i counts from one there.
     """
-    if cycle_steps < 2 or cycle_steps % 2:
+    if not whole(2).holds(cycle_steps) or cycle_steps % 2:
         raise ValueError(f"cycle_steps must be even and at least 2, got {cycle_steps}.")
-    if not 0 <= lowest <= highest:
+    for name, rate in (("highest", highest), ("lowest", lowest)):
+        fields.check_value(name, rate, number(0))
+    if lowest > highest:
         raise ValueError(f"0 <= lowest <= highest must hold, got {lowest} and {highest}.")
 
     def schedule(step: Scalar | jax.Array) -> jax.Array:
@@ -144,8 +147,10 @@ def collect_members(
     Source: Garipov et al. 2018, fast geometric ensembling; timgaripov/dnn-mode-connectivity, which
     reaches the lowest rate one step later than the paper's formula.
     """
-    settings = settings or EnsembleSettings()
-    fields.check(settings._asdict(), FIELDS, prefix="settings.")
+    settings = EnsembleSettings() if settings is None else settings
+    check_trained("trained", trained)
+    check_settings(settings, EnsembleSettings, FIELDS)
+    check_path("workdir", workdir)
     check_augmentation(settings.augmentation, prepare_images)
     start = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
     for name, tree in start.items():

@@ -14,6 +14,9 @@ from sam_jax.measuring.measured import as_measured
 from sam_jax.measuring.measured_points import compile_over_points, header, measure_points
 from sam_jax.measuring.set_losses import Sets, make_set_losses
 from sam_jax.metrics.paths import curve_geometry, curve_losses, curves
+from sam_jax.paths.checks import check_path, check_stacked, check_trained
+from sam_jax.runs import fields
+from sam_jax.runs.fields import whole
 from sam_jax.runs.records import Record
 from sam_jax.training.device_data import everywhere
 from sam_jax.training.evaluation import Inputs
@@ -75,15 +78,19 @@ def evaluate_curve(
       A CurveEvaluation.
 
     Raises:
-      ValueError: there are fewer than two points, the curve cannot be evaluated, or the file holds
-        another measurement.
+      ValueError: there are fewer than two points, the control points are none or not of this
+        architecture, or the file holds another measurement.
 
     Source: eval_curve.py of timgaripov/dnn-mode-connectivity. PyTorch averages unbiased batch
       variances, Flax biased ones.
     """
     check_policy(batch_norm)
-    if points < 2:
-        raise ValueError(f"points must be at least 2, the two ends; got {points}.")
+    check_trained("trained", trained)
+    fields.check_value("points", points, whole(2))  # the two ends
+    fields.check_value("batch_size", batch_size, whole(1))
+    if path is not None:
+        check_path("path", path)
+    check_stacked("controls", controls, trained)
     positions = np.linspace(0, 1, points)
     lengths = curve_geometry.chord_lengths(controls, positions, kind)
     evaluate = _compiled_evaluation(
@@ -119,7 +126,14 @@ def curve_record(evaluation: CurveEvaluation) -> Record:
       "batch_norm", the policy; "positions", "length", and for each of train_loss, train_accuracy,
       test_loss and test_accuracy the values, `_minimum`, `_maximum`, `_mean` over t and `_integral`
       over the length; `train_barrier` and `test_barrier` of the losses with their `_position`.
+
+    Raises:
+      ValueError: something else is given.
     """
+    if not isinstance(evaluation, CurveEvaluation):
+        raise ValueError(
+            f"evaluation must come from evaluate_curve, got a {type(evaluation).__name__}."
+        )
     record: Record = {
         "measure": "mode_connectivity",
         "batch_norm": evaluation.batch_norm.kind,

@@ -7,7 +7,10 @@ from collections.abc import Callable
 import jax
 from flax import linen as nn
 
+from sam_jax.paths.checks import check_images, check_stacked, check_trained
 from sam_jax.paths.collect_members import Members
+from sam_jax.runs import fields
+from sam_jax.runs.fields import whole
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
 from sam_jax.training.program import full_precision
 from sam_jax.training.trained import Trained
@@ -58,7 +61,20 @@ def evaluate_ensemble(
       images: [m, H, W, C] uint8.
       labels: [m] integers.
       batch_size: images in one pass; it bounds the memory, not the result.
+
+    Raises:
+      ValueError: there is no member, the members are of another architecture, or the images and
+        labels do not belong together.
     """
+    check_trained("trained", trained)
+    if not isinstance(members, Members):
+        raise ValueError(
+            "members must be a Members, from collect_members, or Members(params, batch_stats) of "
+            f"models stacked along a new leading axis; got a {type(members).__name__}."
+        )
+    check_stacked("members.params", members.params, trained)
+    check_images(images, labels)
+    fields.check_value("batch_size", batch_size, whole(1))
     evaluate = _compiled_evaluation(
         full_precision(trained.program.model), trained.program.inputs, batch_size
     )

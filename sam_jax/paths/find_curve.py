@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from sam_jax.metrics.checks import check_finite
 from sam_jax.metrics.paths import curves
+from sam_jax.paths.checks import check_path, check_settings, check_trained
 from sam_jax.paths.plain_run import (
     PrepareImages,
     check_augmentation,
@@ -92,8 +93,14 @@ def curve_learning_rate(
     >>> [round(float(schedule(step)), 4) for step in (0, 14, 15, 20, 26, 27)]
     [2.0, 2.0, 1.505, 1.01, 0.02, 0.02]
 
+    Raises:
+      ValueError: eta_0 is negative or not finite, or there is no epoch or no step.
+
     Source: learning_rate_schedule of train.py in timgaripov/dnn-mode-connectivity.
     """
+    fields.check_value("highest", highest, number(0))
+    fields.check_value("epochs", epochs, whole(1))
+    fields.check_value("steps_per_epoch", steps_per_epoch, whole(1))
 
     def schedule(step: Scalar | jax.Array) -> jax.Array:
         share = (jnp.asarray(step) // steps_per_epoch + 1) / epochs
@@ -171,8 +178,9 @@ def find_curve(
     Source: Garipov et al. 2018, Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs,
       equation 2; timgaripov/dnn-mode-connectivity.
     """
-    settings = settings or CurveSettings()
-    fields.check(settings._asdict(), FIELDS, prefix="settings.")
+    settings = CurveSettings() if settings is None else settings
+    check_settings(settings, CurveSettings, FIELDS)
+    check_path("workdir", workdir)
     check_augmentation(settings.augmentation, prepare_images)
     _check_ends(start, end)
     examples = len(start.data.train_labels)
@@ -270,13 +278,16 @@ def _compiled_training(
 
 
 def _check_ends(start: Trained, end: Trained) -> None:
+    ends = {"start": start, "end": end}
+    for name, model in ends.items():
+        check_trained(name, model)
     if start.program.model != end.program.model or start.source != end.source:
         raise ValueError(
             "The two ends of a curve must be of one architecture and trained on one set; got "
             f"{start.program.model} on {start.source.name} and {end.program.model} on "
             f"{end.source.name}."
         )
-    for name, model in (("start", start), ("end", end)):
+    for name, model in ends.items():
         check_finite(name, model.state.params)
     pairs = zip(*(jax.tree.leaves(m.state.params) for m in (start, end)), strict=True)
     if all(np.array_equal(w, v) for w, v in pairs):

@@ -49,10 +49,15 @@ def check_steps_per_epoch(batch_size: int, epochs: int, examples: int) -> int:
 
 
 def check_augmentation(augmentation: str, prepare_images: PrepareImages | None) -> None:
-    """Raise a ValueError unless images are prepared by a function with a name, or by neither.
+    """Raise a ValueError unless images are prepared by a function with a name, or by none.
 
     A folder knows its run by the name: a function leaves nothing that could be compared later.
     """
+    if prepare_images is not None and not callable(prepare_images):
+        raise ValueError(
+            "prepare_images must be a function (key, uint8 images) -> the model's inputs, or None, "
+            f"got {prepare_images!r}."
+        )
     if bool(augmentation) != (prepare_images is not None):
         given = "none was given" if prepare_images is None else "one was given"
         raise ValueError(

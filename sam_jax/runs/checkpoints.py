@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from sam_jax import pytree
 from sam_jax.mistakes import UserMistake
-from sam_jax.runs import checkpoint_damage, checksums, disk, workdirs
+from sam_jax.runs import checkpoint_damage, checksums, disk, records, workdirs
 from sam_jax.runs.checkpoint_damage import ABOUT, ARRAYS, FILE, About, DamagedCheckpoint
 from sam_jax.runs.distributed import from_first
 
@@ -66,14 +66,26 @@ def epochs_of(manager: ocp.CheckpointManager) -> list[int]:
     return from_first(lambda: sorted(map(int, manager.all_steps())))
 
 
-def save(manager: ocp.CheckpointManager, epoch: int, state: Any) -> None:
-    """Save the state at the end of an epoch; the write goes on in the background."""
+def save(
+    manager: ocp.CheckpointManager, epoch: int, state: Any, run: pathlib.Path | None = None
+) -> None:
+    """Save the state at the end of an epoch; the write goes on in the background.
+
+    Args:
+      manager: from `open_manager`.
+      epoch: the name of the checkpoint.
+      state: a pytree of arrays.
+      run: the folder with the config and the log that the state belongs to; None for the one that
+        the checkpoints lie in.
+    """
     with _LOCK:
         if manager not in _writing:
             _finish_writing()
         _writing[:] = [manager]
         data = _keys_to_data(state)
-        about = About(checksums.of_tree(data), *workdirs.config_and_log(_workdir(manager)))
+        run = run or _workdir(manager)
+        from_first(lambda: records.sync(run / "metrics.jsonl"))  # the checkpoint demands its lines
+        about = About(checksums.of_tree(data), *workdirs.config_and_log(run))
         items = {
             ARRAYS: ocp.args.StandardSave(data),
             ABOUT: ocp.args.JsonSave(checkpoint_damage.sealed(about)),
@@ -90,6 +102,7 @@ def restore(
     template: State,
     epoch: int,
     sharding: jax.sharding.Sharding | State | None = None,
+    run: pathlib.Path | None = None,
 ) -> State:
     """Return the saved state of an epoch.
 
@@ -99,6 +112,7 @@ def restore(
       epoch: one of `epochs_of(manager)`.
       sharding: where every array is to lie, or a tree of where each lies, in the structure of the
         state; None for the first device.
+      run: as in `save`.
 
     Returns:
       The state, with typed keys where the template has them.
@@ -107,7 +121,8 @@ def restore(
       DamagedCheckpoint: it cannot be read, or is not what was saved.
       ValueError: it is of a run with another config than the folder has.
     """
-    check_config(_workdir(manager), epoch, tell=False)
+    folder = _folder(_workdir(manager), epoch)
+    _check_origin(run or _workdir(manager), folder, tell=False)
     shapes = jax.eval_shape(_keys_to_data, template)
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -225,10 +240,31 @@ def check_config(workdir: pathlib.Path, epoch: int, tell: bool = True) -> None:
       DamagedCheckpoint: what the checkpoint says about itself cannot be read.
       ValueError: the config is another; the message names the fields.
     """
-    folder = _folder(workdir, epoch)
+    _check_origin(workdir, _folder(workdir, epoch), tell)
+
+
+def log_of(manager: ocp.CheckpointManager, epoch: int) -> list[str] | None:
+    """Return the checksums of the lines that the log had when a checkpoint was saved.
+
+    Args:
+      manager: from `open_manager`.
+      epoch: one of `epochs_of(manager)`.
+
+    Returns:
+      They, or None where the checkpoint says nothing, or there was no log.
+
+    Raises:
+      DamagedCheckpoint: what the checkpoint says about itself cannot be read.
+    """
+    about = checkpoint_damage.about_of(_folder(_workdir(manager), epoch))
+    return None if about is None else about.log
+
+
+def _check_origin(run: pathlib.Path, folder: pathlib.Path, tell: bool) -> None:
+    """Hold the checkpoint in a folder to the config of a run, as `check_config` does."""
     about = checkpoint_damage.about_of(folder)
     if about is not None and about.config is not None:
-        workdirs.refuse_other_origin(workdir, about.config, f"The checkpoint {folder}", tell)
+        workdirs.refuse_other_origin(run, about.config, f"The checkpoint {folder}", tell)
 
 
 def _restore(manager: ocp.CheckpointManager, epoch: int, shapes: State) -> State:

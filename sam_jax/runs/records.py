@@ -36,8 +36,9 @@ def append(path: pathlib.Path, record: Record, sealed: bool = True) -> None:
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not _ends_whole(path):
-            cut(path)
+        for torn in (path, seals_of(path)):  # by a cut, or by a full disk
+            if not _ends_whole(torn):
+                cut(torn)
         line = json.dumps(record, default=_plain).encode()
         if sealed:
             place = path.stat().st_size if path.exists() else 0
@@ -131,6 +132,14 @@ def cut(path: pathlib.Path, lines: int | None = None) -> None:
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(kept)
         temporary.replace(path)
+
+
+@disk.writes
+def sync(path: pathlib.Path) -> None:
+    """Have the disk hold what a file has by now, where it exists: a power loss then keeps it."""
+    if path.exists():
+        with path.open("ab") as file:
+            os.fsync(file.fileno())
 
 
 @disk.writes

@@ -183,6 +183,24 @@ def refuse_another(
         raise UserMistake(refusal.format(workdir=workdir, differing="; ".join(differing)))
 
 
+def is_claimed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
+    """Say whether a folder belongs to a config already.
+
+    Args:
+      workdir: the folder of a run, which need not exist.
+      config: the config to run.
+    """
+
+    def find() -> bool:
+        path = workdir / "config.json"
+        try:
+            return path.exists() and not _differences(_read(path), plain(config))
+        except UserMistake:
+            return False  # it is damaged, and nobody knows
+
+    return from_first(find)
+
+
 def _refuse_other_files(workdir: pathlib.Path) -> None:
     """Raise a UserMistake where a folder holds something, and no config.json that says what."""
     if workdir.exists() and not workdir.is_dir():

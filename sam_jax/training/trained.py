@@ -62,6 +62,27 @@ def load_trained(
     return config, Trained(state, program, data, source, epoch)
 
 
+def untrained(config: ml_collections.ConfigDict) -> Trained:
+    """Return what a run of a config would be, to check what is to be done with it.
+
+    Its state has only shapes.
+
+    Args:
+      config: the whole config.
+
+    Raises:
+      ValueError, FileNotFoundError: as `build.data_and_program`.
+    """
+    source, data, program = build.data_and_program(config)
+    state = jax.eval_shape(program.init, jax.random.key(config.seed))
+    return Trained(state, program, data, source, config.epochs)
+
+
+def check_whole(trained: Trained) -> None:
+    """Raise a ValueError where the data are streamed, for what needs them on the device at once."""
+    jax.tree.leaves(trained.data)  # which a streamed column refuses
+
+
 def restore_state(
     program: Program, key: Key, manager: ocp.CheckpointManager, epoch: int
 ) -> TrainState:

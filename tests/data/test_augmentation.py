@@ -236,7 +236,10 @@ def test_a_sources_augmentation_is_taken_where_nothing_is_given():
         ({"names": ("crop_zeros",)}, r"\['crop_zeros'\].* Did you mean 'crop_zero'\?"),
         ({"names": "flip"}, "give a tuple"),
         ({"names": ("randaugment",)}, "data.randaugment_magnitude.*in 0 .. 0.*8 x 8 pixels"),
-        ({"names": ("randaugment",), "randaugment_magnitude": -1}, "magnitude = -1 "),
+        (
+            {"names": ("randaugment",), "randaugment_magnitude": -1},
+            "must be in 0 .. 30, got -1",
+        ),
         ({"names": ("randaugment",), "randaugment_layers": 0}, "layers must be at least 1, got 0"),
         ({"images": np.zeros((2, 8, 8, 3), np.float32)}, "float32"),
         ({"images": np.zeros((8, 8, 3), np.uint8)}, r"\(8, 8, 3\)"),

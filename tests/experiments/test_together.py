@@ -70,6 +70,22 @@ def test_an_error_ends_the_work(workers):
     assert threading.active_count() == 1 or all("Pool" not in t.name for t in threading.enumerate())
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_error_that_is_outlived_ends_what_waits_for_it(workers):
+    log, measured, error = [], [], ArithmeticError("not finite")
+
+    def fail():
+        raise error
+
+    makes = [made(0, log), fail, made(2, log), made(3, log, 0.01), made(4, log)]
+    work = Work(makes, measured.append, [2, None, 1, None, 3], outlived=(ArithmeticError,))
+    assert work.run(workers) == sorted(measured) == [3, 4]
+    assert work.failed == {0: error, 1: error, 2: error}
+    work = Work([fail], measured.append, [None], outlived=(ValueError,))
+    with pytest.raises(ArithmeticError, match="not finite"):
+        work.run(workers)
+
+
 def test_the_first_task_is_alone():
     events = []
 

@@ -100,7 +100,8 @@ def test_epsilon_is_as_long_as_rho_and_lies_in_the_mask(case, problem):
         lambda w, e: np.zeros(w.shape) if e is None else np.asarray(e, np.float64), at_w, epsilon
     )
     if case.masks:
-        outside = jax.tree.map(lambda w, keep, e: None if keep else e, at_w, problem.mask, wide)
+        kept = parameters_of(problem.mask, params)
+        outside = jax.tree.map(lambda keep, e: None if keep else e, kept, wide)
         assert not any(np.any(e) for e in jax.tree.leaves(outside))
     if case.length:
         # Sums of up to thirteen squares in float32, a root and a product.

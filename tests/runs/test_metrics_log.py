@@ -1,6 +1,7 @@
 """The log of a run is held to its checkpoints."""
 
 import math
+import os
 import subprocess
 
 import jax
@@ -129,3 +130,17 @@ def test_the_finite_numbers_of_a_record_are_one_event(tmp_path):
         data = data[16 + size :]
     found = [(e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in events]
     assert [event for event in found if event[1]] == [(7, {"loss": 0.5, "step": 90.0})]
+
+
+def test_the_disk_holds_the_lines_that_a_checkpoint_demands(tmp_path, monkeypatch):
+    path, held = tmp_path / "metrics.jsonl", []
+
+    def fsync(number):
+        if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
+            held.append(path.read_bytes().count(b"\n"))
+        real(number)
+
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", fsync)
+    a_run(tmp_path, saved=(2, 5))
+    assert held == [2, 5]

@@ -1,6 +1,7 @@
 """Signals: what they stop, what is kept, and that what was stopped ends as if it was not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from real_commands import ROOT
 from training_problems import assert_same_bits, tiny_config
 
 from sam_jax.measuring.measure import Measurement, record_measurements
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs import records, signals
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
@@ -88,16 +90,49 @@ def test_what_was_stopped_under_another_config_begins_at_the_last_checkpoint(tmp
         train_and_evaluate(config, tmp_path)
     assert "stopped before its first step" in capsys.readouterr().out
     assert not (tmp_path / "interrupted").exists()
-    with pytest.raises(StopIteration), pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 3)
-        with signals.handled():
-            train_and_evaluate(config, tmp_path)
+    stopped(config, tmp_path, after=3)
     assert (tmp_path / "interrupted").exists()
     config.batch_size //= 2
     with pytest.raises(ValueError, match="batch_size"):
         train_and_evaluate(config, tmp_path)
     last = train_and_evaluate(config, tmp_path, accept_config_changes=True)
     assert last["step"] == 2 + 2 * 4 and not (tmp_path / "interrupted").exists()
+
+
+def stopped(config, workdir, after):
+    """Train until a signal comes after so many calls."""
+    with pytest.raises(StopIteration), pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, after)
+        with signals.handled():
+            train_and_evaluate(config, workdir)
+
+
+def test_the_state_of_another_run_is_refused(tmp_path):
+    config, other = config_of(), config_of(seed=5)
+    for name, its in (("run", config), ("other", other)):
+        stopped(its, tmp_path / name, after=3)
+    run, state = tmp_path / "run", tmp_path / "run" / "interrupted"
+    mine = state.rename(tmp_path / "mine")
+    shutil.copytree(tmp_path / "other" / "interrupted", state)
+    with pytest.raises(UserMistake, match=r"rupted/.* seed \(was 5, is 0\).* Or delete .*/int"):
+        train_and_evaluate(config, run)
+    shutil.rmtree(state)
+    mine.rename(state)
+    assert train_and_evaluate(config, run)["step"] == 6  # negative control
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_state_whose_log_was_changed_is_left_for_the_last_checkpoint(tmp_path, lost, caplog):
+    config = config_of(checkpoint__every_epochs=1)
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    config = config_of(checkpoint__every_epochs=0)
+    stopped(config, tmp_path / "run", after=3)
+    log = tmp_path / "run" / "metrics.jsonl"
+    line = log.read_text()
+    log.write_text("" if lost else line.replace("loss", "lost", 1))
+    last = train_and_evaluate(config, tmp_path / "run")
+    assert "is not what it was when a signal stopped the run after step 3" in caplog.text
+    assert log.read_text().startswith(line) and last == whole
 
 
 def stop_after(patch, calls):

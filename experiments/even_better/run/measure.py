@@ -15,7 +15,9 @@ from experiments.study.together import after_the_first
 from sam_jax.measuring import registry
 from sam_jax.measuring.measure import measurements, record_measurements
 from sam_jax.measuring.settings import relevant
+from sam_jax.paths.plain_run import check_steps_per_epoch
 from sam_jax.runs import records
+from sam_jax.training.trained import Trained, check_whole
 
 
 def measure(plan: Plan, run: Run) -> None:
@@ -36,6 +38,22 @@ def measure(plan: Plan, run: Run) -> None:
     }
     _measure_model(plan.config, run, about)
     run_plane(plan.config, run.folder, run.load, epoch, run.seed, f"{run.label} plane")
+
+
+def fits(plan: Plan, arm: Model, training: ml_collections.ConfigDict, run: Trained) -> None:
+    """Raise a ValueError unless the data set has what the measurements and the curves need.
+
+    Args:
+      plan: of the study's config.
+      arm: a model.
+      training: its config.
+      run: its run before it is trained.
+    """
+    check_whole(run)
+    measurements(run, training.instruments, tuple(plan.config.presets))
+    if plan.pairs:
+        config, examples = plan.config, len(run.data.train_labels)
+        check_steps_per_epoch(config.small_batch, config.curve.epochs, examples)
 
 
 def measure_curves(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_once: int) -> None:

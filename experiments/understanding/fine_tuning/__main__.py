@@ -13,7 +13,7 @@ from experiments.study.command import main
 from experiments.study.outcomes import measure_outcome
 from experiments.study.study import Study
 from experiments.understanding.fine_tuning.arms import FIELDS, plan, starts_from, training_config
-from experiments.understanding.fine_tuning.lines import measure_lines
+from experiments.understanding.fine_tuning.lines import fits, measure_lines
 from experiments.understanding.fine_tuning.report import errors_grid, read_results, report
 
 STUDY = Study(
@@ -25,6 +25,7 @@ STUDY = Study(
     starts_from=starts_from,
     read=read_results,
     report=report,
+    fits=fits,
     fields=FIELDS,
     summary=lambda results: errors_grid(results).text(),
 )

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 import jax
+import ml_collections
 import numpy as np
 
 from experiments.study.arms import Arm, seed_folder
@@ -12,7 +13,7 @@ from experiments.understanding.fine_tuning.arms import Plan, Tuned, starts_from
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.measuring.landscapes import measure_line, read_line
 from sam_jax.metrics.landscape.grids import LossLine
-from sam_jax.training.trained import load_trained
+from sam_jax.training.trained import Trained, check_whole, load_trained
 
 
 def line_path(workdir: pathlib.Path | str, arm: Arm, seed: int) -> pathlib.Path:
@@ -53,6 +54,12 @@ def measure_lines(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_onc
             about={"start": start.name, "end": run.arm.name, "seed": run.seed},
             label=f"{run.label} line",
         )
+
+
+def fits(plan: Plan, arm: Tuned, training: ml_collections.ConfigDict, run: Trained) -> None:
+    """Raise a ValueError where a line is measured on a set that is not held on the device."""
+    if starts_from(plan, arm) is not None:
+        check_whole(run)
 
 
 def lines_of(workdir: pathlib.Path | str, plan: Plan, arm: Arm) -> list[LossLine]:
