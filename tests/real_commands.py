@@ -21,11 +21,6 @@ import warnings
 import submitit  # noqa: F401 - its first import closes what absl logs to where that is redirected
 from absl import flags
 
-with contextlib.suppress(ModuleNotFoundError):
-    # It closes all handlers of logging. Were it imported first while the standard error is
-    # redirected, that of absl would close pytest's.
-    import submitit  # noqa: F401
-
 ROOT = pathlib.Path(__file__).parents[1]
 
 
