@@ -35,6 +35,7 @@ LAB = [
     "tqdm>=4.66",
 ]
 TFDS = [*LAB, "tensorflow-cpu>=2.19"]  # prepares sets; reading them needs no TensorFlow
+SAFETENSORS = [*LAB, "safetensors>=0.5"]  # measures checkpoints in this format
 NOTEBOOKS = [*LAB, "ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 TEST = [
     "beartype",
@@ -71,7 +72,8 @@ setup(
         "lab": LAB,
         "tfds": TFDS,
         "notebooks": NOTEBOOKS,
-        "test": [*TFDS, *NOTEBOOKS, *TEST],
+        "safetensors": SAFETENSORS,
+        "test": [*TFDS, *NOTEBOOKS, *SAFETENSORS, *TEST],
     },
     entry_points={
         "console_scripts": [

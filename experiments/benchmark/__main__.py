@@ -2,6 +2,8 @@
 
 Measures what the preset lists and DIR/records.jsonl does not hold yet, writes the report to
 DIR/report/index.html and prints its table. The same command goes on where a cut run stopped.
+
+    python -m experiments.benchmark --workdir=runs/benchmark --preset=smoke
 """
 
 import importlib.util
@@ -23,7 +25,6 @@ from experiments.study.provenance import command_line
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs.flags import define_workdir, run_command
 
-flags.disclaim_key_flags()
 _WORKDIR = define_workdir("The folder of the benchmark.")
 _PRESET = flags.DEFINE_enum("preset", "cpu", [*PRESETS], "What is measured, in which sizes.")
 _ROWS = flags.DEFINE_list("rows", [], f"Only these rows, of {', '.join(ROWS)}.")

@@ -24,7 +24,7 @@ from experiments.study.provenance import KEY, command_line, provenance_of, softw
 from experiments.study.runs import Fault, begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.mistakes import checking
-from sam_jax.runs import locks, quick_compilation, signals, workdirs
+from sam_jax.runs import config_flag, heartbeat, locks, quick_compilation, signals, workdirs
 from sam_jax.runs.distributed import from_first, is_first
 from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 
@@ -212,10 +212,11 @@ def _run_and_report(
     command: str,
 ) -> Reported:
     """Do what `run_and_report` does in a folder that is locked."""
+    begin(study, plan, workdir, accept_config_changes)
+    _describe_config()
     if jobs is None:
         runs, faults = run(study, plan, workdir, accept_config_changes, at_once)
     else:
-        begin(study, plan, workdir, accept_config_changes)
         faults = launcher.launch(study, plan.config, workdir, jobs, accept_config_changes)
         failed = {fault.task for fault in faults}
         tasks = [task for task in tasks_of(study, plan) if task not in failed]
@@ -223,7 +224,8 @@ def _run_and_report(
     if not runs:
         lines = "\n".join(map(str, faults))
         raise AllRunsFailed(f"All runs failed, and there is nothing to report:\n{lines}")
-    study.measure_across(plan, workdir, runs, at_once)
+    with heartbeat.doing("measuring what concerns several runs"):
+        study.measure_across(plan, workdir, runs, at_once)
     failures = {"failed": [*map(str, faults)]} if faults else {}
 
     def report() -> list[str]:
@@ -233,8 +235,15 @@ def _run_and_report(
         page = study.report(results, workdir / "report", settings)
         return [str(page), study.summary(results)]
 
-    page, summary = from_first(report)
+    with heartbeat.doing("writing the report"):
+        page, summary = from_first(report)
     return Reported(pathlib.Path(page), summary, faults)
+
+
+def _describe_config() -> None:
+    """Say what the config of the command line changes of its base, where there is such a line."""
+    if is_first() and config_flag.NAME in flags.FLAGS:
+        print(config_flag.description(apart="training"), flush=True)
 
 
 def _threads(wanted: int | None) -> int:

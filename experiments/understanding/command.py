@@ -23,7 +23,7 @@ from experiments.study.provenance import (
     software,
 )
 from sam_jax.mistakes import checking
-from sam_jax.runs import locks, workdirs
+from sam_jax.runs import heartbeat, locks, workdirs
 from sam_jax.runs.flags import define_workdir, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the experiment's own
@@ -114,7 +114,8 @@ def _run_and_report(
     path = workdir / "results.npz"
     if not path.exists():
         temporary = workdir / "results.tmp.npz"
-        np.savez(temporary, allow_pickle=False, **experiment.compute(settings))
+        with heartbeat.doing("computing the results"):
+            np.savez(temporary, allow_pickle=False, **experiment.compute(settings))
         temporary.replace(path)
     with np.load(path) as file:
         results = dict(file)
