@@ -25,6 +25,7 @@ LAB = [
     "orbax-checkpoint>=0.11.20",
     "pandas>=2.2.2",
     "pillow>=10.4",  # decodes the images of prepared sets
+    "plotly>=6.0",  # brings plotly.js, with which pages turn surfaces
     "scikit-learn>=1.5",
     "scipy>=1.13",
     "submitit>=1.5.2",  # runs of a study as jobs
@@ -34,6 +35,7 @@ LAB = [
     "tqdm>=4.66",
 ]
 TFDS = [*LAB, "tensorflow-cpu>=2.19"]  # prepares sets; reading them needs no TensorFlow
+SAFETENSORS = [*LAB, "safetensors>=0.5"]  # measures checkpoints in this format
 NOTEBOOKS = [*LAB, "ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 TEST = [
     "beartype",
@@ -70,7 +72,8 @@ setup(
         "lab": LAB,
         "tfds": TFDS,
         "notebooks": NOTEBOOKS,
-        "test": [*TFDS, *NOTEBOOKS, *TEST],
+        "safetensors": SAFETENSORS,
+        "test": [*TFDS, *NOTEBOOKS, *SAFETENSORS, *TEST],
     },
     entry_points={
         "console_scripts": [

@@ -44,6 +44,9 @@ def _study() -> None:
             f"{pathlib.Path.cwd()} holds no studies; they are in the folder experiments/ of a "
             "checkout of sam_jax, so run sam-jax-study at its root."
         )
+    if len(sys.argv) > 1 and sys.argv[1] in ("-h", "--help", "--helpshort", "--helpfull"):
+        print(_studies(folder, names))
+        return
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         given = repr(sys.argv[1]) if len(sys.argv) > 1 else "nothing"
         raise UserMistake(
@@ -52,6 +55,20 @@ def _study() -> None:
             "Usage: sam-jax-study NAME --config=CONFIG --workdir=DIR"
         )
     _run(f"experiments.{sys.argv.pop(1)}")
+
+
+def _studies(folder: pathlib.Path, names: list[str]) -> str:
+    """Return the help of the command: its studies, each with what it says of itself."""
+    lines = ["Run a study of this checkout: sam-jax-study NAME --workdir=DIR.", ""]
+    for name in names:
+        text = (folder.joinpath(*name.split(".")) / "__main__.py").read_text()
+        title, paragraph = text.removeprefix('"""').split("\n\n")[:2]
+        words = title.split(": python")[0]
+        if words == "Run the study":
+            words = " ".join(paragraph.split(". ")[0].split())
+        lines.append(f"  {name}: {words.rstrip('.')}.")
+    lines += ["", "For example: sam-jax-study variants --help", ""]
+    return "\n".join(lines)
 
 
 def _run(module: str) -> None:

@@ -3,6 +3,8 @@
 The run goes on from its newest checkpoint before the step, and writes nothing. Of the step and the
 one before it every quantity is shown in the order of computation: the largest number in it, and
 the arrays that are not finite.
+
+    python -m sam_jax.replay --workdir=runs/digits --step=120
 """
 
 import pathlib

@@ -1,7 +1,16 @@
 """Train one model: python -m sam_jax.train --config=configs/digits.py --workdir=runs/digits.
 
-Any field of the config can be given on the command line: --config.method.rho=0.1. The same command
-goes on where a cut run stopped.
+Writes metrics.jsonl, checkpoints, config.json and TensorBoard files to WORKDIR. Any field of the
+config can be given on the command line. The same command goes on where a cut run stopped.
+
+Try it in seconds, see what a config changes, and train with another method:
+
+    python -m sam_jax.train --config=configs/digits.py:smoke --workdir=runs/try
+    python -m sam_jax.train --config=configs/cifar10.py --print_config
+    python -m sam_jax.train --config=configs/digits.py --workdir=runs/asam \\
+        --config.method.name=asam --config.method.rho=0.5
+
+Then measure the minimum: python -m sam_jax.evaluate --workdir=runs/asam.
 """
 
 import pathlib
@@ -12,7 +21,7 @@ from absl import app, flags, logging
 
 from sam_jax.measuring import settings
 from sam_jax.mistakes import checking
-from sam_jax.runs import signals
+from sam_jax.runs import config_flag, signals
 from sam_jax.runs.distributed import is_first
 from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 from sam_jax.training.replay import NonFiniteError
@@ -36,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
     workdir = pathlib.Path(_WORKDIR.value)
     try:
         with signals.handled():
-            record = train_and_evaluate(_CONFIG.value, workdir, accept_config_changes=_ACCEPT.value)
+            record = train_and_evaluate(
+                _CONFIG.value, workdir, accept_config_changes=_ACCEPT.value, tell=_describe
+            )
     except NonFiniteError as error:
         if is_first():
             print(error, file=sys.stderr)
@@ -49,6 +60,12 @@ def main(argv: Sequence[str]) -> int:
         f"test accuracy {record['test_accuracy']:.2%}; everything is in {workdir}"
     )
     return 0
+
+
+def _describe() -> None:
+    """Say what the config changes of its base, once nothing speaks against the training."""
+    if is_first():
+        print(config_flag.description(apart="instruments"), flush=True)
 
 
 if __name__ == "__main__":

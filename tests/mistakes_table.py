@@ -205,6 +205,35 @@ EVALUATE = [
     ]
 ]
 
+# The targets stand in tests/own_targets.py.
+OWN_CHECKPOINT = [
+    Mistake("sam_jax.evaluate", (f"--checkpoint={path}", f"--target={target}", *rest), words)
+    for path, target, words, *rest in [
+        ("/nowhere", "own_targets:small", ("no checkpoint /nowhere",)),
+        ("README.md", "own_targets:small", ("README.md", "neither a folder of orbax")),
+        ("configs", "own_targets:small", ("configs", "no checkpoint of orbax")),
+        ("README.md", "own_targets", ("MODULE:FUNCTION", "'own_targets'")),
+        ("README.md", "own_target:small", ("no module 'own_target'",)),
+        ("README.md", "configs/digit.py:f", ("as Python imports it", "'configs.digits'")),
+        ("README.md", "own_targets:smal", ("no function 'smal'", "Did you mean 'small'?")),
+        ("README.md", "own_targets:fails", ("own_targets:fails fails: KeyError", "no data")),
+        ("README.md", "own_targets:dictionary", ("must return a", "Target, got dict")),
+        ("README.md", "own_targets:no_params", ('dict with "params"',)),
+        ("README.md", "own_targets:unequal_sets", ("same number of examples", "[3, 4]")),
+        ("README.md", "own_targets:empty_set", ("test set", "[0]")),
+        ("README.md", "own_targets:other_test_set", ("fails on its test set",)),
+        ("README.md", "own_targets:mean_loss", ("one value for each example", "Leave out a mean")),
+        ("README.md", "own_targets:two_outputs", ("one value for each example", "got tuple")),
+        ("README.md", "own_targets:wrong_place", ("'parms'", "Did you mean 'params'?")),
+        ("README.md", "own_targets:small", ("--epoch",), "--epoch=3"),
+        ("README.md", "own_targets:small", ("hesian", "'hessian'"), "--measures=hesian"),
+    ]
+]
+OWN_CHECKPOINT += [
+    Mistake("sam_jax.evaluate", ("--checkpoint=README.md",), ("--target is missing",)),
+    Mistake("sam_jax.evaluate", ("--target=own_targets:small",), ("--checkpoint is missing",)),
+]
+
 PREPARE = [
     Mistake("sam_jax.data.prepare", arguments, words, None)
     for arguments, words in [
@@ -212,6 +241,7 @@ PREPARE = [
         (("digits",), ("digits", "nothing to prepare")),
         (("fashion_mnist", "--from_dir=/nowhere", "--data_dir=/nowhere"), ("/nowhere",)),
         (("mnist", "--dat=/nowhere", "more"), ("more",)),
+        (("mnist", "--data_dri=/nowhere"), ("Did you mean '--data_dir'?",)),
     ]
 ]
 
@@ -327,4 +357,4 @@ STUDIES = [
     ),
 ]
 
-ALL = [*TRAINING, *TRAIN_LINES, *EVALUATE, *PREPARE, *STUDIES]
+ALL = [*TRAINING, *TRAIN_LINES, *EVALUATE, *OWN_CHECKPOINT, *PREPARE, *STUDIES]

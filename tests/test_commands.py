@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -31,6 +32,8 @@ def test_train(trained):
     last = history[-1]
     assert all(math.isfinite(value) for value in last.values())
     line = output.splitlines()[-1]
+    first = "config configs/digits.py:smoke: configs/digits.py with "
+    assert output.startswith(first) and "\n  epochs " in output and "instruments: " in output
     assert line == (
         f"epoch 2: train loss {last['train_loss']:.4f}, "
         f"train accuracy {last['train_accuracy']:.2%}, test loss {last['test_loss']:.4f}, "
@@ -150,10 +153,28 @@ def test_a_missing_workdir_is_said(module):
     assert "Traceback" not in result.stderr
 
 
+WITH_CONFIG = ["sam_jax.train", *(f"experiments.{name}" for name in ("variants", "even_better"))]
+WITHOUT = ["sam_jax.evaluate", "sam_jax.replay", "experiments.benchmark"]
+WITHOUT += ["experiments.understanding.relu_nets"]
+
+
 @pytest.mark.parametrize("flag", ["--help", "--helpshort", "--helpfull"])
-@pytest.mark.parametrize("module", ["sam_jax.train", "sam_jax.evaluate", "experiments.variants"])
-def test_help(module, flag):
+@pytest.mark.parametrize("module", WITH_CONFIG + WITHOUT)
+def test_help_is_a_page_with_flags_an_example_and_exit_codes(module, flag):
     result = run_here(module, flag)
-    assert result.returncode == 0
-    assert f"python -m {module}" in result.stdout + result.stderr
-    assert "--workdir" in result.stdout + result.stderr
+    assert result.returncode == 0 and not result.stderr
+    page = result.stdout
+    examples = re.findall(rf"^    python -m {re.escape(module)} .*--", page, re.MULTILINE)
+    assert examples and "--workdir: " in page
+    assert ("--config: " in page) == (module in WITH_CONFIG)
+    assert ("--[no]print_config: " in page) == (module in WITH_CONFIG)
+    for code in ("0  ", "1  ", "2  ", "128 + N  "):
+        assert re.search(rf"^  {re.escape(code)}", page, re.MULTILINE)
+    assert "\x1b" not in page  # no colours
+
+
+def test_help_of_prepare():
+    result = run_here("sam_jax.data.prepare", "--help")
+    assert result.returncode == 0 and not result.stderr
+    assert "    python -m sam_jax.data.prepare fashion_mnist" in result.stdout
+    assert "Exit codes: " in result.stdout and "--from_dir" in result.stdout

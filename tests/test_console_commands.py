@@ -58,6 +58,16 @@ def test_a_study_is_named_first(arguments, called, monkeypatch, capsys):
     assert called == []
 
 
+def test_help_lists_the_studies(called, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["sam-jax-study", "--help"])
+    commands.study()
+    page = capsys.readouterr().out
+    assert "\n  even_better: Trains its models, " in page
+    assert "\n  understanding.relu_nets: Train nets with one hidden layer.\n" in page
+    assert page.count(": ") > 9 and called == []
+
+
 def test_studies_need_a_checkout(called, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sam-jax-study", "even_better"])

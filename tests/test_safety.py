@@ -9,6 +9,7 @@ import types
 import xml.etree.ElementTree
 
 import ml_collections
+import numpy as np
 import pytest
 
 from sam_jax.folder_names import check_folder_name
@@ -187,6 +188,7 @@ def test_values_of_a_config_and_of_records_are_text(tmp_path):
 
 # --- pages --------------------------------------------------------------------------------------
 
+TEMPLATES = ROOT / "experiments/study/templates"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'> {{ 7 * 7 }} & | `x`"
 
 
@@ -195,7 +197,7 @@ class Elements(html.parser.HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.names, self.attributes, self.text = set(), [], ""
+        self.names, self.attributes, self.text, self.scripts = set(), [], "", []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
@@ -203,12 +205,20 @@ class Elements(html.parser.HTMLParser):
         self.attributes += attrs
 
     def handle_data(self, data):
-        self.text += data
+        if self.cdata_elem == "script":
+            self.scripts.append(data.strip())
+        else:
+            self.text += data
 
 
 def assert_shown_as_text(page):
     elements = Elements(page)
-    assert "script" not in elements.names
+    # The page's own script, the library of its surfaces, and their numbers; no other runs.
+    types = [value for name, value in elements.attributes if name == "type"]
+    own = (TEMPLATES / "page.js").read_text().strip()
+    data = len([kind for kind in types if kind in ("application/json", "text/plain")])
+    assert elements.scripts[-1:] == [own] and len(elements.scripts) == 1 + data
+    assert not elements.names & {"iframe", "object", "embed", "link", "form"}
     assert not [name for name, _ in elements.attributes if name.startswith("on")]
     assert ("src", "x") not in elements.attributes
     assert HOSTILE in elements.text
@@ -217,8 +227,9 @@ def assert_shown_as_text(page):
 
 def test_a_report_shows_names_and_values_as_they_are(tmp_path):
     pytest.importorskip("jinja2")
-    from experiments.study import figures, grid, pages
+    from experiments.study import figures, grid, pages, provenance, surfaces
     from sam_jax import plotting
+    from sam_jax.metrics.landscape.grids import LossPlane
 
     drawn, (axes,) = plotting.small_multiples(1, 1)
     axes.plot([0, 1], [0, 1], label=HOSTILE)
@@ -228,13 +239,28 @@ def test_a_report_shows_names_and_values_as_they_are(tmp_path):
     table = grid.Grid([HOSTILE] * 2, [[HOSTILE, best]], [HOSTILE] * 2, caption=HOSTILE)
     linked = pages.write_table(tmp_path, "table", "a,b\n", table)
     figure = figures.ReportFigure(HOSTILE, "figure", HOSTILE, drawn)
-    section = pages.Section(HOSTILE, [HOSTILE], [linked], [figure])
-    settings = {HOSTILE: {HOSTILE: [HOSTILE]}, "note": HOSTILE}
-    page = pages.write_report(tmp_path, HOSTILE, [HOSTILE], [section], settings)
+    plane = LossPlane(np.ones((2, 2)), np.arange(2.0), np.arange(2.0))
+    path = surfaces.Path(np.ones((2, 2)), {HOSTILE: (0.0, 0.0)})
+    names = {HOSTILE: plane}
+    turned = surfaces.Surfaces(HOSTILE, "turned", HOSTILE, names, HOSTILE, {HOSTILE: path})
+    section = pages.Section(HOSTILE, [HOSTILE], [linked], [figure], [turned])
+    made_by = provenance.Provenance(
+        HOSTILE,
+        [provenance.Comparison(HOSTILE, [provenance.Change(HOSTILE, HOSTILE, HOSTILE)])],
+        [provenance.Records(HOSTILE, [(HOSTILE, "records.jsonl")])],
+    )
+    settings = {HOSTILE: {HOSTILE: [HOSTILE]}, "note": HOSTILE, provenance.KEY: made_by}
+    opening = pages.Opening([HOSTILE], [linked])
+    page = pages.write_report(tmp_path, HOSTILE, [HOSTILE], [section], settings, opening=opening)
     elements = assert_shown_as_text(page.read_text())
-    # In the title, the heading, the introduction, the section, the table, the figure, the settings.
-    assert elements.text.count(HOSTILE) >= 12
-    assert [value for name, value in elements.attributes if name == "alt"][0].count(HOSTILE) == 2
+    # In the title, the contents, what was found, the verdicts, the introduction, the section, the
+    # table, the figures, the command, the changes, the records, the settings.
+    assert elements.text.count(HOSTILE) >= 30
+    (shown,) = [json.loads(text) for text in elements.scripts if text.startswith("{")]
+    assert shown["planes"][0]["name"] == shown["planes"][0]["landmarks"][0][0] == HOSTILE
+    for words in ("alt", "aria-label"):
+        texts = [value for name, value in elements.attributes if name == words]
+        assert HOSTILE in texts[-1] if words == "alt" else f"{HOSTILE}: {HOSTILE}" in texts
     # Where Markdown is made into HTML it keeps tags.
     assert not Elements((tmp_path / "tables" / "table.md").read_text()).names
     svg = xml.etree.ElementTree.parse(tmp_path / "figures" / "figure.svg")

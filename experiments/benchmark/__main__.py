@@ -2,6 +2,8 @@
 
 Measures what the preset lists and DIR/records.jsonl does not hold yet, writes the report to
 DIR/report/index.html and prints its table. The same command goes on where a cut run stopped.
+
+    python -m experiments.benchmark --workdir=runs/benchmark --preset=smoke
 """
 
 import importlib.util
@@ -19,10 +21,10 @@ from experiments.benchmark.presets import PRESETS, chosen
 from experiments.benchmark.report import report
 from experiments.benchmark.rows import ROWS
 from experiments.benchmark.run import run
+from experiments.study.provenance import command_line
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs.flags import define_workdir, run_command
 
-flags.disclaim_key_flags()
 _WORKDIR = define_workdir("The folder of the benchmark.")
 _PRESET = flags.DEFINE_enum("preset", "cpu", [*PRESETS], "What is measured, in which sizes.")
 _ROWS = flags.DEFINE_list("rows", [], f"Only these rows, of {', '.join(ROWS)}.")
@@ -63,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
             in_process=preset.in_process,
         )
         run(tasks, lab)
-    written = report(tasks, folder)
+    written = report(tasks, folder, command_line())
     print(written.table.markdown())
     print(f"The report is {' and '.join(str(page.resolve()) for page in written.pages)}")
     if _INTO.value:

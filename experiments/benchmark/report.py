@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,7 +15,8 @@ from experiments.benchmark.rows.texts import significant
 from experiments.benchmark.run import latest
 from experiments.benchmark.tasks import Line, Task
 from experiments.study.grid import Grid, Marked, csv_text
-from experiments.study.pages import Section, write_report, write_table
+from experiments.study.pages import LinkedGrid, Opening, Section, write_report, write_table
+from experiments.study.provenance import KEY, Provenance, Records
 from sam_jax.runs import records
 from sam_jax.runs.records import Record
 
@@ -28,6 +29,7 @@ INTRODUCTION = (
     "The processor time decides where one thread computes, the wall's elsewhere. PyTorch's fastest "
     "mode or memory format counts. Nothing here is asserted by a test: machines differ.",
 )
+RULE = "A row holds where every ratio of it reaches what is asked."
 NOT_MEASURED = "not measured"
 
 
@@ -39,8 +41,14 @@ class Report(NamedTuple):
     made_with: dict[str, Any]  # the machine and the versions
 
 
-def report(tasks: Sequence[Task], folder: pathlib.Path) -> Report:
-    """Write the report of a folder's records to `folder/report`."""
+def report(tasks: Sequence[Task], folder: pathlib.Path, command: str = "") -> Report:
+    """Write the report of a folder's records to `folder/report`.
+
+    Args:
+      tasks: what was to be measured.
+      folder: with the records.
+      command: the line that measured them.
+    """
     found = records.read(folder / "records.jsonl")
     chosen = latest(tasks, found)
     lines = {name: _lines(name, chosen) for name in ROWS}
@@ -55,11 +63,61 @@ def report(tasks: Sequence[Task], folder: pathlib.Path) -> Report:
     sections = [Section("All ratios", figures=[ratios_figure(every)] if every else [])]
     sections += [Section(title, grids=[table]) for title, table in linked]
     made_with = settings([record for _, own in chosen for record in own])
-    pages = [write_report(target, TITLE, INTRODUCTION, sections, made_with)]
+    opening = Opening(sentences(every), [_verdicts(target, lines)] if every else [], RULE)
+    records_link = Records("All rows", [("records.jsonl", "../records.jsonl")])
+    shown = made_with | {KEY: Provenance(command, records=[records_link])}
+    pages = [write_report(target, TITLE, INTRODUCTION, sections, shown, opening=opening)]
     sweeps = [r for task, own in chosen for r in own if task.row == "growth" and "error" not in r]
     if sweeps:
         pages.append(write_growth(sweeps, target, made_with))
     return Report(pages, whole.grid, made_with)
+
+
+def sentences(lines: Sequence[Line]) -> list[str]:
+    """Return how many ratios reach what is asked of them, and the ends of the others."""
+    asked = [line for line in lines if line.reached is not None]
+    missing = [line for line in lines if not math.isfinite(line.number.median)]
+    found = [
+        f"{sum(bool(line.reached) for line in asked)} of {len(asked)} ratios reach what is asked "
+        f"of them; {len(lines) - len(asked) - len(missing)} have no goal."
+    ]
+    shortest = sorted((line for line in asked if not line.reached), key=_share_of_goal)
+    for words, line in zip(("farthest from", "next farthest from"), shortest, strict=False):
+        found.append(f"The {words} its goal is {_named(line)}.")
+    best = sorted((line for line in asked if line.reached), key=_share_of_goal)[-1:]
+    found += [f"The farthest beyond its goal is {_named(line)}." for line in best]
+    return [*found, f"{len(missing)} were not measured."]
+
+
+def _share_of_goal(line: Line) -> float:
+    """Return how many times its goal a ratio reaches: above 1 it is reached."""
+    share = line.number.median / line.reach
+    return share if line.at_least else 1 / share
+
+
+def _named(line: Line) -> str:
+    unit = line.unit if line.unit == "×" else f" {line.unit}"
+    against = f" against {line.against}" if line.against else ""
+    number = number_text(line.number.median)
+    return f"{line.work}{against}: {number}{unit} where {_reach(line)} is asked"
+
+
+def _verdicts(folder: pathlib.Path, lines: Mapping[str, Sequence[Line]]) -> LinkedGrid:
+    """Write how many ratios of every row reach what is asked of them."""
+    rows = []
+    for name, row in lines.items():
+        asked = [line for line in row if line.reached is not None]
+        if asked:
+            reached = sum(bool(line.reached) for line in asked)
+            said = "holds" if reached == len(asked) else "fails"
+            rows.append([ROWS[name].title, str(len(asked)), str(reached), Marked(said, said)])
+    verdicts = Grid(["Row", "Goals", "Reached", "All of them"], rows)
+    return write_table(folder, "verdicts", verdicts_csv(rows), verdicts)
+
+
+def verdicts_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Return the verdicts as CSV."""
+    return csv_text(pd.DataFrame(rows, columns=["row", "goals", "reached", "verdict"]))
 
 
 def _lines(name: str, chosen: Sequence[tuple[Task, list[Record]]]) -> list[Line]:

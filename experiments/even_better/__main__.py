@@ -4,6 +4,11 @@ Trains its models, measures their minima and the planes around them, and trains 
 pairs of them. Writes the report to DIR/report/index.html; beside it stand the study's own numbers,
 recomputed (published.html), and its claims, tested (claims.html). The same command goes on where a
 cut run stopped.
+
+Try all of it on a few small nets first, and see what a config changes by --print_config:
+
+    python -m experiments.even_better --config=configs/even_better/digits.py:smoke \\
+        --workdir=runs/try
 """
 
 from experiments.even_better.arms import FIELDS, PER_MODEL, Plan, plan, training_config

@@ -2,6 +2,10 @@
 
 Trains SGD and SAM in the settings of the first SAM paper and writes the report to
 DIR/report/index.html. The same command goes on where a cut run stopped.
+
+Try all of it on a few small nets first, and see what a config changes by --print_config:
+
+    python -m experiments.sam_paper --config=configs/sam_paper/digits.py:smoke --workdir=runs/try
 """
 
 from experiments.sam_paper.measure import fits, measure

@@ -4,6 +4,9 @@ import pathlib
 
 from experiments.sam_paper import figures, tables
 from experiments.sam_paper.results import PaperResults
+from experiments.study import findings
+from experiments.study.contrasts import Contrast
+from experiments.study.outcomes import ERROR
 from experiments.study.pages import Section, write_report, write_table
 from experiments.study.study import Settings
 
@@ -17,11 +20,22 @@ INTRODUCTION = (
 )
 
 
+def _words(row: Contrast) -> str:
+    """Return what tells a comparison from others, in words."""
+    if "label_noise" in row.about:
+        return f"{row.heads[0]} wrong labels"
+    return f"{row.heads[0]} augmentation, {row.heads[1]} epochs"
+
+
 def report(results: PaperResults, folder: pathlib.Path, settings: Settings) -> pathlib.Path:
     """Write the tables, the figures and the page that shows them, and return its path."""
     steps, steps_grid = tables.by_steps(results)
     m, spectra = tables.by_m(results), tables.spectra(results)
     data_sets = [f"{name}: SGD, SAM / %" for name in tables.DATA_SETS]
+    rows = [*tables.errors(results), *tables.noisy_labels(results)]
+    found = findings.of_contrasts(results, rows, ERROR, ("SGD", "SAM"), _words)
+    tested = findings.better_than(results, ERROR, findings.pairs_of(rows))
+    opening = findings.opening(folder, found, tested)
     sections = [
         Section(
             "Test errors",
@@ -77,4 +91,4 @@ def report(results: PaperResults, folder: pathlib.Path, settings: Settings) -> p
             [figures.spectral_densities(results)],
         ),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, settings)
+    return write_report(folder, TITLE, INTRODUCTION, sections, settings, opening=opening)

@@ -8,6 +8,8 @@ tests/experiments/toy_study.py. The files, from the ground up:
 - table.py, figures.py: means over seeds with their errors; figures with their captions.
 - evidence.py, claims.py, verdicts.py: claims as tests, with effect, interval and verdict.
 - comparison.py: which arms the seeds separate, and how many seeds would separate the others.
-- pages.py with templates/: the pages of a report.
+- findings.py, surfaces.py, provenance.py: what was found, in sentences; planes that a reader turns;
+  the command, the config beside its base, and the raw records.
+- pages.py, embedded.py with templates/: the pages of a report, each one file.
 - study.py, compilation.py, runs.py, command.py: train, measure, resume and report.
 """

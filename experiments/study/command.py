@@ -20,11 +20,11 @@ from absl import app, flags, logging
 from experiments.study import launcher
 from experiments.study.arms import Plan
 from experiments.study.launcher import Launcher
-from experiments.study.provenance import software
+from experiments.study.provenance import KEY, command_line, provenance_of, software
 from experiments.study.runs import Fault, begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.mistakes import checking
-from sam_jax.runs import locks, quick_compilation, signals, workdirs
+from sam_jax.runs import config_flag, heartbeat, locks, quick_compilation, signals, workdirs
 from sam_jax.runs.distributed import from_first, is_first
 from sam_jax.runs.flags import define_config, define_distributed, define_workdir, run_command
 
@@ -76,7 +76,13 @@ def _command(study: Study, argv: Sequence[str]) -> int:
     with signals.handled():
         try:
             done = run_and_report(
-                study, f.config, f.workdir, f.accept_config_changes, f.jobs or None, jobs
+                study,
+                f.config,
+                f.workdir,
+                f.accept_config_changes,
+                f.jobs or None,
+                jobs,
+                command=command_line(),
             )
         except signals.Stopped:
             if is_first():
@@ -169,6 +175,8 @@ def run_and_report(
     accept_config_changes: bool = False,
     at_once: int | None = None,
     jobs: Launcher | None = None,
+    *,
+    command: str = "",
 ) -> Reported:
     """Run a study and write its report.
 
@@ -180,6 +188,7 @@ def run_and_report(
       at_once: how many arms and seeds run in this process at a time; None for two on CPUs of
         several cores, and one elsewhere. It is one where there are several devices.
       jobs: what runs every arm and seed as a job of its own; None for this process.
+      command: the line that ran the study, for the report.
 
     Raises:
       ValueError: the config cannot be run, or the folder belongs to another one.
@@ -188,7 +197,9 @@ def run_and_report(
     """
     plan, workdir = _plan(study, config), pathlib.Path(workdir)
     with locks.held(workdir, "study"):
-        return _run_and_report(study, plan, workdir, accept_config_changes, _threads(at_once), jobs)
+        return _run_and_report(
+            study, plan, workdir, accept_config_changes, _threads(at_once), jobs, command
+        )
 
 
 def _run_and_report(
@@ -198,12 +209,14 @@ def _run_and_report(
     accept_config_changes: bool,
     at_once: int,
     jobs: Launcher | None,
+    command: str,
 ) -> Reported:
     """Do what `run_and_report` does in a folder that is locked."""
+    begin(study, plan, workdir, accept_config_changes)
+    _describe_config()
     if jobs is None:
         runs, faults = run(study, plan, workdir, accept_config_changes, at_once)
     else:
-        begin(study, plan, workdir, accept_config_changes)
         faults = launcher.launch(study, plan.config, workdir, jobs, accept_config_changes)
         failed = {fault.task for fault in faults}
         tasks = [task for task in tasks_of(study, plan) if task not in failed]
@@ -211,17 +224,26 @@ def _run_and_report(
     if not runs:
         lines = "\n".join(map(str, faults))
         raise AllRunsFailed(f"All runs failed, and there is nothing to report:\n{lines}")
-    study.measure_across(plan, workdir, runs, at_once)
+    with heartbeat.doing("measuring what concerns several runs"):
+        study.measure_across(plan, workdir, runs, at_once)
     failures = {"failed": [*map(str, faults)]} if faults else {}
 
     def report() -> list[str]:
         results = study.read(workdir, plan)
-        settings = _settings(study, plan, workdir) | failures
+        made_by = provenance_of(plan, workdir, study.config, command)
+        settings = _settings(study, plan, workdir) | failures | {KEY: made_by}
         page = study.report(results, workdir / "report", settings)
         return [str(page), study.summary(results)]
 
-    page, summary = from_first(report)
+    with heartbeat.doing("writing the report"):
+        page, summary = from_first(report)
     return Reported(pathlib.Path(page), summary, faults)
+
+
+def _describe_config() -> None:
+    """Say what the config of the command line changes of its base, where there is such a line."""
+    if is_first() and config_flag.NAME in flags.FLAGS:
+        print(config_flag.description(apart="training"), flush=True)
 
 
 def _threads(wanted: int | None) -> int:

@@ -1,20 +1,32 @@
 """The pages of a report: jinja2 templates, filled and written.
 
-templates/ holds the style sheet, `base.html.j2` for every page, `macros.html.j2` for tables,
-figures, links and settings, and `report.html.j2`, a whole report in sections. A study may have
-templates of its own.
+templates/ holds `style.css`, `page.js`, `base.html.j2` for every page, `macros.html.j2` for tables,
+figures, surfaces, links and settings, and `report.html.j2`, a whole report: what was found, the
+verdicts, and the sections. A study may have templates of its own. A page is one file that needs no
+server and no network; a policy in its head forbids every request.
 """
 
+import functools
+import html
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
 
+from experiments.study import embedded, provenance
 from experiments.study.figures import ReportFigure, save_figures
 from experiments.study.grid import Grid, kind
+from experiments.study.surfaces import Surfaces
 
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
+
+
+CLAIMS = (
+    "A claim holds where the whole interval of its effect fits it, fails where none of it does, "
+    "and is undecided otherwise."
+)
 
 
 class LinkedGrid(NamedTuple):
@@ -25,12 +37,21 @@ class LinkedGrid(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of `report.html.j2`: a heading, paragraphs, tables and figures."""
+    """A part of `report.html.j2`: a heading, paragraphs, tables, figures and surfaces."""
 
     heading: str
     paragraphs: Sequence[str] = ()
     grids: Sequence[LinkedGrid] = ()
     figures: Sequence[ReportFigure] = ()
+    surfaces: Sequence[Surfaces] = ()
+
+
+class Opening(NamedTuple):
+    """What a report begins with."""
+
+    found: Sequence[str] = ()  # what was found: about five sentences with their numbers
+    verdicts: Sequence[LinkedGrid] = ()
+    rule: str = CLAIMS  # how verdicts are come to
 
 
 def write_page(
@@ -42,7 +63,8 @@ def write_page(
       path: of the page.
       template: the name of the template.
       templates: a folder of a study's own templates; the templates in templates/ are found too.
-      **values: the values that the template shows. Texts are escaped.
+      **values: the values that the template shows. Texts are escaped. What made the report is
+        taken out of the `settings`.
     """
     folders = [folder for folder in (templates, TEMPLATES) if folder]
     environment = jinja2.Environment(
@@ -52,9 +74,15 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"kind": kind, "anchor": anchor, "flat": flat_settings}
+    image = functools.partial(_image, path.parent)
+    shown = {"kind": kind, "anchor": anchor, "flat": flat_settings, "headings": headings}
+    environment.filters |= {**shown, "image": image}
+    settings = dict(values.pop("settings", {}))
+    made_by = settings.pop(provenance.KEY, None)
+    values = {**Opening()._asdict(), **values, "settings": settings, "provenance": made_by}
+    text = environment.get_template(template).render(**values, library=embedded.plotting_library)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment.get_template(template).render(**values), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -84,8 +112,19 @@ def write_report(
     sections: Sequence[Section],
     settings: Mapping[str, Any],
     name: str = "index.html",
+    opening: Opening | None = None,
 ) -> pathlib.Path:
-    """Write the figures of some sections and a page of them all, `folder/NAME`."""
+    """Write the figures of some sections and a page of them all, `folder/NAME`.
+
+    Args:
+      folder: of the report.
+      title: of the page.
+      introduction: paragraphs about the runs.
+      sections: the tables and figures.
+      settings: the settings of the runs; may be nested.
+      name: of the page's file.
+      opening: what the page begins with; None for nothing.
+    """
     save_figures(folder, [figure for section in sections for figure in section.figures])
     return write_page(
         folder / name,
@@ -94,16 +133,31 @@ def write_report(
         introduction=introduction,
         sections=sections,
         settings=settings,
+        **(opening or Opening())._asdict(),
     )
 
 
 def anchor(name: str) -> str:
     """Return the id of a heading.
 
-    >>> anchor("Average sharpness")
-    'average-sharpness'
+    >>> anchor("Average sharpness, n = 3")
+    'average-sharpness-n-3'
     """
-    return name.lower().replace(" ", "-")
+    return re.sub(r"\W+", "-", name.lower()).strip("-")
+
+
+def headings(page: str) -> list[tuple[str, str]]:
+    """Return the ids and the texts of the headings of a page, for its contents.
+
+    >>> headings('<h2 id="a">A &amp; B</h2><h3>no</h3>')
+    [('a', 'A & B')]
+    """
+    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', page, re.DOTALL)
+    return [(html.unescape(name), html.unescape(words)) for name, words in found]
+
+
+def _image(folder: pathlib.Path, stem: str) -> str:
+    return embedded.image_uri(folder / "figures" / f"{stem}.png")
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

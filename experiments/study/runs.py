@@ -56,7 +56,7 @@ def run(
     accept_config_changes: bool = False,
     at_once: int = 1,
 ) -> tuple[list[Run], list[Fault]]:
-    """Train and measure all arms over all seeds.
+    """Train and measure all arms over all seeds of a study that `begin` has checked.
 
     Every arm and seed has a folder, workdir/models/NAME/seed_S: a run of `sam_jax.train` with a
     records.jsonl of its measurements. A training that was cut goes on from its last checkpoint.
@@ -73,12 +73,8 @@ def run(
     Returns:
       The runs, and those that failed: numbers that are not finite stopped them, and the others
       went on.
-
-    Raises:
-      ValueError: the config cannot be run, or the folder belongs to another one.
     """
     workdir = pathlib.Path(workdir)
-    begin(study, plan, workdir, accept_config_changes)
     # Several trainings compile their programs at once anyway.
     wait = _compilation(study, plan, workdir) if at_once == 1 else lambda arm: None
 
@@ -112,7 +108,7 @@ def begin(study: Study, plan: Plan, workdir: pathlib.Path, accept_config_changes
       study, plan, workdir, accept_config_changes: as in `run`.
 
     Raises:
-      ValueError: as `run`.
+      ValueError: the config cannot be run, or the folder belongs to another one.
     """
     with checking():
         if not accept_config_changes:

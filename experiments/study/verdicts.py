@@ -93,6 +93,18 @@ def verdicts_grid(found: Sequence[Tested]) -> Grid:
     return Grid(["Claim", "Source", *names], rows, groups, "Verdicts", 2)
 
 
+def tests_grid(found: Sequence[Tested]) -> Grid:
+    """Return a table of a part a row, of claims that were tested on one body of evidence."""
+    rows = []
+    for tested in found:
+        for part in tested.parts:
+            _, n, effect, interval, said, needed = part_texts(part)
+            marked = Marked(said, said)
+            rows.append([tested.claim.statement, n, effect, interval, marked, needed])
+    heads = ["Claim", "n", "Effect", "Interval", "Verdict", "Would decide"]
+    return Grid(heads, rows)
+
+
 def parts_grid(found: Sequence[Tested], claim: Claim) -> Grid:
     """Return a table of all parts of a claim, on all evidence."""
     rows, chosen = [], [tested for tested in found if tested.claim == claim]

@@ -13,9 +13,17 @@ import ml_collections
 import numpy as np
 from absl import app, flags, logging
 
-from experiments.study.provenance import software
+from experiments.study.provenance import (
+    KEY,
+    Comparison,
+    Provenance,
+    Records,
+    changes,
+    command_line,
+    software,
+)
 from sam_jax.mistakes import checking
-from sam_jax.runs import locks, workdirs
+from sam_jax.runs import heartbeat, locks, workdirs
 from sam_jax.runs.flags import define_workdir, run_command
 
 flags.disclaim_key_flags()  # --help shows them as the experiment's own
@@ -64,13 +72,13 @@ def _command(experiment: Experiment, argv: Sequence[str]) -> None:
     settings = experiment.smoke if f[SMOKE].value else experiment.settings
     given = {name: f[name].value for name in settings._fields}
     settings = settings._replace(**{n: value for n, value in given.items() if value is not None})
-    page, text = run_and_report(experiment, settings, f.workdir)
+    page, text = run_and_report(experiment, settings, f.workdir, command_line())
     print(text)
     print(f"The report is {page.resolve()}")
 
 
 def run_and_report(
-    experiment: Experiment, settings: Any, workdir: pathlib.Path | str
+    experiment: Experiment, settings: Any, workdir: pathlib.Path | str, command: str = ""
 ) -> tuple[pathlib.Path, str]:
     """Compute the results unless they are there, and write the report.
 
@@ -78,6 +86,7 @@ def run_and_report(
       experiment: the experiment.
       settings: its settings.
       workdir: its folder.
+      command: the line that ran it, for the report.
 
     Returns:
       The path of the report's page, and the table that the command prints.
@@ -89,21 +98,32 @@ def run_and_report(
     with checking():
         experiment.check(settings)
     with locks.held(workdir, "experiment"):
-        return _run_and_report(experiment, settings, workdir)
+        return _run_and_report(experiment, settings, workdir, command)
+
+
+def _config(settings: Any) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(settings._asdict())
 
 
 def _run_and_report(
-    experiment: Experiment, settings: Any, workdir: pathlib.Path
+    experiment: Experiment, settings: Any, workdir: pathlib.Path, command: str
 ) -> tuple[pathlib.Path, str]:
     """Do what `run_and_report` does in a folder that is locked."""
     with checking():
-        workdirs.claim(workdir, ml_collections.ConfigDict(settings._asdict()), refusal=REFUSAL)
+        workdirs.claim(workdir, _config(settings), refusal=REFUSAL)
     path = workdir / "results.npz"
     if not path.exists():
         temporary = workdir / "results.tmp.npz"
-        np.savez(temporary, allow_pickle=False, **experiment.compute(settings))
+        with heartbeat.doing("computing the results"):
+            np.savez(temporary, allow_pickle=False, **experiment.compute(settings))
         temporary.replace(path)
     with np.load(path) as file:
         results = dict(file)
-    shown = settings._asdict() | {"software": software()}
+    differing = changes(_config(experiment.settings), _config(settings))
+    made_by = Provenance(
+        command,
+        [Comparison("the settings without flags", differing)],
+        [Records("All arrays", [("results.npz", "../results.npz")])],
+    )
+    shown = settings._asdict() | {"software": software(), KEY: made_by}
     return experiment.report(results, settings, workdir / "report", shown)

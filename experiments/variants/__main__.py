@@ -2,6 +2,10 @@
 
 Trains every method over the seeds, measures its costs beside SGD's and writes the report to
 DIR/report/index.html. The same command goes on where a cut run stopped.
+
+Try all of it on a few small nets first, and see what a config changes by --print_config:
+
+    python -m experiments.variants --config=configs/variants/digits.py:smoke --workdir=runs/try
 """
 
 from experiments.study.command import main

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from sam_jax.measuring.conditions import Network, batch_loss_fn, set_batches, set_loss_fn
+from sam_jax.measuring.conditions import batch_loss_fn, set_batches, set_loss_fn
+from sam_jax.measuring.measured import Network
 from sam_jax.metrics import Conditions
 from sam_jax.typing import Batch, Params, PyTree
 
@@ -46,10 +47,8 @@ def jit_on_the_set(
       A compiled function of the values of `model_and_set` and the numbers.
     """
 
-    def measure(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array, *numbers: Any
-    ) -> Any:
-        loss_fn = set_loss_fn(network, conditions, batch_stats, images, labels, batch_size)
+    def measure(params: Params, batch_stats: PyTree, examples: Batch, *numbers: Any) -> Any:
+        loss_fn = set_loss_fn(network, conditions, batch_stats, examples, batch_size)
         return instrument(loss_fn, params, *numbers)
 
     return jax.jit(measure)
@@ -71,11 +70,9 @@ def jit_on_set_batches(
       A compiled function of the values of `model_and_set` and the numbers.
     """
 
-    def measure(
-        params: Params, batch_stats: PyTree, images: jax.Array, labels: jax.Array, *numbers: Any
-    ) -> Any:
+    def measure(params: Params, batch_stats: PyTree, examples: Batch, *numbers: Any) -> Any:
         loss_fn, batches, weights = set_batches(
-            network, conditions, batch_stats, images, labels, batch_size
+            network, conditions, batch_stats, examples, batch_size
         )
         return instrument(loss_fn, params, batches, weights, *numbers)
 

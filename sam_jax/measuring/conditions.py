@@ -2,49 +2,30 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-from flax import linen as nn
 
+from sam_jax.measuring.measured import Measured, Network
 from sam_jax.metrics import Conditions
 from sam_jax.metrics.over_devices import even_batch_size
 from sam_jax.runs.randomness import stream
 from sam_jax.training.device_data import device_mesh
-from sam_jax.training.evaluation import Inputs, evaluate_set, make_logits_fn, unnormalised
-from sam_jax.training.losses import cross_entropy
-from sam_jax.training.program import full_precision
-from sam_jax.training.trained import Trained
+from sam_jax.training.evaluation import means_over_set
 from sam_jax.typing import Batch, LossFn, Params, PyTree
 
 
-class Network(NamedTuple):
-    """What an instrument is compiled for, however the model was trained."""
-
-    model: nn.Module
-    inputs: Inputs
-
-
-def network_of(trained: Trained) -> Network:
-    """Return the network of a trained model, in full precision."""
-    return Network(full_precision(trained.program.model), trained.program.inputs)
-
-
-def model_and_set(trained: Trained) -> tuple[Params, PyTree, jax.Array, jax.Array]:
-    """Return parameters, batch statistics, and the images and labels of the training set."""
-    state, data = trained.state, trained.data
-    return state.params, state.batch_stats, data.train_images, data.train_labels
+def model_and_set(measured: Measured) -> tuple[Params, PyTree, Batch]:
+    """Return parameters, batch statistics, and the examples of the training set."""
+    return measured.params, measured.batch_stats, measured.sets.train
 
 
 def batch_loss_fn(network: Network, conditions: Conditions, batch_stats: PyTree) -> LossFn:
-    """Return the mean loss of a batch (images, labels) under the conditions of a preset."""
-    logits_fn = _logits_fn(network, conditions)
+    """Return the mean loss of a batch of examples under the conditions of a preset."""
 
     def loss_fn(params: Params, batch: Batch) -> jax.Array:
-        images, labels = batch
-        return jnp.mean(cross_entropy(logits_fn(params, batch_stats, images), labels))
+        return jnp.mean(network.losses(conditions, params, batch_stats, batch))
 
     return loss_fn
 
@@ -53,17 +34,14 @@ def set_loss_fn(
     network: Network,
     conditions: Conditions,
     batch_stats: PyTree,
-    images: jax.Array,
-    labels: jax.Array,
+    examples: Batch,
     batch_size: int,
 ) -> LossFn:
     """Return the mean loss of the whole set under the conditions of a preset."""
-    logits_fn = _logits_fn(network, conditions)
 
     def loss_fn(params: Params) -> jax.Array:
-        return evaluate_set(
-            functools.partial(logits_fn, params, batch_stats), images, labels, batch_size
-        ).loss
+        losses = functools.partial(network.losses, conditions, params, batch_stats)
+        return means_over_set(losses, (examples,), batch_size)
 
     return loss_fn
 
@@ -72,8 +50,7 @@ def set_batches(
     network: Network,
     conditions: Conditions,
     batch_stats: PyTree,
-    images: jax.Array,
-    labels: jax.Array,
+    examples: Batch,
     batch_size: int,
 ) -> tuple[LossFn, jax.Array, jax.Array]:
     """Return the loss of the whole set in batches, for instruments that differentiate it.
@@ -86,8 +63,7 @@ def set_batches(
       network: the network.
       conditions: the conditions of a preset.
       batch_stats: of the trained model.
-      images: [n, H, W, C] uint8.
-      labels: [n] integers.
+      examples: a pytree with leaves [n, ...].
       batch_size: examples in one batch.
 
     Returns:
@@ -97,54 +73,57 @@ def set_batches(
       - The positions of all batches, [batches, batch_size]. Positions from n on count for nothing.
       - The weights of the batches. With them, the mean over batches is the mean over n examples.
     """
-    examples = labels.shape[0]
-    batch_size = even_batch_size(examples, batch_size, device_mesh().size)
-    positions = jnp.arange(-(-examples // batch_size) * batch_size).reshape(-1, batch_size)
-    logits_fn = _logits_fn(network, conditions)
+    count = _count(examples)
+    batch_size = even_batch_size(count, batch_size, device_mesh().size)
+    positions = jnp.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)
 
     def loss_fn(params: Params, positions: Batch) -> jax.Array:
-        rows = jnp.minimum(positions, examples - 1)
-        losses = cross_entropy(logits_fn(params, batch_stats, images[rows]), labels[rows])
-        return jnp.mean(losses, where=positions < examples)
+        batch = _at(examples, jnp.minimum(positions, count - 1))
+        losses = network.losses(conditions, params, batch_stats, batch)
+        return jnp.mean(losses, where=positions < count)
 
-    return loss_fn, positions, jnp.sum(positions < examples, axis=1)
+    return loss_fn, positions, jnp.sum(positions < count, axis=1)
 
 
 def plan_batches(
-    trained: Trained, settings: ml_collections.ConfigDict, conditions: Conditions, m: int, wish: int
+    measured: Measured,
+    settings: ml_collections.ConfigDict,
+    conditions: Conditions,
+    m: int,
+    wish: int,
 ) -> tuple[int, Callable[[], Batch]]:
     """Return how many batches of m training examples a preset measures on, and what cuts them.
 
     Args:
-      trained: a model and its data.
+      measured: a model and its sets.
       settings: the group `instruments` of the config.
       conditions: the conditions of the preset.
       m: examples in one batch.
       wish: the number of batches, where the preset has the same number for every m.
 
     Returns:
-      The number n of batches, and a function to (images [n, m, H, W, C], labels [n, m]).
+      The number n of batches, and a function to the examples, a pytree with leaves [n, m, ...].
 
     Raises:
       ValueError: there are not that many examples.
     """
-    images, labels = trained.data.train_images, trained.data.train_labels
+    there = _count(measured.sets.train)
     if conditions.same_examples:
-        wanted = settings.examples or len(labels)
+        wanted = settings.examples or there
         count = wanted // m
     else:
         wanted, count = wish * m, wish
-    if not 0 < wanted <= len(labels) or not count:
+    if not 0 < wanted <= there or not count:
         raise ValueError(
             f"the instruments want {wanted} training examples in batches of m = {m}, and there "
-            f"are {len(labels)}; lower instruments.examples, m or batches."
+            f"are {there}; lower instruments.examples, m or batches."
         )
 
     def cut() -> Batch:
         key = stream(jax.random.key(settings.seed), "examples")
-        among = wanted if conditions.examples == "first" else len(labels)
+        among = wanted if conditions.examples == "first" else there
         rows = jax.random.permutation(key, among)[: count * m].reshape(count, m)
-        return images[rows], labels[rows]
+        return _at(measured.sets.train, rows)
 
     return count, cut
 
@@ -164,6 +143,11 @@ def one_at_a_time(plans: dict[int, tuple[int, Callable[[], Batch]]]) -> Callable
     return batches_of
 
 
-def _logits_fn(network: Network, conditions: Conditions) -> Callable[..., jax.Array]:
-    inputs = network.inputs if conditions.normalise_images else unnormalised(network.inputs)
-    return make_logits_fn(network.model, inputs, conditions.batch_norm)
+def _count(examples: Batch) -> int:
+    """Return how many examples a set has."""
+    return len(jax.tree.leaves(examples)[-1])
+
+
+def _at(examples: Batch, rows: jax.Array) -> Batch:
+    """Return the examples of these rows."""
+    return jax.tree.map(lambda column: column[rows], examples)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from sam_jax.measuring.measured import Measured
 from sam_jax.metrics import Preset
 from sam_jax.metrics.evaluation import standard_error
 from sam_jax.runs.fields import Fields
 from sam_jax.runs.records import Record
-from sam_jax.training.trained import Trained
 
 Take = Callable[[], Record]  # measures, and returns the fields of the result
 
@@ -27,7 +27,7 @@ def with_stderr(name: str, values: jax.Array) -> Record:
 class Subject(NamedTuple):
     """What an instrument is applied to, and how."""
 
-    trained: Trained
+    measured: Measured
     settings: ml_collections.ConfigDict  # the group `instruments` of the config, completed
     preset: Preset  # an instrument that knows no preset leaves it alone
     workdir: pathlib.Path | None = None  # of the run, for instruments that read or keep files there

@@ -8,10 +8,10 @@ from sam_jax.runs.records import Record
 
 
 def folder_of(subject: Subject, measure: str, about: Record) -> pathlib.Path:
-    """Return the folder of one measurement, `WORKDIR/landscapes/MEASURE_epoch_E_SETTINGS`.
+    """Return the folder of one measurement, `WORKDIR/landscapes/MEASURE_POINT_SETTINGS`.
 
     Args:
-      subject: the measured model; its settings and its epoch have a folder of their own.
+      subject: the measured model; each of its settings and points, such as epoch_3, has a folder.
       measure: the name of the instrument.
       about: the settings of the record.
 
@@ -24,6 +24,6 @@ def folder_of(subject: Subject, measure: str, about: Record) -> pathlib.Path:
             "workdir, as python -m sam_jax.evaluate does, or leave this measure out."
         )
     shared = {name: subject.settings[name] for name in ("seed", "batch_size")}
-    epoch = subject.trained.epoch
-    name = f"{measure}_epoch_{epoch}_{records.digest({**shared, **about})}"
+    point = subject.measured.name.replace(" ", "_")
+    name = f"{measure}_{point}_{records.digest({**shared, **about})}"
     return subject.workdir / "landscapes" / name

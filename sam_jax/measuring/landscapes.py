@@ -8,6 +8,7 @@ import numpy as np
 
 from sam_jax.measuring.batch_norm_policy import RUNNING, BatchNormPolicy
 from sam_jax.measuring.grid_losses import QUANTITIES, measure_grid
+from sam_jax.measuring.measured import Measured
 from sam_jax.measuring.measured_points import read_points
 from sam_jax.metrics.checks import check_finite
 from sam_jax.metrics.landscape.grids import LossLine, LossPlane
@@ -19,7 +20,7 @@ PLANE, LINE = "loss_plane", "loss_line"  # the measure named in the first line o
 
 
 def measure_line(
-    trained: Trained,
+    trained: Trained | Measured,
     direction: PyTree,
     distances: np.ndarray,
     path: pathlib.Path | str,
@@ -77,7 +78,7 @@ def measure_line(
 
 
 def measure_plane(
-    trained: Trained,
+    trained: Trained | Measured,
     direction_x: PyTree,
     direction_y: PyTree,
     xs: np.ndarray,

@@ -10,6 +10,7 @@ from absl import logging
 from sam_jax import metrics
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Subject
+from sam_jax.measuring.measured import Measured, as_measured, check_conditions
 from sam_jax.measuring.nonfinite_places import in_words, nonfinite_places
 from sam_jax.measuring.settings import check, completed, settings_digest
 from sam_jax.mistakes import checking
@@ -69,21 +70,12 @@ def _measure(
     about = {"epoch": trained.epoch, "seed": config.seed}
     with checking():
         found = measurements(trained, config.instruments, presets, measures, workdir)
-    digests = {
-        instrument.name: settings_digest(config.instruments, instrument)
-        for instrument in registry.chosen(measures)
-    }
-    wanted = [
-        measurement._replace(
-            about={"settings": digests[measurement.about["measure"]]} | measurement.about
-        )
-        for measurement in found
-    ]
+    wanted = with_settings(found, config.instruments)
     return record_measurements(workdir / EVALUATIONS, wanted, about, f"epoch {trained.epoch}")
 
 
 def measurements(
-    trained: Trained,
+    model: Trained | Measured,
     settings: ml_collections.ConfigDict,
     presets: Sequence[str],
     measures: Sequence[str] | None = None,
@@ -99,7 +91,7 @@ def measurements(
     compiled once for all models of one architecture.
 
     Args:
-      trained: a model and its data.
+      model: a run at the end of an epoch, or another model, and its sets.
       settings: the group `instruments` of the config.
       presets: names in `metrics.PRESETS`.
       measures: names of instruments; None for all that measure by default.
@@ -114,6 +106,7 @@ def measurements(
         examples than the set has, for example.
     """
     check_names(presets, measures)
+    measured = as_measured(model)
     chosen = registry.chosen(measures)
     settings = completed(settings)
     found = []
@@ -121,11 +114,35 @@ def measurements(
         for instrument in chosen:
             if not instrument.measures_under(preset):
                 continue
+            if preset:
+                check_conditions(measured.network, preset)
             identity = {"measure": instrument.name} | ({"preset": preset.name} if preset else {})
-            subject = Subject(trained, settings, preset or metrics.SOUND, workdir)
+            subject = Subject(measured, settings, preset or metrics.SOUND, workdir)
             for about, take in instrument.plan(subject):
                 found.append(Measurement({**identity, **about}, take))
     return found
+
+
+def with_settings(
+    measurements: Sequence[Measurement], settings: ml_collections.ConfigDict
+) -> list[Measurement]:
+    """Return measurements whose records name the digest of their settings.
+
+    Args:
+      measurements: as `measurements` returns them.
+      settings: the group `instruments` of the config, as it is there.
+    """
+    measures = {measurement.about["measure"] for measurement in measurements}
+    digests = {
+        instrument.name: settings_digest(settings, instrument)
+        for instrument in registry.chosen(measures)
+    }
+    return [
+        measurement._replace(
+            about={"settings": digests[measurement.about["measure"]]} | measurement.about
+        )
+        for measurement in measurements
+    ]
 
 
 def record_measurements(
@@ -154,7 +171,8 @@ def record_measurements(
     wanted = [records.as_read({**about, **measurement.about}) for measurement in measurements]
     complete = [_last_with(fields, found) for fields in wanted]
     missing = [number for number, record in enumerate(complete) if record is None]
-    for number in each(f"{label} measuring", missing):
+    names = [measurement.about["measure"].replace("_", " ") for measurement in measurements]
+    for number in each(f"{label} measuring", missing, names.__getitem__):
         result = records.as_read(measurements[number].take())
         if places := nonfinite_places(result):
             logging.warning(

@@ -1,7 +1,7 @@
 """Measurements at many points, split over the devices and kept so that a cut run goes on."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from sam_jax.metrics.over_devices import over_devices
 from sam_jax.runs import records
 from sam_jax.runs.progress import each
 from sam_jax.runs.workdirs import checksum
-from sam_jax.training.device_data import DeviceData, device_mesh
+from sam_jax.training.device_data import device_mesh
 from sam_jax.typing import PyTree
 
 # points [k, ...] -> the values measured at each of them, arrays [k] by name
@@ -42,7 +42,7 @@ def compile_over_points(fn: Callable[..., dict[str, jax.Array]]) -> Callable[...
 def header(
     measure: str,
     weights: PyTree,
-    data: DeviceData,
+    examples: Sequence[int],
     batch_norm: BatchNormPolicy,
     about: records.Record | None,
 ) -> records.Record:
@@ -51,7 +51,7 @@ def header(
     Args:
       measure: the name of the measurement.
       weights: all arrays that the points are made of.
-      data: the data set.
+      examples: the sizes of the training and the test set.
       batch_norm: where batch norm takes its statistics from.
       about: further fields.
     """
@@ -62,7 +62,7 @@ def header(
         # The number of points in a pass is left out, because it changes no loss: after memory has
         # run out, the same file goes on with smaller passes.
         "batch_size": batch_norm.batch_size,
-        "examples": [len(data.train_labels), len(data.test_labels)],
+        "examples": list(examples),
         "checksum": checksum(weights),
     }
 

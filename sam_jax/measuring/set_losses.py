@@ -7,10 +7,16 @@ from typing import NamedTuple
 from flax import linen as nn
 
 from sam_jax.measuring.batch_norm_policy import RUNNING, BatchNormPolicy
-from sam_jax.training.device_data import DeviceData
 from sam_jax.training.evaluation import Evaluation, Inputs, evaluate_set, make_logits_fn
 from sam_jax.training.recalibration import recalibrated_batch_stats
-from sam_jax.typing import Params, PyTree
+from sam_jax.typing import Batch, Params, PyTree
+
+
+class Sets(NamedTuple):
+    """The examples of the two sets, pytrees with leaves [n, ...]."""
+
+    train: Batch
+    test: Batch  # None where there is none
 
 
 class SetLosses(NamedTuple):
@@ -25,8 +31,8 @@ def make_set_losses(
     inputs: Inputs,
     batch_norm: BatchNormPolicy = RUNNING,
     batch_size: int = 1000,
-) -> Callable[[Params, PyTree, DeviceData], SetLosses]:
-    """Return `set_losses(params, batch_stats, data)` of parameters away from a trained model.
+) -> Callable[[Params, PyTree, Sets], SetLosses]:
+    """Return `set_losses(params, batch_stats, sets)` of parameters away from a trained model.
 
     Args:
       model: a Flax linen module.
@@ -37,22 +43,22 @@ def make_set_losses(
         "batch" its own size is used.
 
     Returns:
-      A function to SetLosses; the statistics that it gets are not changed.
+      A function of the sets, each (images, labels), to SetLosses; the statistics that it gets are
+      not changed.
     """
     in_batches = batch_norm.kind == "batch"
     logits_fn = make_logits_fn(model, inputs, "batch" if in_batches else "running")
     size = batch_norm.batch_size or batch_size if in_batches else batch_size
 
-    def set_losses(params: Params, batch_stats: PyTree, data: DeviceData) -> SetLosses:
+    def set_losses(params: Params, batch_stats: PyTree, sets: Sets) -> SetLosses:
         if batch_norm.kind == "recalibrated":
             batch_stats = recalibrated_batch_stats(
-                model, params, batch_stats, data.train_images, inputs, batch_norm.batch_size
+                model, params, batch_stats, sets.train[0], inputs, batch_norm.batch_size
             )
         logits = functools.partial(logits_fn, params, batch_stats)
         fill = not in_batches
         return SetLosses(
-            evaluate_set(logits, data.train_images, data.train_labels, size, fill=fill),
-            evaluate_set(logits, data.test_images, data.test_labels, size, fill=fill),
+            *(evaluate_set(logits, images, labels, size, fill=fill) for images, labels in sets)
         )
 
     return set_losses

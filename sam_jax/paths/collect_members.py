@@ -20,7 +20,7 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints, fields, locks
+from sam_jax.runs import checkpoints, fields, heartbeat, locks
 from sam_jax.runs.fields import Field, like, number, whole
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -184,6 +184,7 @@ def collect_members(
 
     with (
         locks.held(workdir, "training"),
+        heartbeat.doing(label),
         checkpoints.open_manager(workdir, keep=count) as manager,
     ):
         state, done = checkpoints.restore_latest(manager, state, replicated())

@@ -10,14 +10,15 @@ import numpy as np
 from flax import linen as nn
 
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, check_policy
+from sam_jax.measuring.measured import as_measured
 from sam_jax.measuring.measured_points import compile_over_points, header, measure_points
-from sam_jax.measuring.set_losses import make_set_losses
+from sam_jax.measuring.set_losses import Sets, make_set_losses
 from sam_jax.metrics.paths import curve_geometry, curve_losses, curves
 from sam_jax.paths.checks import check_path, check_stacked, check_trained
 from sam_jax.runs import fields
 from sam_jax.runs.fields import whole
 from sam_jax.runs.records import Record
-from sam_jax.training.device_data import DeviceData, everywhere
+from sam_jax.training.device_data import everywhere
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import full_precision
 from sam_jax.training.trained import Trained
@@ -98,13 +99,15 @@ def evaluate_curve(
     # Wherever the curve comes from, it lies where the data does: one compilation for all curves.
     network = everywhere((controls, trained.state.batch_stats))
     # The running statistics that are given are not read.
-    about = header("curve", network[0], trained.data, batch_norm, {"kind": kind})
+    sets = as_measured(trained).sets
+    sizes = [len(labels) for _, labels in sets]
+    about = header("curve", network[0], sizes, batch_norm, {"kind": kind})
     values = measure_points(
         path,
         about | {"positions": positions.tolist()},
         positions,
         jax.device_count(),
-        lambda chunk: evaluate(chunk, *network, trained.data),
+        lambda chunk: evaluate(chunk, *network, sets),
         label,
     )
     train, test = (
@@ -157,10 +160,10 @@ def _compiled_evaluation(
     set_losses = make_set_losses(model, inputs, batch_norm, batch_size)
 
     def evaluate(
-        positions: jax.Array, controls: PyTree, batch_stats: PyTree, data: DeviceData
+        positions: jax.Array, controls: PyTree, batch_stats: PyTree, sets: Sets
     ) -> dict[str, jax.Array]:
         def at(t: jax.Array) -> dict[str, jax.Array]:
-            train, test = set_losses(curves.curve_point(controls, t, kind), batch_stats, data)
+            train, test = set_losses(curves.curve_point(controls, t, kind), batch_stats, sets)
             means = (train.loss, train.accuracy, test.loss, test.accuracy)
             return dict(zip(QUANTITIES, means, strict=True))
 

@@ -22,7 +22,7 @@ from sam_jax.paths.plain_run import (
     initial_state,
     make_plain_run,
 )
-from sam_jax.runs import checkpoints, fields, locks
+from sam_jax.runs import checkpoints, fields, heartbeat, locks
 from sam_jax.runs.fields import Field, like, number, one_of, whole
 from sam_jax.runs.metrics_log import MetricsLog
 from sam_jax.runs.progress import Progress
@@ -211,6 +211,7 @@ def find_curve(
 
     with (
         locks.held(workdir, "training"),
+        heartbeat.doing(label),
         checkpoints.open_manager(workdir, keep=1) as manager,
     ):
         state, first_epoch = checkpoints.restore_latest(manager, state, replicated())

@@ -3,5 +3,13 @@
 from sam_jax import extras
 
 extras.needs(
-    __name__, "lab", "absl", "ml_collections", "orbax", "tensorboardX", "tensorstore", "tqdm"
+    __name__,
+    "lab",
+    "absl",
+    "flax",
+    "ml_collections",
+    "orbax",
+    "tensorboardX",
+    "tensorstore",
+    "tqdm",
 )

@@ -16,6 +16,7 @@ from sam_jax.runs import (
     config_flag,
     disk,
     distributed,
+    heartbeat,
     quick_compilation,
     signals,
 )
@@ -23,6 +24,16 @@ from sam_jax.runs import (
 flags.disclaim_key_flags()  # --help shows it as the command's own
 
 _HELP = "--help shows the flags of this command."
+EXIT_CODES = """
+Exit codes:
+  0    all is done
+  1    something failed: a fault of the program, a full disk, a run that was stopped by numbers that
+       are not finite, or one that is missing in a report
+  2    a mistake in the command line, a config or a path: one sentence says it, nothing is written
+  128 + N  signal N ended it; the same command goes on from there
+
+After ten seconds without news a line says what is computed or compiled. No colours are used.
+"""
 
 
 def define_config(default: str | None = None) -> flags.FlagHolder:
@@ -37,7 +48,7 @@ def define_workdir(words: str) -> flags.FlagHolder:
     Args:
       words: what the folder is.
     """
-    holder = flags.DEFINE_string("workdir", None, words, required=True)
+    holder = flags.DEFINE_string("workdir", None, f"{words} Always needed.", required=True)
     flags.register_validator(
         "workdir",
         lambda value: value is None or bool(value.strip()),
@@ -91,7 +102,10 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
         together = values.get("distributed")
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
             try:
-                with _flag_errors():
+                if values.get(config_flag.PRINT):
+                    print(config_flag.description())
+                    return 0
+                with _flag_errors(), heartbeat.beating():
                     return main(argv)
             except signals.Stopped as error:  # all processes together
                 stopped = error
@@ -126,11 +140,16 @@ def _check_distributed(values: Mapping[str, Any]) -> bool:
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
+    if f"--{config_flag.PRINT}" in arguments and "workdir" in flags.FLAGS:
+        arguments = [*arguments, "--workdir=."]  # which is needed for nothing
     try:
         with _flag_errors():
             return flags.FLAGS(arguments)
     except SystemExit as end:  # the flags of help end the process as soon as they are read
-        sys.exit(end.code if end.code == mistakes.CODE else 0)
+        if end.code == mistakes.CODE:
+            raise
+        print(EXIT_CODES)
+        sys.exit(0)
 
 
 # What absl says of a value of another type, and what it means.

@@ -2,12 +2,12 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from sam_jax.runs import signals
+from sam_jax.runs import heartbeat, signals
 from sam_jax.runs.distributed import is_first
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -45,6 +45,7 @@ class Progress:
                 refresh=False,
             )
             self._bar.update(images)
+            heartbeat.shown()
             return
         now = time.perf_counter()
         if self._shown and now - self._last_line >= SECONDS_BETWEEN_LINES:
@@ -56,6 +57,7 @@ class Progress:
                 f"accuracy {accuracy:.2%}, {rate:.0f} images/s, {left:.0f} s left",
                 flush=True,
             )
+            heartbeat.shown()
 
     def finish(self, message: str) -> None:
         """Close the bar and print one line on how the run ended."""
@@ -66,7 +68,9 @@ class Progress:
             print(f"{self._label}: {message} ({seconds:.1f} s)", flush=True)
 
 
-def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
+def each(
+    label: str, items: Sequence[Item], name: Callable[[Item], str] = lambda item: ""
+) -> Iterator[Item]:
     """Pass items on one by one, showing how many are done, since when, and the time left.
 
     An item is done when the next one is asked for, so that work on it counts. Without a terminal
@@ -76,22 +80,32 @@ def each(label: str, items: Sequence[Item]) -> Iterator[Item]:
     Args:
       label: their name in the progress.
       items: the work to do.
+      name: of an item, for where it takes long; "" for its number alone.
 
     Yields:
       The items, in their order.
     """
     if not is_first() or sys.stderr.isatty():
-        for item in tqdm(items, desc=label, leave=False, disable=not is_first()):
+        bar = tqdm(items, desc=label, leave=False, disable=not is_first())
+        for number, item in enumerate(bar, start=1):
             signals.stop_if_asked()
-            yield item
+            heartbeat.shown()
+            with heartbeat.doing(_place(label, number, len(items), name(item))):
+                yield item
         return
     start = last_line = time.perf_counter()
     for done, item in enumerate(items, start=1):
         signals.stop_if_asked()
-        yield item
+        with heartbeat.doing(_place(label, done, len(items), name(item))):
+            yield item
         now = time.perf_counter()
         if now - last_line >= SECONDS_BETWEEN_LINES:
             last_line = now
             elapsed = now - start
             left = elapsed / done * (len(items) - done)
             print(f"{label}: {done}/{len(items)}, {elapsed:.0f} s, {left:.0f} s left", flush=True)
+            heartbeat.shown()
+
+
+def _place(label: str, number: int, count: int, name: str) -> str:
+    return f"{label}, {number} of {count}{f': {name}' if name else ''}"

@@ -33,8 +33,9 @@ train_topK_accuracy upper validation_accuracy validation_loss validation_topK_ac
 width
 """
 _TEXTS = """
-batch batch_norm distribution folder kind label measure measured_batch model normalisation
-optimiser preset settings shape step_rule
+batch batch_norm checkpoint checkpoint_digest data_digest
+distribution folder kind label measure measured_batch model normalisation
+optimiser preset settings shape step_rule target
 """
 _LISTS = """
 call_passes checkpoints coordinates density distances eigenvalues grid landmarks losses minus

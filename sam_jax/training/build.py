@@ -11,6 +11,7 @@ from ml_collections import FrozenConfigDict
 
 from sam_jax import data, models
 from sam_jax.mistakes import checking
+from sam_jax.runs import heartbeat
 from sam_jax.runs.fields import check_value, number
 from sam_jax.training import config_fields, example_losses, fine_tune, schedules
 from sam_jax.training.device_data import DeviceData, on_devices
@@ -78,19 +79,19 @@ def data_and_program(
 def load_data(config: ml_collections.ConfigDict) -> tuple[data.Source, DeviceData]:
     """Return the data set of a config, on the devices unless streamed; loaded once a process."""
     c = config.data
-    return _load_data(
-        c.name,
-        data_dir=c.data_dir,
-        synthetic_examples=c.synthetic_examples,
-        train_examples=c.train_examples,
-        validation_examples=c.validation_examples,
-        train_split=c.train_split,
-        image_size=c.image_size,
-        streaming=c.streaming,
-        label_noise=(
-            (c.label_noise, c.label_noise_kind, c.label_noise_seed) if c.label_noise else None
-        ),
-    )
+    noise = (c.label_noise, c.label_noise_kind, c.label_noise_seed) if c.label_noise else None
+    with heartbeat.doing(f"reading the data set {c.name}"):
+        return _load_data(
+            c.name,
+            data_dir=c.data_dir,
+            synthetic_examples=c.synthetic_examples,
+            train_examples=c.train_examples,
+            validation_examples=c.validation_examples,
+            train_split=c.train_split,
+            image_size=c.image_size,
+            streaming=c.streaming,
+            label_noise=noise,
+        )
 
 
 @functools.lru_cache(maxsize=2)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -124,8 +124,8 @@ def evaluate_set(
             tuple(_among_largest(logits, labels, k) for k in top_k),
         )
 
-    loss, *shares = _means_over_set(
-        values_of, images, labels, batch_size, fill=fill, multiple=multiple
+    loss, *shares = means_over_set(
+        values_of, (images, labels), batch_size, fill=fill, multiple=multiple
     )
     return Evaluation(loss, *jax.tree.map(functools.partial(_unless_nan, loss), shares))
 
@@ -194,7 +194,7 @@ def noisy_means(
             clean_correct=~noisy & correct,
         )
 
-    return _means_over_set(values_of, images, pairs, batch_size, multiple=multiple)
+    return means_over_set(values_of, (images, pairs), batch_size, multiple=multiple)
 
 
 def noisy_evaluation(means: NoisyMeans) -> NoisyEvaluation:
@@ -222,17 +222,26 @@ def _unless_nan(loss: jax.Array, accuracy: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(loss), jnp.nan, accuracy)
 
 
-def _means_over_set(
-    values_of: Callable[[jax.Array, jax.Array], PyTree],
-    images: jax.Array,
-    labels: jax.Array,
+def means_over_set(
+    values_of: Callable[..., PyTree],
+    columns: Sequence[PyTree],
     batch_size: int,
     *,
     fill: bool = True,
     multiple: int = 1,
 ) -> Any:
-    """Return the means of what (images, labels) have each, [n] a leaf; see `evaluate_set`."""
-    examples = labels.shape[0]
+    """Return the means over a set of what its examples have each.
+
+    Args:
+      values_of: the columns of a batch -> a pytree with leaves [batch].
+      columns: pytrees with leaves [n, ...], such as the images and the labels.
+      batch_size, fill, multiple: as in `evaluate_set`.
+
+    Returns:
+      A pytree like what `values_of` returns, with scalars.
+    """
+    first, *_ = jax.tree.leaves(columns)
+    examples = first.shape[0]
     if batch_size < 1 or not examples:
         raise ValueError(
             "An evaluation needs examples and a positive batch_size, got "
@@ -240,7 +249,7 @@ def _means_over_set(
         )
     batch_size = min(batch_size, examples)
     if fill and jax.default_backend() == "cpu":
-        share = max(1, PIXELS_OF_PASS // math.prod(images.shape[1:3]))
+        share = max(1, PIXELS_OF_PASS // math.prod(first.shape[1:3]))
         batch_size = min(batch_size, share * multiple)
     if fill:
         batch_size += -batch_size % multiple
@@ -251,7 +260,7 @@ def _means_over_set(
     def sums(positions: jax.Array) -> PyTree:
         counts = positions < examples
         rows = jnp.minimum(positions, examples - 1)
-        values = values_of(images[rows], labels[rows])
+        values = values_of(*jax.tree.map(lambda x: x[rows], columns))
         return jax.tree.map(lambda x: jnp.sum(jnp.where(counts, x, jnp.zeros_like(x))), values)
 
     positions = jnp.arange(batches * batch_size).reshape(batches, batch_size)

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from sam_jax.mistakes import UserMistake
-from sam_jax.runs import checkpoints, locks, metrics_log, records, workdirs
+from sam_jax.runs import checkpoints, heartbeat, locks, metrics_log, records, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -32,6 +32,8 @@ def train_and_evaluate(
     workdir: pathlib.Path | str,
     label: str = "training",
     accept_config_changes: bool = False,
+    *,
+    tell: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train, evaluate, log and save; go on where a cut run stopped, and do nothing when it is done.
 
@@ -46,6 +48,7 @@ def train_and_evaluate(
       workdir: the folder of the run.
       label: the name of the run in the progress.
       accept_config_changes: go on in a folder that was made with another config.
+      tell: called before the first step, once nothing speaks against the training.
 
     Returns:
       The last record of metrics.jsonl: epoch, step, learning progress, evaluation and machine.
@@ -67,8 +70,8 @@ def train_and_evaluate(
             workdirs.refuse_another(workdir, config)
         _check_config(workdir, config, accept_config_changes)
         return done
-    with locks.held(workdir, "training"):
-        return _train(config, workdir, label, accept_config_changes)
+    with locks.held(workdir, "training"), heartbeat.doing(label):
+        return _train(config, workdir, label, accept_config_changes, tell)
 
 
 def _train(
@@ -76,6 +79,7 @@ def _train(
     workdir: pathlib.Path,
     label: str,
     accept_config_changes: bool,
+    tell: Callable[[], None],
 ) -> dict[str, Any]:
     """Do what is left of `train_and_evaluate` in a folder that is locked."""
     history = metrics_log.read(workdir, of_this_config=not accept_config_changes)
@@ -136,6 +140,7 @@ def _train(
         skip, begun = (stopped.steps, stopped.metrics) if stopped is not None else (0, ())
         images_per_epoch = program.steps_per_epoch * config.batch_size
         begin = first_epoch + skip / program.steps_per_epoch
+        tell()
         progress = Progress(label, config.epochs, images_per_epoch, begin)
         try:
             fit(

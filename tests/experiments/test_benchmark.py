@@ -232,7 +232,7 @@ def test_the_report_of_stored_records(tmp_path, two_tasks, undrawn):
     text = page.read_text()
     for words in ("Some CPU", "jax 0.1", "torch 9.9", "PyTorch is not installed here"):
         assert words in text
-    assert 'src="figures/ratios.png"' in text
+    assert 'href="figures/ratios.png"' in text
     readme = tmp_path / "README.md"
     readme.write_text("Before.\n<!-- table cpu -->\nold\n<!-- end -->\nAfter.\n")
     write_into(readme, "cpu", grid, made_with)

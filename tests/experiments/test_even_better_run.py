@@ -5,6 +5,7 @@ import math
 import shutil
 
 import pytest
+from page_links import opening_of
 from real_commands import kill_when, made_once, output_of
 
 from configs.even_better import digits
@@ -54,7 +55,8 @@ def test_ends_with_table_1_and_the_report(study):
     lines = output.rstrip().splitlines()
     page = workdir / "report" / "index.html"
     assert lines[-1] == f"The report is {page.resolve()}" and page.exists()
-    assert page.stat().st_size > 10_000
+    found = opening_of(page, "experiments.even_better", CONFIG, *OVERRIDES)
+    assert "lowest test loss" in found[0] and "claims" in found[-1]
     table = lines[next(i for i, line in enumerate(lines) if "Optimiser" in line) :]
     for name in ("SGD", "SAM", "average SAM"):
         assert any(line.startswith(name + " ") for line in table)

@@ -62,6 +62,12 @@ def check_sharded_mesh(lines):
     assert len(numbers) == 7 and max(numbers[3::3]) < 1e-2 and max(numbers[2::3]) < 0.15
 
 
+def check_own_checkpoint(lines):
+    """What is measured is what was trained, at a minimum."""
+    trained, measured, sharpness, curvature = last_numbers(lines)
+    assert measured == trained and 0 < sharpness < 0.1 and curvature > 0
+
+
 def below(place, bound):
     """A difference by float32 rounding, which a training of 110 steps amplifies."""
 
@@ -87,6 +93,7 @@ CHECKS = {  # what the scripts print as equal is equal
     "loss_scaling": equal(slice(-2, None), [0, 0]),
     "migration": below(-1, 1e-4),
     "mixed_precision": check_low_precision,
+    "own_checkpoint": check_own_checkpoint,
     "plain_pytree": equal(slice(-1, None), [0]),
     "sharded_mesh": check_sharded_mesh,
     "two_devices": check_two_devices,
@@ -116,7 +123,7 @@ def test_prints_what_its_docstring_shows(name):
 def test_numbers_in_a_line():
     line = "  chain(sam, MultiSteps(sgd, 4)) and bfloat16 at rho 0.5: 1.25, 3e-05; m_sam(m=64) 0.0"
     assert NUMBER.findall(line) == ["4", "0.5", "1.25", "3e-05", "64", "0.0"]
-    assert len(SCRIPTS) == 11 and all(promised(name) for name in SCRIPTS)
+    assert len(SCRIPTS) == 12 and all(promised(name) for name in SCRIPTS)
 
 
 # ---------------------------------------------------------------------------- the guide

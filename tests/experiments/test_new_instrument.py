@@ -24,7 +24,7 @@ LOSSES = {"sgd_32": 0.5, "sam_32_rho0.1": 0.3, "sam_32_rho0.2": 0.2}
 
 def plan(subject):
     """The p-norms of the weights of the last layer, times a scale."""
-    weights = subject.trained.state.params["classifier"]["dense"]["kernel"]
+    weights = subject.measured.params["classifier"]["dense"]["kernel"]
     for p in (1, 2):
         norm = float((abs(weights) ** p).sum() ** (1 / p))
         yield {"p": p}, lambda norm=norm: {"norm": subject.settings.toy.scale * norm}

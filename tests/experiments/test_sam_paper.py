@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from page_links import opening_of
 from real_commands import made_once, output_of
 
 from configs.sam_paper import cifar10, digits
@@ -76,6 +77,9 @@ def test_the_command_ends_with_the_report(study):
     workdir, output = study
     page = workdir / "report/index.html"
     assert output.rstrip().splitlines()[-1] == f"The report is {page.resolve()}"
+    config = "--config=configs/sam_paper/digits.py:smoke"
+    found = opening_of(page, "experiments.sam_paper", config)
+    assert found[0].startswith("SAM has the lower mean test error in ")
     html = page.read_text()
     for heading in ("Test errors", "Wrong labels", "Ascent steps", "Spectrum of the Hessian"):
         assert f"{heading}</h2>" in html

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from page_links import opening_of
 from real_commands import run
 
 from experiments.understanding.command import run_and_report
@@ -149,4 +150,7 @@ def test_the_command(tmp_path):
     folder = f"--workdir={tmp_path}"
     found = run("experiments.understanding.relu_nets", "--smoke", "--seeds=3", folder)
     assert found.returncode == 0, found.stderr
-    assert "ρ = 0.3" in found.stdout and "3 seeds" in (tmp_path / "report/index.html").read_text()
+    page = tmp_path / "report/index.html"
+    assert "ρ = 0.3" in found.stdout and "3 seeds" in page.read_text()
+    sentences = opening_of(page, "experiments.understanding.relu_nets", "--smoke", "--seeds=3")
+    assert sentences[0].startswith("Of 4 claims")

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
+from page_links import opening_of
 from real_commands import made_once, output_of
 
 from configs.understanding.fine_tuning import digits as fine_tuning_config
@@ -102,6 +103,8 @@ def test_commands_end_with_their_reports(studies):
     for name, (workdir, output) in studies.items():
         page = workdir / "report/index.html"
         assert output.rstrip().splitlines()[-1] == f"The report is {page.resolve()}", name
+        config = f"--config=configs/understanding/{name}/digits.py:smoke"
+        assert "test error" in opening_of(page, f"experiments.understanding.{name}", config)[0]
         figures = {"fine_tuning": "lines"}.get(name, name)
         assert (workdir / f"report/figures/{figures}.png").stat().st_size > 1000
 

@@ -1,12 +1,12 @@
 """Synthetic records with known answers through the whole report on the methods."""
 
 import csv
-import html.parser
 import json
 import math
 
 import numpy as np
 import pytest
+from page_links import Links
 
 from configs.variants import digits
 from experiments.study.arms import seed_folder
@@ -191,32 +191,9 @@ def test_rows_keep_the_order_of_the_config_with_equal_compute_last(built):
     assert "**—**" not in "".join(lines) and "**1.00**" not in "".join(lines)
 
 
-class Page(html.parser.HTMLParser):
-    """Collects what a page refers to, its text, and whether its elements close."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.links, self.open, self.text = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.links += [value for key, value in attributes if key in ("src", "href")]
-        if tag not in ("img", "meta"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
 def test_page_is_whole_and_its_links_exist(built):
-    page = Page(built[1].read_text())
-    assert page.open == []
-    assert len(page.links) > 6
-    for link in page.links:
-        assert (built[1].parent / link).exists(), link
+    page = Links(built[1].read_text())
+    assert len(page.files(built[1].parent)) > 6
     text = "".join(page.text)
     assert "digits <b>" in text  # escaped in the source
     assert "SS-SAM 0.40, Late-phase SAM 0.30" in text

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from page_links import opening_of
 from real_commands import made_once, output_of
 
 from configs.variants import digits
@@ -55,6 +56,9 @@ def test_ends_with_the_table_and_the_report(study):
     lines = output.rstrip().splitlines()
     page = workdir / "report/index.html"
     assert lines[-1] == f"The report is {page.resolve()}" and page.exists()
+    config, methods = "--config=configs/variants/digits.py:smoke", f"({SGD},{SAM},)"
+    found = opening_of(page, "experiments.variants", config, f"--config.methods={methods}")
+    assert "highest test accuracy" in found[0] and "fastest method" in " ".join(found)
     table = lines[next(i for i, line in enumerate(lines) if line.startswith("Method ")) :]
     assert [line.split("  ")[0] for line in table[1:4]] == ["SGD", "SAM", "SGD, 2x epochs"]
     for name in ("sgd", "sam", "sgd_2x_epochs"):

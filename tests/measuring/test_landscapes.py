@@ -11,9 +11,8 @@ from sam_jax import metrics
 from sam_jax.measuring import grid_losses, landscapes
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, policy_of
 from sam_jax.measuring.landscapes import measure_line, measure_plane, read_line, read_plane
-from sam_jax.measuring.set_losses import make_set_losses
+from sam_jax.measuring.set_losses import Sets, make_set_losses
 from sam_jax.runs import records
-from sam_jax.training.device_data import DeviceData
 from sam_jax.training.evaluation import Inputs
 from sam_jax.training.program import full_precision
 from sam_jax.training.recalibration import recalibrated_batch_stats
@@ -157,7 +156,7 @@ def test_batch_statistics_do_not_see_examples_that_fill_up():
         labels = jnp.asarray(random.integers(0, 3, 8))
         inputs = Inputs((0.5,), (0.3,))
         variables = model.init(jax.random.key(0), inputs(jnp.asarray(images)))
-        data = DeviceData(*(jnp.asarray(images), labels) * 2)
+        data = Sets(*[(jnp.asarray(images), labels)] * 2)
         found = make_set_losses(model, inputs, BatchNormPolicy("batch", 3))(
             variables["params"], variables["batch_stats"], data
         )

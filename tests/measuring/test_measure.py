@@ -20,9 +20,9 @@ from training_problems import count_compilations
 
 from sam_jax import metrics
 from sam_jax.measuring import registry
-from sam_jax.measuring.conditions import network_of
 from sam_jax.measuring.instruments import average_sharpness
 from sam_jax.measuring.measure import measurements
+from sam_jax.measuring.measured import as_measured
 from sam_jax.runs.randomness import stream
 
 
@@ -191,7 +191,10 @@ def test_one_measurement_stands_for_every_m(models, monkeypatch):
         return instrument(*arguments)
 
     instrument = average_sharpness._jit(
-        network_of(models[0]), metrics.SOUND.average, make_settings().average.draws, "sphere"
+        as_measured(models[0]).network,
+        metrics.SOUND.average,
+        make_settings().average.draws,
+        "sphere",
     )
     monkeypatch.setattr(average_sharpness, "_jit", lambda *_: count)
     taken = take_all(models[0], make_settings(), ("sound",), ("average_sharpness",))

@@ -13,7 +13,7 @@ from experiments.benchmark.growth.hardware import H100, MEASURED, TPU_V4
 from experiments.benchmark.growth.model import SWEEPS, predicted
 from experiments.study.figures import ReportFigure
 from experiments.study.grid import Grid, csv_text
-from experiments.study.pages import LinkedGrid, Section, write_report, write_table
+from experiments.study.pages import LinkedGrid, Opening, Section, write_report, write_table
 from sam_jax import plotting
 from sam_jax.runs.records import Record
 
@@ -59,7 +59,24 @@ def write_growth(
         ),
         Section("Numbers", grids=[_numbers_table(folder, numbers)]),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, made_with, name="growth.html")
+    opening = Opening(_sentences(numbers))
+    return write_report(
+        folder, TITLE, INTRODUCTION, sections, made_with, name="growth.html", opening=opening
+    )
+
+
+def _sentences(numbers: pd.DataFrame) -> list[str]:
+    """Return how far the model is from what was measured, a sentence a sweep."""
+    found = []
+    for name, points in numbers.groupby("sweep", sort=False):
+        errors = []
+        for quantity, own in points.groupby("quantity", sort=False):
+            apart = max(abs(m / x - 1) for m, x in zip(own["model"], own["measured"], strict=True))
+            if math.isfinite(apart):
+                errors.append(f"{LABELS[str(quantity)][0]} by at most {100 * apart:.2g}%")
+        if errors:
+            found.append(f"{SWEEPS[str(name)].title}: the model misses {' and '.join(errors)}.")
+    return found
 
 
 def _words(record: Record) -> str:

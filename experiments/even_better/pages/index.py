@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.even_better.figures.all_figures import all_figures
+from experiments.even_better.figures.to_turn import surfaces
 from experiments.even_better.pages.claims import write_claims
+from experiments.even_better.pages.found import sentences
 from experiments.even_better.pages.published import notes, published_grid, write_published
 from experiments.even_better.read.results import PRESETS, StudyResults
 from experiments.even_better.tables.all_tables import TITLES, all_tables
 from experiments.even_better.tables.columns import csv_text_of, repeated_columns
 from experiments.even_better.tables.correlations import (
+    CorrelationRow,
     correlation_rows,
     correlations_csv,
     correlations_grid,
@@ -22,6 +25,7 @@ from experiments.study.figures import ReportFigure, save_figures
 from experiments.study.grid import Grid
 from experiments.study.pages import LinkedGrid, write_page, write_table
 from experiments.study.study import Settings
+from experiments.study.surfaces import Surfaces
 from experiments.study.table import Table
 
 # name of a section, its tables and its figures in the order of the page
@@ -53,6 +57,7 @@ class Section(NamedTuple):
     name: str
     tables: Sequence[NumberedTables]
     figures: Sequence[tuple[int, Sequence[ReportFigure]]]  # by number
+    surfaces: Sequence[Surfaces]
 
 
 def report(results: StudyResults, folder: pathlib.Path, settings: Settings) -> pathlib.Path:
@@ -74,16 +79,21 @@ def report(results: StudyResults, folder: pathlib.Path, settings: Settings) -> p
         write_table(folder, table.stem, csv_text_of(table), table.grid())
     save_figures(folder, figures)
     write_published(results, folder)
-    write_claims(results, folder)
+    tested, verdicts = write_claims(results, folder)
+    rows = {preset: correlation_rows(results, preset) for preset in PRESETS}
+    rows = {preset: found for preset, found in rows.items() if found}
+    turned = surfaces(results)
     return write_page(
         folder / "index.html",
         "index.html.j2",
         pathlib.Path(__file__).parent,
         title=TITLE,
         results=results,
-        sections=[_section(*section, tables, figures) for section in SECTIONS],
+        found=sentences(results, rows, tested),
+        verdicts=[verdicts],
+        sections=[_section(*section, tables, figures, turned) for section in SECTIONS],
         separation=_separation(results, tables[1][0], folder),
-        correlations=_correlations(results, folder),
+        correlations=_write_correlations(rows, folder),
         settings=settings,
     )
 
@@ -99,6 +109,7 @@ def _section(
     shown: Sequence[int],
     tables: Mapping[int | str, Sequence[Table]],
     figures: Sequence[ReportFigure],
+    turned: Sequence[Surfaces],
 ) -> Section:
     beside = []
     for n in numbers:
@@ -106,7 +117,7 @@ def _section(
         ours = [(table, repeated_columns(table)) for table in tables[n]]
         beside.append(NumberedTables(n, TITLES[n], ours, printed, notes(n)))
     drawn = [(number, [f for f in figures if f.number == number]) for number in shown]
-    return Section(name, beside, drawn)
+    return Section(name, beside, drawn, [each for each in turned if each.number in shown])
 
 
 def _separation(
@@ -127,14 +138,16 @@ def _separation(
     }
 
 
-def _correlations(results: StudyResults, folder: pathlib.Path) -> list[LinkedGrid]:
+def _write_correlations(
+    rows: Mapping[str, Sequence[CorrelationRow]], folder: pathlib.Path
+) -> list[LinkedGrid]:
     """Write the correlations of every preset and return them."""
-    found = []
-    for preset in PRESETS:
-        rows = correlation_rows(results, preset)
-        if rows:
-            grid = correlations_grid(rows, preset)
-            found.append(
-                write_table(folder, f"correlations_{preset}", correlations_csv(rows), grid)
-            )
-    return found
+    return [
+        write_table(
+            folder,
+            f"correlations_{preset}",
+            correlations_csv(found),
+            correlations_grid(found, preset),
+        )
+        for preset, found in rows.items()
+    ]

@@ -2,6 +2,10 @@
 
 Hardware: two CPU cores, a minute and a half. Expected: all claims hold but one, that SAM's floor on
 the net stays: it sinks.
+
+Try all of it in seconds first:
+
+    python -m experiments.understanding.convergence --smoke --workdir=runs/try
 """
 
 from experiments.understanding.command import Experiment, main

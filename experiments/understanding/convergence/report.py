@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.study.pages import Section, write_report, write_table
+from experiments.study.findings import of_claims
+from experiments.study.pages import Opening, Section, write_report, write_table
 from experiments.study.table import Cell, Column, Row, Table, make_table
 from experiments.study.verdicts import (
     Tested,
@@ -48,13 +49,16 @@ def report(
     numbers = quantities(results)
     found = test_claims([SeedEvidence(numbers, "late_loss")], CLAIMS)
     verdicts, table = verdicts_grid(found), convergence_table(numbers, settings.seeds)
+    opening = Opening(
+        of_claims(found), [write_table(folder, "claims", claims_csv(found), verdicts)]
+    )
     sections = [
-        Section("Verdicts", grids=[write_table(folder, "claims", claims_csv(found), verdicts)]),
         Section("Figures", figures=figures(results, settings)),
         *(_tests(folder, tested) for tested in found),
         Section("Numbers", grids=[write_table(folder, table.stem, table.csv(), table.grid())]),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, shown), verdicts.text()
+    page = write_report(folder, TITLE, INTRODUCTION, sections, shown, opening=opening)
+    return page, verdicts.text()
 
 
 def _tests(folder: pathlib.Path, tested: Tested) -> Section:

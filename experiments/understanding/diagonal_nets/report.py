@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.pages import Section, write_report, write_table
+from experiments.study.pages import Opening, Section, write_report, write_table
 from experiments.understanding.command import Results
 from experiments.understanding.diagonal_nets import table
 from experiments.understanding.diagonal_nets.arms import DIVERGED, ITERATIONS
@@ -44,7 +44,34 @@ def report(
         Section("Recorded numbers", [_agreement(found, settings), *NOTES], [linked]),
         Section("Figures", figures=figures(results)),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, shown), grid.text()
+    opening = Opening(_sentences(found, settings))
+    page = write_report(folder, TITLE, INTRODUCTION, sections, shown, opening=opening)
+    return page, grid.text()
+
+
+def _sentences(found: list[table.Line], settings: Settings) -> list[str]:
+    """Return what the networks came to, the agreement with the notebook first."""
+    known = sorted(
+        (line for line in found if math.isfinite(line.test_loss)), key=lambda line: line.test_loss
+    )
+    sentences = [_agreement(found, settings)]
+    if known:
+        best, worst = known[0], known[-1]
+        median = float(np.median([line.test_loss for line in known]))
+        sentences += [
+            f"The lowest test loss is {best.test_loss:.3g}, of {_named(best)}.",
+            f"The highest that is finite is {worst.test_loss:.3g}, of {_named(worst)}.",
+            f"The median over {len(known)} networks and phases is {median:.3g}.",
+        ]
+    diverged = [line for line in found if not math.isfinite(line.test_loss)]
+    named = "; ".join(_named(line) for line in diverged[:3])
+    more = f": {named}" + (" and others" if len(diverged) > 3 else "") if diverged else ""
+    return [*sentences, f"{len(diverged)} of {len(found)} diverged{more}."]
+
+
+def _named(line: table.Line) -> str:
+    rate = f"γ = {line.learning_rate:.3g}"
+    return f"{line.network} (cell {line.cell}, α = {line.scale:g}, {rate})"
 
 
 def _agreement(found: list[table.Line], settings: Settings) -> str:

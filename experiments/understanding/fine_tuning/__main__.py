@@ -2,6 +2,11 @@
 
 Trains ERM and SAM, fine-tunes each with either method, measures the lines between start and end
 and writes the report to DIR/report/index.html. The same command goes on where a cut run stopped.
+
+Try all of it on a few small nets first, and see what a config changes by --print_config:
+
+    python -m experiments.understanding.fine_tuning --workdir=runs/try \\
+        --config=configs/understanding/fine_tuning/digits.py:smoke
 """
 
 from experiments.study.command import main

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from experiments.study import findings
 from experiments.study.contrasts import Contrast, contrasts_csv, contrasts_grid
 from experiments.study.figures import ReportFigure, curve_over_seeds
 from experiments.study.grid import Grid
@@ -90,8 +91,11 @@ def report(results: Tunings, folder: pathlib.Path, settings: Settings) -> pathli
     """Write the table, the figure and the page that shows them, and return its path."""
     csv = contrasts_csv(results, rows(results), ERROR)
     table = write_table(folder, "errors", csv, errors_grid(results))
+    tested = findings.better_than(results, ERROR, findings.pairs_of(rows(results)))
+    found = findings.of_contrasts(results, rows(results), ERROR, ("the start", "the end"))
+    opening = findings.opening(folder, found, tested)
     sections = [
         Section("Test errors", grids=[table]),
         Section("Lines from start to end", figures=[lines_figure(results)]),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, settings)
+    return write_report(folder, TITLE, INTRODUCTION, sections, settings, opening=opening)

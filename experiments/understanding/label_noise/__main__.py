@@ -2,6 +2,11 @@
 
 Trains ERM and SAM with right and with wrong labels and writes the report to
 DIR/report/index.html. The same command goes on where a cut run stopped.
+
+Try all of it on a few small nets first, and see what a config changes by --print_config:
+
+    python -m experiments.understanding.label_noise --workdir=runs/try \\
+        --config=configs/understanding/label_noise/digits.py:smoke
 """
 
 from experiments.study.command import main

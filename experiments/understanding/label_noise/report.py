@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from experiments.study import findings
 from experiments.study.arms import seed_folder
 from experiments.study.contrasts import Contrast, contrasts_csv, contrasts_grid
 from experiments.study.figures import ReportFigure, curve_over_seeds
@@ -105,14 +106,22 @@ def curves_figure(results: Curves) -> ReportFigure:
     return ReportFigure("Figure 1", "label_noise", CAPTION, figure, 1)
 
 
+def _words(row: Contrast) -> str:
+    """Return what tells a comparison from others, in words."""
+    return f"{row.heads[0]} wrong labels, ρ = {row.heads[1]}"
+
+
 def report(results: Curves, folder: pathlib.Path, settings: Settings) -> pathlib.Path:
     """Write the tables, the figure and the page that shows them, and return its path."""
+    tested = findings.better_than(results, ERROR, findings.pairs_of(rows(results)))
+    found = findings.of_contrasts(results, rows(results), ERROR, ("ERM", "SAM"), _words)
+    opening = findings.opening(folder, found, tested)
     sections = [
         Section("At the end of training", grids=[_write(folder, results, "errors", ERROR)]),
         Section("At the best epoch", grids=[_write(folder, results, "best_errors", BEST)]),
         Section("Curves", figures=[curves_figure(results)]),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, settings)
+    return write_report(folder, TITLE, INTRODUCTION, sections, settings, opening=opening)
 
 
 def _grid(results: Curves, column: Column) -> Grid:

@@ -2,6 +2,11 @@
 
 Trains ERM, random perturbations and SAM for several m and radii, measures their sharpness and
 writes the report to DIR/report/index.html. The same command goes on where a cut run stopped.
+
+Try all of it on a few small nets first, and see what a config changes by --print_config:
+
+    python -m experiments.understanding.m_sharpness --workdir=runs/try \\
+        --config=configs/understanding/m_sharpness/digits.py:smoke
 """
 
 import ml_collections

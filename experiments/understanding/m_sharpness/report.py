@@ -4,6 +4,7 @@ import pathlib
 
 from matplotlib.axes import Axes
 
+from experiments.study import findings
 from experiments.study.comparison import against_first, compare_arms
 from experiments.study.figures import ReportFigure, draw_cells, draw_reference
 from experiments.study.outcomes import ERROR, LOSS
@@ -91,6 +92,9 @@ def report(results: Results, folder: pathlib.Path, settings: Settings) -> pathli
     """Write the table, the figure and the page that shows them, and return its path."""
     table = errors_table(results)
     pairs = compare_arms(results, [ERROR], results.arms)
+    erm, *others = results.arms
+    tested = findings.better_than(results, ERROR, [(arm.label, arm, erm) for arm in others])
+    opening = findings.opening(folder, findings.of_arms(results, ERROR), tested)
     sections = [
         Section(
             "Errors and sharpness",
@@ -104,7 +108,7 @@ def report(results: Results, folder: pathlib.Path, settings: Settings) -> pathli
             ],
         ),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, settings)
+    return write_report(folder, TITLE, INTRODUCTION, sections, settings, opening=opening)
 
 
 def _draw(

@@ -4,8 +4,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.study.pages import Section, write_report, write_table
-from experiments.study.verdicts import claims_csv, claims_grids, test_claims
+from experiments.study.findings import of_claims
+from experiments.study.pages import Opening, Section, write_report, write_table
+from experiments.study.verdicts import claims_csv, test_claims, tests_grid
 from experiments.understanding.command import Results
 from experiments.understanding.relu_nets.figures import figures
 from experiments.understanding.relu_nets.run import Settings
@@ -33,12 +34,13 @@ def report(
     """Write the tables, the figures and the page; return its path and the table as text."""
     table = nets_table(results)
     found = test_claims([evidence(results)], CLAIMS)
-    _, parts = claims_grids(found)
+    parts = tests_grid(found)
+    opening = Opening(of_claims(found), [write_table(folder, "claims", claims_csv(found), parts)])
     sections = [
         Section(
             "Numbers", DEFINITIONS, [write_table(folder, table.stem, table.csv(), table.grid())]
         ),
-        Section("Claims", grids=[write_table(folder, "claims", claims_csv(found), parts)]),
         Section("Figures", figures=figures(results)),
     ]
-    return write_report(folder, TITLE, INTRODUCTION, sections, shown), table.grid().text()
+    page = write_report(folder, TITLE, INTRODUCTION, sections, shown, opening=opening)
+    return page, table.grid().text()

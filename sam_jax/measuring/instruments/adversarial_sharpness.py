@@ -7,8 +7,9 @@ import jax
 
 from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_batches
-from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
+from sam_jax.measuring.conditions import one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import positive, several, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -17,14 +18,14 @@ from sam_jax.typing import Batch, LossFn, Params
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield, for every m and rho, the settings and what measures with them."""
-    trained, settings, preset, _ = subject
-    c, conditions, state = settings.adversarial, preset.adversarial, trained.state
-    plans = {m: plan_batches(trained, settings, conditions, m, c.batches) for m in c.m}
+    measured, settings, preset, _ = subject
+    c, conditions = settings.adversarial, preset.adversarial
+    plans = {m: plan_batches(measured, settings, conditions, m, c.batches) for m in c.m}
     batches_of = one_at_a_time(plans)
 
     def take(m: int, rho: float) -> Record:
-        instrument = _jit(network_of(trained), conditions)
-        result = instrument(state.params, state.batch_stats, batches_of(m), rho)
+        instrument = _jit(measured.network, conditions)
+        result = instrument(measured.params, measured.batch_stats, batches_of(m), rho)
         return as_read(result._asdict())
 
     for m in c.m:

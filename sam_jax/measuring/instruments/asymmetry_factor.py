@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from sam_jax import metrics
 from sam_jax.measuring.along_directions import directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
-from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.conditions import model_and_set
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -16,14 +17,14 @@ from sam_jax.typing import Key, LossFn, Params, Scalar
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the asymmetry factor and what measures with them."""
-    trained, settings, preset, _ = subject
+    measured, settings, preset, _ = subject
     c, law = settings.asymmetry, preset.asymmetry_distribution
 
     def take() -> Record:
         instrument = _jit(
-            network_of(trained), preset.asymmetry, settings.batch_size, c.num_directions, law
+            measured.network, preset.asymmetry, settings.batch_size, c.num_directions, law
         )
-        result = instrument(*model_and_set(trained), c.distance, directions_key(settings))
+        result = instrument(*model_and_set(measured), c.distance, directions_key(settings))
         return as_read(result._asdict())
 
     yield {"distribution": law, "distance": c.distance, "num_directions": c.num_directions}, take

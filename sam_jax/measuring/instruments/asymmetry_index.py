@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from sam_jax import metrics
 from sam_jax.measuring.along_directions import RELATIVE, directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
-from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.conditions import model_and_set
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -18,14 +19,12 @@ from sam_jax.typing import Key, LossFn, Params, Scalar
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the asymmetry index and what measures with them."""
-    trained, settings, preset, _ = subject
+    measured, settings, preset, _ = subject
     c = settings.asymmetry_index
 
     def take() -> Record:
-        instrument = _jit(
-            network_of(trained), preset.asymmetry, settings.batch_size, c.num_directions
-        )
-        result = instrument(*model_and_set(trained), c.distance, directions_key(settings))
+        instrument = _jit(measured.network, preset.asymmetry, settings.batch_size, c.num_directions)
+        result = instrument(*model_and_set(measured), c.distance, directions_key(settings))
         fields = result._asdict()
         # Direction by direction they are half the difference and half the sum of the rises.
         odd, even = fields.pop("odd"), fields.pop("even")

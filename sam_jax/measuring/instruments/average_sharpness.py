@@ -7,8 +7,9 @@ import jax
 
 from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_batches
-from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
+from sam_jax.measuring.conditions import one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import positive, several, whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
@@ -22,19 +23,19 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     The perturbation does not depend on m. With running statistics and the same examples the loss
     does not either: one measurement then stands for every m.
     """
-    trained, settings, preset, _ = subject
-    c, conditions, state = settings.average, preset.average, trained.state
+    measured, settings, preset, _ = subject
+    c, conditions = settings.average, preset.average
     law = preset.average_distribution
     m_matters = conditions.batch_norm == "batch" or not conditions.same_examples
     cut = {m: m if m_matters else min(c.m) for m in c.m}  # m -> the m that it is measured with
-    plans = {m: plan_batches(trained, settings, conditions, m, c.batches) for m in cut.values()}
+    plans = {m: plan_batches(measured, settings, conditions, m, c.batches) for m in cut.values()}
     batches_of = one_at_a_time(plans)
 
     @functools.cache
     def take(m: int, rho: float) -> Record:
-        instrument = _jit(network_of(trained), conditions, c.draws, law)
+        instrument = _jit(measured.network, conditions, c.draws, law)
         key = stream(jax.random.key(settings.seed), "average sharpness")
-        result = instrument(state.params, state.batch_stats, batches_of(m), rho, key)
+        result = instrument(measured.params, measured.batch_stats, batches_of(m), rho, key)
         return as_read(result._asdict())
 
     for m, measured_m in cut.items():

@@ -1,21 +1,14 @@
 """Losses and accuracies over the whole training and test sets; they know no preset."""
 
-import functools
 from collections.abc import Iterator
 
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.runs.records import Record
-from sam_jax.training.trained import evaluate_sets
 
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield what evaluates the model: there is nothing to choose."""
-    trained = subject.trained
-    names = ("train", "test", "validation")
-    yield (
-        {},
-        functools.partial(evaluate_sets, trained.program, trained.data, trained.state, names=names),
-    )
+    yield {}, subject.measured.evaluate
 
 
 INSTRUMENT = Instrument(

@@ -7,8 +7,9 @@ import jax
 
 from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_set_batches
-from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.conditions import model_and_set
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
@@ -22,15 +23,13 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     The loss is the mean over the whole training set, without weight decay, over all parameters. A
     residual bounds the distance from its eigenvalue to one of the Hessian.
     """
-    trained, settings, preset, _ = subject
+    measured, settings, preset, _ = subject
     c = settings.hessian
 
     def take() -> Record:
-        instrument = _jit(
-            network_of(trained), preset.asymmetry, settings.batch_size, c.steps, c.draws
-        )
+        instrument = _jit(measured.network, preset.asymmetry, settings.batch_size, c.steps, c.draws)
         key = stream(jax.random.key(settings.seed), "hessian")
-        ends, trace = instrument(*model_and_set(trained), key)
+        ends, trace = instrument(*model_and_set(measured), key)
         return as_read(
             {
                 "top_eigenvalue": ends.top[0],

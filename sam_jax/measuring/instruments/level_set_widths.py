@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from sam_jax import metrics
 from sam_jax.measuring.along_directions import RELATIVE, directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
-from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.conditions import model_and_set
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -16,19 +17,19 @@ from sam_jax.typing import Key, LossFn, Params, Scalar
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the widths of a level set and what measures with them."""
-    trained, settings, preset, _ = subject
+    measured, settings, preset, _ = subject
     c = settings.level_set_widths
 
     def take() -> Record:
         instrument = _jit(
-            network_of(trained),
+            measured.network,
             preset.asymmetry,
             settings.batch_size,
             num_directions=c.num_directions,
             doublings=c.doublings,
             bisections=c.bisections,
         )
-        model, key = model_and_set(trained), directions_key(settings)
+        model, key = model_and_set(measured), directions_key(settings)
         result = instrument(*model, c.rise, c.max_distance, key)
         # Censored widths count as max_distance: the mean is then a lower bound.
         width = (result.plus + result.minus) / 2

@@ -10,8 +10,9 @@ import numpy as np
 from sam_jax import metrics
 from sam_jax.measuring.along_directions import directions_key
 from sam_jax.measuring.compiled import jit_on_the_set
-from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.conditions import model_and_set
 from sam_jax.measuring.instrument import Instrument, Subject, Take
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import positive, whole
 from sam_jax.runs.records import Record, as_read
 from sam_jax.training.device_data import device_mesh
@@ -20,14 +21,14 @@ from sam_jax.typing import Key, LossFn, Params
 
 def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     """Yield the settings of the loss curve and what measures with them."""
-    trained, settings, preset, _ = subject
+    measured, settings, preset, _ = subject
     c, law = settings.curve, preset.asymmetry_distribution
     distances = np.linspace(-c.limit, c.limit, c.points)
 
     def take() -> Record:
-        instrument = _jit(network_of(trained), preset.curve, settings.batch_size, law)
+        instrument = _jit(measured.network, preset.curve, settings.batch_size, law)
         points = jnp.asarray(distances, jnp.float32)
-        losses = instrument(*model_and_set(trained), points, directions_key(settings))
+        losses = instrument(*model_and_set(measured), points, directions_key(settings))
         return as_read({"losses": losses})
 
     yield {"distribution": law, "distances": distances.tolist()}, take

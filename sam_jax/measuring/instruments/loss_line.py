@@ -14,6 +14,7 @@ from sam_jax.measuring.batch_norm_policy import policy_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
 from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_line
+from sam_jax.measuring.measured import needs_test_set
 from sam_jax.metrics.landscape.grids import BATCH_NORM_POLICIES
 from sam_jax.runs.distributed import from_first
 from sam_jax.runs.fields import odd, one_of, positive, whole
@@ -30,9 +31,10 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     picture of their mean, `losses.png`. The level sets use the same directions.
 
     Raises:
-      ValueError: the number of points is even, or the run has no folder.
+      ValueError: the number of points is even; the run has no folder, or the model no test set or
+        no such batch norm.
     """
-    trained, settings, _, _ = subject
+    measured, settings, _, _ = subject
     c = settings.loss_line
     if c.points < 3 or c.points % 2 == 0:
         raise ValueError(
@@ -41,14 +43,16 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
         )
     about = {**RELATIVE, **c.to_dict()}
     folder = folder_of(subject, "loss_line", about)
+    needs_test_set(measured, "loss_line")
+    measured.network.check(c.batch_norm)
     batch_norm = policy_of(c.batch_norm, c.batch_norm_batch_size)
     distances = np.linspace(-c.limit, c.limit, c.points)
 
     def take() -> Record:
-        key, params = directions_key(settings), trained.state.params
+        key, params = directions_key(settings), measured.params
         lines = [
             measure_line(
-                trained,
+                measured,
                 _direction(c.num_directions)(key, params, number),
                 distances,
                 folder / f"line_{number}.jsonl",

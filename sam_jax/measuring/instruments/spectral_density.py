@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_set_batches
-from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.conditions import model_and_set
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take, with_stderr
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import number, whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
@@ -25,12 +26,12 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     at another width or on another grid. Its `width` is the one that was used, where the settings
     may leave the choice to the instrument.
     """
-    trained, settings, preset, _ = subject
+    measured, settings, preset, _ = subject
     c = settings.spectral_density
 
     def take() -> Record:
         instrument = _jit(
-            network_of(trained),
+            measured.network,
             preset.asymmetry,
             settings.batch_size,
             steps=c.steps,
@@ -39,7 +40,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
             num_points=c.num_points,
         )
         key = stream(jax.random.key(settings.seed), "spectral density")
-        result = instrument(*model_and_set(trained), key)
+        result = instrument(*model_and_set(measured), key)
         return as_read({**_moments(result), **result._asdict()})
 
     yield {name: c[name] for name in ("steps", "draws", "num_points")}, take

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_set_batches
-from sam_jax.measuring.conditions import Network, model_and_set, network_of
+from sam_jax.measuring.conditions import model_and_set
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
@@ -24,15 +25,13 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     ratio is lambda_1 / lambda_k with k = `count`, which the SAM paper gives for k = 5. It is NaN
     where lambda_k is not positive.
     """
-    trained, settings, preset, _ = subject
+    measured, settings, preset, _ = subject
     c = settings.top_eigenvalues
 
     def take() -> Record:
-        instrument = _jit(
-            network_of(trained), preset.asymmetry, settings.batch_size, c.steps, c.count
-        )
+        instrument = _jit(measured.network, preset.asymmetry, settings.batch_size, c.steps, c.count)
         key = stream(jax.random.key(settings.seed), "top eigenvalues")
-        found = instrument(*model_and_set(trained), key)
+        found = instrument(*model_and_set(measured), key)
         ratio = jnp.where(found.top[-1] > 0, found.top[0] / found.top[-1], jnp.nan)
         return as_read(
             {

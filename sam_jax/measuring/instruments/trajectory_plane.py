@@ -12,6 +12,7 @@ from sam_jax.measuring.batch_norm_policy import policy_of
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
 from sam_jax.measuring.kept_files import folder_of
 from sam_jax.measuring.landscapes import measure_plane
+from sam_jax.measuring.measured import run_of
 from sam_jax.metrics.landscape.grids import BATCH_NORM_POLICIES
 from sam_jax.runs import checkpoints, workdirs
 from sam_jax.runs.distributed import from_first
@@ -31,9 +32,10 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
     measured one, with averaged weights where the run averages.
 
     Raises:
-      ValueError: there are fewer than three checkpoints, or the run has no folder.
+      ValueError: there are fewer than three checkpoints, the run has no folder, or it is no run.
     """
-    trained, settings, _, _ = subject
+    measured, settings, _, _ = subject
+    trained = run_of(measured, "trajectory_plane")
     c = settings.trajectory_plane
     folder = folder_of(subject, "trajectory_plane", c.to_dict())
     batch_norm = policy_of(c.batch_norm, c.batch_norm_batch_size)

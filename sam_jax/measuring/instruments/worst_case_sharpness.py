@@ -8,8 +8,9 @@ import jax
 
 from sam_jax import metrics
 from sam_jax.measuring.compiled import jit_on_batches
-from sam_jax.measuring.conditions import Network, network_of, one_at_a_time, plan_batches
+from sam_jax.measuring.conditions import one_at_a_time, plan_batches
 from sam_jax.measuring.instrument import Column, Instrument, Subject, Take
+from sam_jax.measuring.measured import Network
 from sam_jax.runs.fields import flag, items, number, one_of, positive, several, whole
 from sam_jax.runs.randomness import stream
 from sam_jax.runs.records import Record, as_read
@@ -22,14 +23,14 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
 
     A ball is (norm, whether it is adaptive, rho), see `metrics.adversarial_sharpness`.
     """
-    trained, settings, preset, _ = subject
-    c, conditions, state = settings.worst_case_sharpness, preset.adversarial, trained.state
-    plans = {m: plan_batches(trained, settings, conditions, m, c.batches) for m in c.m}
+    measured, settings, preset, _ = subject
+    c, conditions = settings.worst_case_sharpness, preset.adversarial
+    plans = {m: plan_batches(measured, settings, conditions, m, c.batches) for m in c.m}
     batches_of = one_at_a_time(plans)
 
     def take(m: int, norm: str, adaptive: bool, rho: float) -> Record:
         instrument = _jit(
-            network_of(trained),
+            measured.network,
             conditions,
             norm=norm,
             adaptive=adaptive,
@@ -39,7 +40,7 @@ def plan(subject: Subject) -> Iterator[tuple[Record, Take]]:
             restarts=c.restarts,
         )
         key = stream(jax.random.key(settings.seed), "worst-case sharpness")
-        result = instrument(state.params, state.batch_stats, batches_of(m), rho, key)
+        result = instrument(measured.params, measured.batch_stats, batches_of(m), rho, key)
         return as_read(result._asdict())
 
     for m in c.m:
