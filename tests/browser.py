@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -30,6 +31,14 @@ FLAGS = (
     "--no-first-run",
 )
 PATIENCE = 60.0  # seconds for one answer
+# The browser listens on descriptor 3 and answers on 4: both are moved out of the way first.
+AS_THREE_AND_FOUR = """
+import fcntl, os, sys
+told, heard = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
+os.dup2(told, 3)
+os.dup2(heard, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def chromium():
@@ -49,20 +58,15 @@ class Browser:
         told, to_tell = os.pipe()
         to_hear, heard = os.pipe()
 
-        def as_three_and_four():
-            # Copied above all others first: one of the four may itself be 3 or 4.
-            high = [os.dup(fd) for fd in (told, heard)]
-            high = [fd if fd > 4 else os.dup(fd) for fd in high]
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
         self._process = subprocess.Popen(
-            [path, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
+            [
+                *(sys.executable, "-c", AS_THREE_AND_FOUR, str(told), str(heard)),
+                *(path, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(3, 4, told, heard),
-            preexec_fn=as_three_and_four,
+            pass_fds=(told, heard),
         )
         os.close(told)
         os.close(heard)

@@ -1,11 +1,13 @@
 """Growth: the model where the world is as it says, forecasts by hand, and the page."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.benchmark import tasks
-from experiments.benchmark.growth import forecast, model
+from experiments.benchmark.growth import forecast, model, page
 from experiments.benchmark.growth.hardware import SAM_RATE, TPU_V4
 from experiments.benchmark.presets import PRESETS
 from experiments.benchmark.report import report
@@ -85,9 +87,25 @@ def test_the_page_of_growth_from_stored_records(tmp_path, undrawn):
     records.append(tmp_path / "records.jsonl", tasks.about(task) | fields)
     table = report([task], tmp_path).table.markdown()
     assert "A SAM step over the batch" in table and "| 1.00 |" in table
-    page = (tmp_path / "report" / "growth.html").read_text()
+    text = (tmp_path / "report" / "growth.html").read_text()
     rate = f"{SAM_RATE:,.0f} images/s"
     for words in ("growth_batch.png", "NVLink", rate, "the whole table", "ImageNet"):
-        assert words in page
+        assert words in text
     numbers = pd.read_csv(tmp_path / "report" / "tables" / "growth.csv")
     assert numbers.shape == (10, 6) and not numbers.isna().any(axis=None)
+
+
+def test_the_worst_misses_of_the_model_come_first():
+    rows = [
+        ("batch", "seconds", 2.0, 2.5),
+        ("batch", "seconds", 4.0, 4.0),
+        ("batch", "temporary_bytes", 0.0, 0.0),  # nothing was measured to miss
+        ("points", "seconds", 1.0, 0.2),
+        ("seeds", "seconds", math.nan, 1.0),
+    ]
+    frame = pd.DataFrame(rows, columns=["sweep", "quantity", "measured", "model"])
+    assert page.sentences(frame) == [
+        "A loss surface over its points: the model misses the seconds by at most 80%.",
+        "A SAM step over the batch: the model misses the seconds by at most 25%.",
+    ]
+    assert len(page.sentences(frame, most=1)) == 1

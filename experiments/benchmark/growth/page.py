@@ -59,24 +59,33 @@ def write_growth(
         ),
         Section("Numbers", grids=[_numbers_table(folder, numbers)]),
     ]
-    opening = Opening(_sentences(numbers))
+    opening = Opening(sentences(numbers))
     return write_report(
         folder, TITLE, INTRODUCTION, sections, made_with, name="growth.html", opening=opening
     )
 
 
-def _sentences(numbers: pd.DataFrame) -> list[str]:
-    """Return how far the model is from what was measured, a sentence a sweep."""
+def sentences(numbers: pd.DataFrame, most: int = 5) -> list[str]:
+    """Return how far the model is from what was measured, a sentence a sweep, the worst first.
+
+    Args:
+      numbers: a line a point, as in `growth.csv`.
+      most: how many sentences.
+    """
     found = []
     for name, points in numbers.groupby("sweep", sort=False):
-        errors = []
+        worst = {}
         for quantity, own in points.groupby("quantity", sort=False):
-            apart = max(abs(m / x - 1) for m, x in zip(own["model"], own["measured"], strict=True))
-            if math.isfinite(apart):
-                errors.append(f"{LABELS[str(quantity)][0]} by at most {100 * apart:.2g}%")
-        if errors:
-            found.append(f"{SWEEPS[str(name)].title}: the model misses {' and '.join(errors)}.")
-    return found
+            both = zip(own["model"], own["measured"], strict=True)
+            apart = [abs(model / measured - 1) for model, measured in both if measured]
+            if apart and all(map(math.isfinite, apart)):
+                words = str(quantity).replace("_", " ")
+                worst[f"the {words} by at most {100 * max(apart):.2g}%"] = max(apart)
+        if worst:
+            title = SWEEPS[str(name)].title
+            sentence = f"{title}: the model misses {' and '.join(worst)}."
+            found.append((max(worst.values()), sentence))
+    return [sentence for _, sentence in sorted(found, reverse=True)[:most]]
 
 
 def _words(record: Record) -> str:

@@ -204,8 +204,10 @@ function drawing(data, plane, view, logarithmic, camera, narrow) {
       zaxis: { ...axis, ...ticks, title: { text: data.value }, range: [ends[0], ends[1] + lift] },
       aspectmode: "manual", aspectratio: { x: 1.2, y: 1.2, z: 0.8 }, camera };
   else {
-    layout.xaxis = { ...axis, title: { text: "x" } };
-    layout.yaxis = { ...axis, title: { text: "y" }, ...(plane.path ? { scaleanchor: "x", scaleratio: 1 } : {}) };
+    // Where a path is drawn both axes are distances, and one unit of either is as long.
+    const equal = plane.path ? { scaleanchor: "x", scaleratio: 1, constrain: "domain" } : {};
+    layout.xaxis = { ...axis, title: { text: "x" }, constrain: "domain" };
+    layout.yaxis = { ...axis, title: { text: "y" }, ...equal };
   }
   return [traces, layout];
 }
