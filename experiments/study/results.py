@@ -6,7 +6,7 @@ import functools
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,6 +16,8 @@ from sam_jax.measuring import registry
 from sam_jax.runs.records import Record, read
 
 A = TypeVar("A", bound=Arm)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Results(Generic[A]):
 
     arms: tuple[A, ...]  # in the order of the tables
     seeds: tuple[int, ...]
-    records: tuple[Record, ...]
+    records: tuple[Mapping[str, Any], ...]
 
-    def select(self, **where: Any) -> list[Record]:
+    def select(self, **where: Any) -> list[Mapping[str, Any]]:
         """Return the records with these fields, by seed; an absent field counts as None."""
         groups = self._by_measure
         names = (where["measure"],) if "measure" in where else tuple(groups)
@@ -35,9 +37,9 @@ class Results(Generic[A]):
         return sorted(found, key=_seed)
 
     @functools.cached_property
-    def _by_measure(self) -> dict[str | None, list[Record]]:
+    def _by_measure(self) -> dict[str | None, list[Mapping[str, Any]]]:
         """The records of each instrument, by seed: a report selects them some hundred times."""
-        found: dict[str | None, list[Record]] = {}
+        found: dict[str | None, list[Mapping[str, Any]]] = {}
         for record in sorted(self.records, key=_seed):
             found.setdefault(record.get("measure"), []).append(record)
         return found
@@ -85,7 +87,7 @@ def read_records(
     seeds: Collection[int],
     identity: Callable[[Record], Hashable] = registry.identity,
     files: Sequence[str] = ("records.jsonl",),
-) -> tuple[Record, ...]:
+) -> tuple[Mapping[str, Any], ...]:
     """Return the records in `workdir/models/NAME/seed_S/records.jsonl` of these arms and seeds.
 
     Args:
@@ -104,7 +106,7 @@ def read_records(
             folder = seed_folder(workdir, arm, seed)
             for record in (record for name in files for record in read(folder / name)):
                 key = (arm.name, seed, identity(record))
-                found[key] = compact(record) | {"arm": arm.name, "seed": seed}
+                found[key] = compact({**record, "arm": arm.name, "seed": seed})
     if not found:
         raise ValueError(
             f"No records under {workdir}/models/NAME/seed_S/records.jsonl; train and measure some "
@@ -113,19 +115,72 @@ def read_records(
     return tuple(found.values())
 
 
-def compact(record: Record) -> Record:
-    """Return a record in a third of the memory, since a study may have a thousand runs.
+class FromFiles(Mapping[K, V]):
+    """Values in files, each read when it is asked for: so a study of many runs holds few of them.
 
-    Lists of floats become arrays of eight bytes a number, which are used like lists; the names of
-    the fields are one text for all records.
-
-    >>> compact({"losses": [0.5, 0.25], "n": 2})
-    {'losses': array('d', [0.5, 0.25]), 'n': 2}
+    >>> found = FromFiles({"a": pathlib.Path("a.jsonl")}, lambda path: path.suffix)
+    >>> found["a"], "b" in found, len(found)
+    ('.jsonl', False, 1)
     """
-    return {sys.intern(name): _compact(value) for name, value in record.items()}
+
+    def __init__(self, files: Mapping[K, pathlib.Path], read: Callable[[pathlib.Path], V]) -> None:
+        """Take the file of each key, and what reads one."""
+        self._files, self._read = dict(files), read
+
+    def __getitem__(self, key: K) -> V:
+        return self._read(self._files[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._files  # and nothing is read
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+class Kept(Mapping[str, Any]):
+    """A record that cannot be changed, in a third of the memory of a dict.
+
+    A study may have a thousand runs, and a report needs a number of each. The names of the fields
+    are held once for all records that have the same; lists of floats are arrays of eight bytes a
+    number, which are used like lists; equal texts are one text.
+
+    >>> record = compact({"losses": [0.5, 0.25], "n": 2})
+    >>> record["losses"][1], record.get("m"), dict(record)["n"]
+    (0.25, None, 2)
+    """
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, places: dict[str, int], values: tuple[Any, ...]) -> None:
+        """Take the place of each field, and the values."""
+        self._places, self._values = places, values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[self._places[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def compact(record: Mapping[str, Any]) -> Kept:
+    """Return a record in less memory, see `Kept`."""
+    return Kept(_places(tuple(record)), tuple(_compact(value) for value in record.values()))
+
+
+@functools.cache
+def _places(names: tuple[str, ...]) -> dict[str, int]:
+    return {sys.intern(name): place for place, name in enumerate(names)}
 
 
 def _compact(value: Any) -> Any:
+    if isinstance(value, str):
+        return sys.intern(value)
     if not isinstance(value, list):
         return value
     if value and all(type(item) is float for item in value):
@@ -133,7 +188,7 @@ def _compact(value: Any) -> Any:
     return [_compact(item) for item in value]
 
 
-def _seed(record: Record) -> Any:
+def _seed(record: Mapping[str, Any]) -> Any:
     return record["seed"]
 
 

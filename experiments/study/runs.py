@@ -163,8 +163,8 @@ def train(
       task: the arm and the seed.
     """
     folder = seed_folder(workdir, task.arm, task.seed)
-    training = training_config(study, plan, workdir, task.arm, task.seed)
-    outcome = train_and_evaluate(training, folder, task.label, accept_config_changes)
+    training = functools.partial(training_config, study, plan, workdir, task.arm, task.seed)
+    outcome = train_and_evaluate(training(), folder, task.label, accept_config_changes)
     load = functools.partial(load_trained, folder)
     return Run(task.arm, task.seed, folder, training, outcome, load, task.label)
 

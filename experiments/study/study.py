@@ -26,10 +26,15 @@ class Run(NamedTuple):
     arm: Arm
     seed: int
     folder: pathlib.Path
-    training: ml_collections.ConfigDict  # its training config
+    make_training: Callable[[], ml_collections.ConfigDict]  # its training config
     outcome: Record  # of the training: losses, accuracies, epoch
     load: Load  # its config and model, loaded at the first call
     label: str  # for progress
+
+    @property
+    def training(self) -> ml_collections.ConfigDict:
+        """Its training config, made anew: it takes a hundred kilobytes, and a study many runs."""
+        return self.make_training()
 
 
 def nothing_more(plan: Plan, workdir: pathlib.Path, runs: Sequence[Run], at_once: int) -> None:

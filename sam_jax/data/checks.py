@@ -16,7 +16,7 @@ def check_whole(name: str, value: Any, least: int = 0, most: float = float("inf"
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} must be a whole number, got {value!r}.")
-    if not least <= value <= most:
+    if not least <= int(value) <= most:
         limit = f"at least {least}" if least else "0 or positive"
         limit = limit if most == float("inf") else f"in {least} .. {most}"
         raise ValueError(f"{name} must be {limit}, got {value}.")

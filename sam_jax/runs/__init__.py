@@ -2,4 +2,14 @@
 
 from sam_jax import extras
 
-extras.needs(__name__, "lab", "absl", "flax", "ml_collections", "orbax", "tensorboardX", "tqdm")
+extras.needs(
+    __name__,
+    "lab",
+    "absl",
+    "flax",
+    "ml_collections",
+    "orbax",
+    "tensorboardX",
+    "tensorstore",
+    "tqdm",
+)

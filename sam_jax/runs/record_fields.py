@@ -11,7 +11,7 @@ _INTEGERS = """
 batch_norm_batch_size batch_size bisections call_steps checksum count device_count doublings draws
 epoch first_point images m measurements method_state_bytes n num_censored num_directions
 nonfinite_steps
-num_not_positive num_points passes points process_count reference_images restarts seed skipped_steps
+num_not_positive num_points passes process_count reference_images restarts seed skipped_steps
 state_bytes
 step steps temporary_bytes times_epochs
 """
@@ -61,7 +61,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "adaptive": ("boolean",),
     "norm": ("text", "number"),  # the name of one, and of weights in a study of one's own
     "diverged": ("boolean",),
-    "examples": ("integer", "list"),
+    **dict.fromkeys(("examples", "points"), ("integer", "list")),
 }
 _TOP_K = re.compile(r"_top\d+_")
 _NEVER_NULL = ("epoch", "seed", "measure", "settings")
@@ -85,7 +85,7 @@ def wrong(record: dict[str, Any]) -> str:
             continue
         if type(value) not in rule.types:  # as JSON gives them; a truth value is no integer
             return f"{name} must be {' or '.join(rule.kinds)}, got {_shown(value)}"
-        if rule.low is None or type(value) is list:
+        if rule.low is None or value is None or type(value) is list:
             continue
         if value < rule.low and rule.high is None:
             return f"{name} must not be negative, got {value}"

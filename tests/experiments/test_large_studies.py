@@ -15,6 +15,7 @@ import time
 import tracemalloc
 
 import pytest
+from damaging import as_before
 from test_study import small_config, study  # noqa: F401  (a fixture)
 
 import configs.even_better.digits
@@ -34,8 +35,9 @@ def calls_of(function, *arguments):
 def copy_of(run, target, seed):
     """Copy a finished run as that of another seed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # What a checkpoint says of its config names the seed; those of before say nothing.
-    shutil.copytree(run, target, ignore=shutil.ignore_patterns("tensorboard", "about"))
+    shutil.copytree(run, target, ignore=shutil.ignore_patterns("tensorboard"))
+    if (target / "checkpoints").exists():
+        as_before(target)  # what a checkpoint says of its config names the seed
     config = target / "config.json"
     if config.exists():
         config.write_text(json.dumps(json.loads(config.read_text()) | {"seed": seed}))
@@ -126,5 +128,5 @@ def test_a_report_holds_little_of_each_run(tmp_path, full, undrawn):
     (few, report), (more, larger) = map(read, (100, 200) if full else (3, 6))
     runs = len(arms) * (100 if full else 3)
     size = sum(path.stat().st_size for path in arms[0].glob("seed_0/*"))
-    assert 0 < (more - few) / runs < 3 * size
+    assert 0 < (more - few) / runs < 1.2 * size
     assert larger <= 1.25 * report

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -167,7 +167,7 @@ def _run_values(
     return found
 
 
-def _rise(record: dict) -> float:
+def _rise(record: Mapping[str, Any]) -> float:
     # The mean loss at the curve's two ends minus the loss of the minimum.
     losses = [number(loss) for loss in record["losses"]]
     return (losses[0] + losses[-1]) / 2 - losses[record["distances"].index(0.0)]

@@ -1,16 +1,17 @@
 """The measurements along and around the curves between pairs of models."""
 
 import pathlib
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.even_better.arms import Model
 from experiments.even_better.thresholds import LOW
+from experiments.study.results import compact
 from sam_jax.measuring.landscapes import is_whole, read_plane
 from sam_jax.metrics.landscape.grids import LossPlane
-from sam_jax.runs.records import Record, read
+from sam_jax.runs.records import read
 
 
 class Connection(NamedTuple):
@@ -19,8 +20,8 @@ class Connection(NamedTuple):
     start: Model
     end: Model
     seed: int
-    curve: Record
-    line: Record
+    curve: Mapping[str, Any]
+    line: Mapping[str, Any]
     plane: LossPlane  # through the two models and the first bend; statistics recalibrated
 
     @property
@@ -43,7 +44,8 @@ def read_connections(
     """
     found: dict[tuple[Model, Model], list[Connection]] = {pair: [] for pair in pairs or ()}
     for plane in sorted(pathlib.Path(workdir).glob("curves/*/seed_*/plane.jsonl")):
-        shapes = {record["shape"]: record for record in read(plane.with_name("records.jsonl"))}
+        found_here = read(plane.with_name("records.jsonl"))
+        shapes = {record["shape"]: compact(record) for record in found_here}
         if not ({"curve", "line"} <= shapes.keys() and is_whole(plane)):
             continue
         start, end = (Model(**fields) for fields in shapes["curve"]["pair"])
@@ -56,7 +58,7 @@ def read_connections(
     return tuple(tuple(sorted(each, key=lambda c: c.seed)) for each in found.values() if each)
 
 
-def rise_above_ends(record: Record) -> float:
+def rise_above_ends(record: Mapping[str, Any]) -> float:
     """Return how much the test loss rises along a path above the higher of its ends, at least 0.
 
     It does not depend on how the path is parametrised, and a path that only falls from one model to

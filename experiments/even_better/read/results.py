@@ -8,12 +8,13 @@ holds what connects two models.
 import dataclasses
 import itertools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.even_better.arms import BATCHES, OPTIMISERS, Model, Plan
 from experiments.even_better.read.connections import Connection, read_connections
 from experiments.study.arms import seed_folder
-from experiments.study.results import Results, compact, read_records
+from experiments.study.results import FromFiles, Results, read_records
 from sam_jax.measuring import registry
 from sam_jax.measuring.landscapes import is_whole, read_plane
 from sam_jax.metrics.landscape.grids import LossPlane
@@ -26,8 +27,8 @@ PRESETS = ("sound", "published")
 class StudyResults(Results[Model]):
     """Everything that was read; the arms are all models in the order of Table 1."""
 
-    histories: dict[tuple[str, int], tuple[Record, ...]]  # by (model name, seed)
-    planes: dict[tuple[str, int], LossPlane]  # likewise
+    histories: Mapping[tuple[str, int], tuple[Record, ...]]  # by (model name, seed)
+    planes: Mapping[tuple[str, int], LossPlane]  # likewise
     pairs: tuple[tuple[Connection, ...], ...] = ()  # the connections of every pair of models
 
     @property
@@ -65,8 +66,8 @@ def read_results(workdir: pathlib.Path | str, plan: Plan | None = None) -> Study
         tuple(arms),
         tuple(seeds),
         records,
-        {run: _by_epoch(read(folder / "metrics.jsonl")) for run, folder in folders.items()},
-        {run: read_plane(path) for run, path in planes.items() if is_whole(path)},
+        FromFiles({run: folder / "metrics.jsonl" for run, folder in folders.items()}, _by_epoch),
+        FromFiles({run: path for run, path in planes.items() if is_whole(path)}, read_plane),
         read_connections(workdir, plan.pairs if plan else None, plan.seeds if plan else None),
     )
 
@@ -104,8 +105,8 @@ def _trained_models(workdir: pathlib.Path) -> dict[tuple[str, int], Model]:
     return found
 
 
-def _by_epoch(lines: list[Record]) -> tuple[Record, ...]:
-    epochs = {line["epoch"]: compact(line) for line in lines if "epoch" in line}
+def _by_epoch(path: pathlib.Path) -> tuple[Record, ...]:
+    epochs = {line["epoch"]: line for line in read(path) if "epoch" in line}
     return tuple(epochs[epoch] for epoch in sorted(epochs))
 
 
