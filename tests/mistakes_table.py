@@ -210,6 +210,7 @@ OWN_CHECKPOINT = [
     Mistake("sam_jax.evaluate", (f"--checkpoint={path}", f"--target={target}", *rest), words)
     for path, target, words, *rest in [
         ("/nowhere", "own_targets:small", ("no checkpoint /nowhere",)),
+        ("READMEE.md", "own_targets:small", ("no checkpoint", "Did you mean", "/README.md'?")),
         ("README.md", "own_targets:small", ("README.md", "neither a folder of orbax")),
         ("configs", "own_targets:small", ("configs", "no checkpoint of orbax")),
         ("README.md", "own_targets", ("MODULE:FUNCTION", "'own_targets'")),

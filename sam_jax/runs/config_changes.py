@@ -42,23 +42,35 @@ def changes(base: ml_collections.ConfigDict, config: ml_collections.ConfigDict) 
     return [change for change in texts if change.base != change.now]
 
 
-def base_of(path: str, found: Mapping[str, Any]) -> Base:
+def base_of(path: str, found: Mapping[str, Any], config: ml_collections.ConfigDict) -> Base:
     """Return what a config file starts from: a config that it imports, or itself without variant.
 
-    Of several imported ones with the same groups it is the one with the fewest changes.
+    Of several imported ones with the same groups it is the one with the fewest changes. A config
+    that cannot be made without arguments is no base.
 
     Args:
       path: of the file.
-      found: what its execution has defined, `get_config` among it.
+      found: what its execution has defined.
+      config: what it made, maybe with a variant.
     """
-    own = found["get_config"]()
+    own = _made(found) or config
     imported = [
-        Base(_relative(module.__file__), module.get_config())
+        Base(_relative(str(module.__file__)), made)
         for module in found.values()
-        if isinstance(module, ModuleType) and module.__file__ and hasattr(module, "get_config")
+        if isinstance(module, ModuleType) and getattr(module, "__file__", None)
+        if (made := _made(vars(module))) is not None
     ]
     alike = [base for base in imported if set(base.config) == set(own)]
     return min(alike, key=lambda base: len(changes(base.config, own)), default=Base(path, own))
+
+
+def _made(module: Mapping[str, Any]) -> ml_collections.ConfigDict | None:
+    """Return the config that a module makes by itself; None where it makes none."""
+    try:
+        made = module["get_config"]()
+    except Exception:  # of whatever module: what only describes a config stops nothing
+        return None
+    return made if isinstance(made, ml_collections.ConfigDict) else None
 
 
 def as_text(title: str, base: Base, config: ml_collections.ConfigDict, apart: str = "") -> str:

@@ -81,7 +81,7 @@ def description(apart: str = "") -> str:
     """
     parser: Any = flags.FLAGS[NAME].parser
     config: Any = flags.FLAGS[NAME].value
-    base = config_changes.base_of(parser.path.partition(":")[0], _executed(parser.path))
+    base = config_changes.base_of(parser.path.partition(":")[0], _executed(parser.path), config)
     return config_changes.as_text(parser.path, base, config, apart)
 
 

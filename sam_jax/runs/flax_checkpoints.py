@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from sam_jax import extras
 from sam_jax.mistakes import UserMistake
+from sam_jax.suggestions import did_you_mean
 from sam_jax.typing import PyTree
 
 # The names on the way to an array, such as ("params", "Dense_0", "kernel").
@@ -35,7 +36,8 @@ def read(path: pathlib.Path | str) -> Arrays:
     """
     path = pathlib.Path(path).absolute()
     if not path.exists():
-        raise UserMistake(f"There is no checkpoint {path}.")
+        near = did_you_mean(str(path), [str(other) for other in path.parent.glob("*")])
+        raise UserMistake(f"There is no checkpoint {path}.{near}")
     if path.is_dir():
         path = _folder_of_tree(path)
         read_tree = _read_orbax
@@ -113,8 +115,9 @@ def _folder_of_tree(path: pathlib.Path) -> pathlib.Path:
 def _read_orbax(path: pathlib.Path) -> PyTree:
     # As NumPy arrays: the devices that wrote it need not be here.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        shapes = checkpointer.metadata(path).item_metadata.tree
-        each = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        found: Any = checkpointer.metadata(path)
+        found = getattr(found, "item_metadata", found)  # which older versions return itself
+        each = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found.tree)
         return checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=each))
 
 

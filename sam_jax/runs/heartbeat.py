@@ -19,6 +19,7 @@ from sam_jax.runs.distributed import is_first
 
 SILENCE = 9.0  # seconds after which a line is due
 LOOK = 0.5  # seconds from one look to the next
+LONG = 1.0  # seconds from which on a compilation is worth a word
 _LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"  # after it JAX compiles
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -102,7 +103,7 @@ def line(now: float, begun: float) -> str:
     parts = []
     for thread in work.keys() | compiling.keys():
         what, since = work.get(thread, ("", begun))
-        if thread in compiling:
+        if thread in compiling and now - compiling[thread][1] >= LONG:
             program, since = compiling[thread]
             what = f"{what}{': ' if what else ''}compiling {program}"
         parts.append(f"{what}, {now - since:.0f} s")

@@ -23,7 +23,25 @@ BASES = {
 def test_the_base_is_the_nearest_config_that_is_imported(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     path = f"configs/{name}.py"
-    assert base_of(path, runpy.run_path(path)).name == f"configs/{BASES[name]}.py"
+    found = runpy.run_path(path)
+    assert base_of(path, found, found["get_config"]()).name == f"configs/{BASES[name]}.py"
+
+
+@pytest.mark.parametrize("signature", ["variant=''", "variant"])
+def test_a_config_of_any_file_has_a_base(signature, tmp_path):
+    """It may import modules of any kind, and need its variant."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import os, sys, ml_collections\nfrom configs import cifar10\n"
+        f"def get_config({signature}):\n"
+        "    return ml_collections.ConfigDict({'mine': 3, 'variant': variant})\n"
+    )
+    found = runpy.run_path(str(path))
+    config = found["get_config"]("small")
+    base = base_of(str(path), found, config)
+    assert base.name == str(path)
+    names = [change.name for change in changes(base.config, config)]
+    assert names == ([] if signature == "variant" else ["variant"])
 
 
 def test_changes_make_the_config_of_the_base():
