@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,9 @@ def pytest_configure(config):
     if importlib.metadata.version("jaxlib").startswith(JAXLIBS_THAT_KNOW_IT):
         flags = f"{QUICK_COMPILATION} {flags}"
     os.environ.setdefault("XLA_FLAGS", flags)
+    # A shell starts what runs behind it, or under nohup, with these ignored, and so their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # An entry that another process is just writing, or that a kill cut short, is compiled again.
     config.addinivalue_line(
         "filterwarnings", "ignore:Error reading persistent compilation cache:UserWarning"

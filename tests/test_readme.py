@@ -121,8 +121,13 @@ def faults(arguments):
         return [module]
     found, config, text = [], None, source.read_text()
     shared_flags = r"from (experiments\.[\w.]*command|sam_jax\.runs\.flags) import"
-    for shared in re.findall(shared_flags, text):
-        text += source_of(shared).read_text()  # which defines the flags of several commands
+    waiting = re.findall(shared_flags, text)
+    while waiting:  # what defines the flags of several commands
+        more = source_of(waiting.pop()).read_text()
+        waiting += re.findall(shared_flags, more)
+        text += more
+    if module == "pytest":
+        text += (ROOT / "tests/conftest.py").read_text()
     for flag in flags:
         name, _, value = flag.removeprefix("--").partition("=")
         if name == "config":

@@ -36,6 +36,8 @@ EXCEPTIONS = {
     # can write there can write the code that the jobs import from the working directory just as
     # well: no file comes from elsewhere, and nobody is given it to open.
     ("experiments/study/launcher.py", "import submitit"),
+    # A config is a Python file that the user names.
+    ("sam_jax/runs/config_flag.py", "import runpy"),
     # The console commands run modules of the package, or of the checkout that the user stands in,
     # by the name on the command line, as `python -m` does.
     ("sam_jax/commands.py", "import runpy"),

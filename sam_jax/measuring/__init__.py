@@ -2,4 +2,4 @@
 
 from sam_jax import extras
 
-extras.needs(__name__, "lab", "flax", "ml_collections")
+extras.needs(__name__, "lab", "absl", "flax", "ml_collections")

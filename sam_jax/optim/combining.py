@@ -52,11 +52,11 @@ def rules_for(
       sizes: how many examples grad_fn was called with.
       larger: the shapes of the result for a sub-batch twice as large.
     """
-    outputs = (result.clean_aux, result.perturbed_aux)
+    outputs = _arrays((result.clean_aux, result.perturbed_aux))
     words = tuple(_broadcast(combine, output) for output in outputs)
 
     def may_be_per_example(word: str, x: Any) -> bool:
-        return word == "auto" and jnp.ndim(x) > 0 and jnp.shape(x)[0] in sizes
+        return word == "auto" and x.ndim > 0 and x.shape[0] in sizes
 
     if any(jax.tree.leaves(jax.tree.map(may_be_per_example, words, outputs))):
         words = jax.tree.map(
@@ -180,4 +180,9 @@ def _larger_outputs(larger: Callable[[], SharpnessAwareGradient]) -> tuple[PyTre
             'the structure of the output or a prefix of it, such as {"logits": "concatenate", '
             '"loss": "mean"}.'
         ) from error
-    return grown.clean_aux, grown.perturbed_aux
+    return _arrays((grown.clean_aux, grown.perturbed_aux))
+
+
+def _arrays(outputs: PyTree) -> PyTree:
+    """Return outputs, or their shapes, with arrays for the numbers that are left without jit."""
+    return jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), outputs)

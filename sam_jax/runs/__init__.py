@@ -2,4 +2,6 @@
 
 from sam_jax import extras
 
-extras.needs(__name__, "lab", "absl", "ml_collections", "orbax", "tensorboardX", "tqdm")
+extras.needs(
+    __name__, "lab", "absl", "ml_collections", "orbax", "tensorboardX", "tensorstore", "tqdm"
+)

@@ -11,7 +11,7 @@ _INTEGERS = """
 batch_norm_batch_size batch_size bisections call_steps checksum count device_count doublings draws
 epoch first_point images m measurements method_state_bytes n num_censored num_directions
 nonfinite_steps
-num_not_positive num_points passes points process_count reference_images restarts seed skipped_steps
+num_not_positive num_points passes process_count reference_images restarts seed skipped_steps
 state_bytes
 step steps temporary_bytes times_epochs
 """
@@ -60,7 +60,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "adaptive": ("boolean",),
     "norm": ("text", "number"),  # the name of one, and of weights in a study of one's own
     "diverged": ("boolean",),
-    "examples": ("integer", "list"),
+    **dict.fromkeys(("examples", "points"), ("integer", "list")),
 }
 _TOP_K = re.compile(r"_top\d+_")
 _NEVER_NULL = ("epoch", "seed", "measure", "settings")

@@ -113,7 +113,7 @@ def test_a_config_makes_the_training_set_noisy_and_leaves_the_test_set():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data__label_noise": 1.5}, r"data.label_noise must be a share .* got 1.5"),
+        ({"data__label_noise": 1.5}, r"data.label_noise must be .* got 1.5"),
         ({"data__label_noise_kind": "both"}, "label_noise_kind must be one of symmetric, asymm"),
     ],
 )

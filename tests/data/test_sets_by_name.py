@@ -15,6 +15,7 @@ from sam_jax import data
 from sam_jax.data import channel_statistics as statistics
 from sam_jax.data import prepare, prepared
 from sam_jax.data.description import describe
+from sam_jax.mistakes import UserMistake
 
 tfds = pytest.importorskip("tensorflow_datasets")
 NAME = "tiny_shapes"
@@ -227,7 +228,7 @@ def test_preparing_prints_what_to_write_in_a_config(tiny_tfds_dir, capsys):
     ],
 )
 def test_what_cannot_be_prepared_ends_in_one_sentence(name, message, tiny_tfds_dir, tmp_path):
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(UserMistake, match=message):
         prepare.main([name, f"--data_dir={tmp_path}"])
     assert not any(tmp_path.iterdir())
 
@@ -247,7 +248,7 @@ def test_what_is_downloaded_by_hand_comes_from_the_folder(tiny_tfds_dir, tmp_pat
 def test_a_set_that_is_not_prepared_has_the_command(tmp_path):
     with pytest.raises(
         FileNotFoundError,
-        match=f"no mnist prepared .*check the name, or run `python -m sam_jax.data.prepare mnist "
+        match=f"no mnist prepared .*check the name .*`python -m sam_jax.data.prepare mnist "
         f"--data_dir={tmp_path}` first.*digits, fashion_mnist",
     ):
         data.load("mnist", tmp_path)

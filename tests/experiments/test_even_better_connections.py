@@ -45,14 +45,14 @@ def test_a_cut_evaluation_goes_on_where_it_was(connect, tmp_path, monkeypatch, c
     assert whole.keys() == {"records.jsonl", "plane.jsonl"}
     append, written = records.append, []
 
-    def cut(path, record):
+    def cut(path, record, **options):
         if path.name == f"{cut_shape}.jsonl" and record.get("first_point") == 8:
             raise KeyboardInterrupt
-        append(path, record)
+        append(path, record, **options)
 
-    def note(path, record):
+    def note(path, record, **options):
         written.append((path.name, record.get("first_point")))
-        append(path, record)
+        append(path, record, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(records, "append", cut)

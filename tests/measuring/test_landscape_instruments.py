@@ -39,7 +39,8 @@ def test_loss_lines(tmp_path):
     record = wanted.take()
     folder = tmp_path / record["folder"]
     assert {path.name for path in folder.iterdir()} == {
-        *("line_0.jsonl", "line_1.jsonl", "losses.png", "losses.svg")
+        *("line_0.jsonl", "line_0.crc32", "line_1.jsonl", "line_1.crc32"),
+        *("losses.png", "losses.svg"),
     }
     loss_fn, params = jax.jit(make_loss_fn(trained, published=False)), trained.state.params
 

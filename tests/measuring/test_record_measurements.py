@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam_jax.measuring.measure import Measurement, record_measurements
-from sam_jax.runs import progress
+from sam_jax.runs import progress, records
 from sam_jax.runs.records import digest
 
 ABOUT = {"seed": 0, "settings": "abc"}
@@ -117,8 +117,7 @@ def test_what_is_about_something_else_is_measured_and_kept(complete):
 
 def test_the_last_of_several_records_counts(complete):
     first = json.loads(complete.read_text().splitlines()[0])
-    with complete.open("a") as file:
-        file.write(json.dumps(first | {"value": 7.0}) + "\n")
+    records.append(complete, first | {"value": 7.0})
     found = record_measurements(complete, Instruments().measurements(), ABOUT, "model")
     assert [record["value"] for record in found][0] == 7.0 and len(found) == 4
 
@@ -131,7 +130,7 @@ def test_what_json_does_not_tell_apart_is_the_same(tmp_path, first, second):
     path = tmp_path / "records.jsonl"
     taken = []
     for value in (first, second):
-        one = Measurement({"measure": "m", "m": value}, lambda: taken.append(1) or {"x": 1})
+        one = Measurement({"measure": "m", "mine": value}, lambda: taken.append(1) or {"x": 1})
         record_measurements(path, [one], {}, "model")
     assert taken == [1]
 

@@ -223,7 +223,7 @@ def test_errors_of_weights_and_masks(name, arguments, message):
 @every_measure
 def test_errors_of_losses_batches_and_parameters(name):
     measure, params, batches = MEASURES[name], minima.mlp_params(), minima.mlp_batches()
-    with pytest.raises(ValueError, match="one scalar.*without auxiliary outputs"):
+    with pytest.raises(ValueError, match="one real scalar.*without auxiliary outputs"):
         measure(lambda p, b: (minima.mlp_loss(p, b), 1.0), params, batches)
     with pytest.raises(ValueError, match=r"same two axes \[n, m\]"):
         measure(minima.mlp_loss, params, jnp.ones(8))

@@ -345,7 +345,7 @@ def test_planes_that_do_not_exist():
         ),
         (
             lambda: curve_losses.losses_on_curve(lambda w: w, jnp.ones((3, 2)), [0.5]),
-            "loss_fn must return one scalar",
+            "loss_fn must return one real scalar",
         ),
         (lambda: curve_losses.loss_barrier(np.arange(2) / 2, np.ones(2)), "increase from 0 to 1"),
         (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from contract_runs import assert_trees_close, assert_trees_equal, other_batch
 from contract_table import APPLIES, CASES, METHODS, in_m_sam, over
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from random_trees import EXAMPLES, RandomProblem, problems_of
 
@@ -21,6 +21,7 @@ few = settings(
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.generate],  # to make a failing example smaller takes minutes
 )
 SEED = st.integers(0, 2**20)
 DRAWS = ("average_sam", "ss_sam", "esam", "esam_whole_batch", "smooth_out", "smooth_out_copies")
@@ -45,6 +46,8 @@ def arguments(problem):
 
 
 def method_of(case, problem, rho=None):
+    # An optimiser inside a method needs optax.masked there, see test_contract_other_leaves.py.
+    assume(not case.wraps or all(map(pytree.is_parameter, jax.tree.leaves(problem.params))))
     mask = {"mask": problem.mask} if case.masks else {}
     return case.make(problem.rho if rho is None else rho, **mask)
 
@@ -103,7 +106,8 @@ def test_epsilon_is_as_long_as_rho_and_lies_in_the_mask(case, problem):
         kept = parameters_of(problem.mask, params)
         outside = jax.tree.map(lambda keep, e: None if keep else e, kept, wide)
         assert not any(np.any(e) for e in jax.tree.leaves(outside))
-    if case.length:
+    # Adversarial weight perturbation moves kernels alone, which the mask may all leave out.
+    if case.length and (case.name != "awp" or any(map(np.any, jax.tree.leaves(wide)))):
         # Sums of up to thirteen squares in float32, a root and a product.
         np.testing.assert_allclose(case.length(wide, at_w), problem.rho, rtol=3e-6)
 

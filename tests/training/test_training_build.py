@@ -138,7 +138,7 @@ def test_a_part_of_a_set_is_evenly_spaced():
             ("crop",),
             "data.augmentation must be None or .*Did you mean 'crop_",
         ),
-        ("data__label_noise_seed", -1, "data.label_noise_seed must be a whole number from 0 on"),
+        ("data__label_noise_seed", -1, "data.label_noise_seed must be a whole number from 0 to"),
         (
             "data__validation_examples",
             -1,

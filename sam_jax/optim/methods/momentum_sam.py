@@ -84,7 +84,10 @@ def momentum_sam(
     example = "sam_jax.momentum_sam(optax.sgd(0.1, momentum=0.9), rho=0.3)"
     checks.check_transformation("optimiser", optimiser, example)
     if rho is None:
-        raise ValueError(f"momentum_sam needs rho, the radius. Call for example {example}.")
+        raise ValueError(
+            "momentum_sam has no default radius: rho must be a number or a schedule, got None. "
+            f"Call for example {example}."
+        )
     checks.check_not_negative("rho", rho)
     optimiser = optax.with_extra_args_support(optimiser)
 
