@@ -6,28 +6,19 @@ import shlex
 import sys
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import ml_collections
 
 import sam_jax
 from experiments.study.arms import Plan, arm_folder, seed_folder
 from sam_jax.measuring.measure import EVALUATIONS
-from sam_jax.runs import fields, workdirs
+from sam_jax.runs.config_changes import Change, changes
 from sam_jax.runs.config_flag import read_config
 
 ROOT = pathlib.Path(__file__).parents[2]  # where the paths of configs start
 KEY = "provenance"  # of a Provenance among the settings that a report is given
 TRAINING_BASE = "configs/digits.py"  # the complete commented config of a training
-
-
-class Change(NamedTuple):
-    """A field of a config that differs from its base."""
-
-    name: str
-    base: str
-    now: str
 
 
 class Comparison(NamedTuple):
@@ -111,27 +102,6 @@ def link(path: pathlib.Path, workdir: pathlib.Path) -> str:
     '../models/a%20b/records.jsonl'
     """
     return "../" + urllib.parse.quote(path.relative_to(workdir).as_posix())
-
-
-def changes(base: ml_collections.ConfigDict, config: ml_collections.ConfigDict) -> list[Change]:
-    """Return the fields of a config that differ from its base, in the order of the config.
-
-    >>> base = ml_collections.ConfigDict({"rho": 0.05, "seeds": (0, 1), "method": {"name": "sam"}})
-    >>> config = ml_collections.ConfigDict({"rho": 0.1, "seeds": [0, 1], "more": {"m": 4}})
-    >>> for change in changes(base, config):
-    ...     print(*change)
-    rho 0.05 0.1
-    more.m absent 4
-    method.name 'sam' absent
-    """
-    old, new = (dict(fields.leaves(workdirs.plain(c))) for c in (base, config))
-    names = dict.fromkeys([*new, *old])
-    texts = [Change(n, _text(old, n), _text(new, n)) for n in names]
-    return [change for change in texts if change.base != change.now]
-
-
-def _text(flat: dict[str, Any], name: str) -> str:
-    return repr(flat[name]) if name in flat else "absent"
 
 
 def _path_of(config: str) -> str:

@@ -15,12 +15,12 @@ import time
 import tracemalloc
 
 import pytest
-from damaging import as_before
 from test_study import small_config, study  # noqa: F401  (a fixture)
 
 import configs.even_better.digits
 from experiments.even_better.__main__ import STUDY as EVEN_BETTER
 from experiments.study.command import run_and_report
+from sam_jax.runs.checkpoint_damage import FILE, About, sealed
 
 OLD = pathlib.Path(__file__).with_name("workdirs") / "even_better"
 
@@ -36,8 +36,10 @@ def copy_of(run, target, seed):
     """Copy a finished run as that of another seed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(run, target, ignore=shutil.ignore_patterns("tensorboard"))
-    if (target / "checkpoints").exists():
-        as_before(target)  # what a checkpoint says of its config names the seed
+    for path in target.rglob(FILE):  # what a checkpoint says of its config names the seed
+        about = About(**json.loads(path.read_text())["about"])
+        about = about._replace(config=about.config | {"seed": seed})
+        path.write_text(json.dumps(sealed(about)))
     config = target / "config.json"
     if config.exists():
         config.write_text(json.dumps(json.loads(config.read_text()) | {"seed": seed}))
