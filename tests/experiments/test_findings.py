@@ -105,7 +105,7 @@ def test_changes_of_a_config_are_listed_once():
     same = ml_collections.ConfigDict({"b": {"c": [1, 2]}, "a": 1})
     assert provenance.changes(base, same) == []
     same.b.c = [1, 3]
-    assert provenance.changes(base, same) == [("b.c", "[1, 2]", "[1, 3]")]
+    assert provenance.changes(base, same) == [("b.c", "(1, 2)", "(1, 3)")]
 
 
 def test_a_surface_as_json():
