@@ -19,6 +19,9 @@ def cells(path):
         return list(csv.reader(file))
 
 
+LATER = {"verdicts.csv"}  # tables that reports have had since
+
+
 def same(one, other):
     """Return whether two cells are equal: as texts, or as numbers but for rounding."""
     if one == other:
@@ -40,7 +43,7 @@ def test_the_report_of_an_old_workdir_is_the_same(study, config, tmp_path, undra
     study.report(results, tmp_path, {})
     written = {path.name: cells(path) for path in (tmp_path / "tables").glob("*.csv")}
     expected = {path.name: cells(path) for path in (workdir / "expected").glob("*.csv")}
-    assert written.keys() == expected.keys() and len(expected) >= 3
+    assert written.keys() - LATER == expected.keys() and len(expected) >= 3
     for name, rows in expected.items():
         assert len(written[name]) == len(rows) and written[name][0] == rows[0]
         for ours, theirs in zip(written[name], rows, strict=True):
