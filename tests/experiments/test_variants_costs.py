@@ -60,7 +60,8 @@ def test_a_step_is_counted_once_however_many_a_call_makes(plain):
     assert calls.steps == 2  # of 32 among 64 examples
     images, labels, order, *rest = calls.arguments
     single = calls._replace(arguments=(images, labels, order[:2], *rest))
-    assert single.traced().lower().cost_analysis()["flops"] == plain["flops"]
+    flops = single.traced().lower().cost_analysis()["flops"]
+    assert flops == pytest.approx(plain["flops"], rel=1e-6)  # what a call does apart from its steps
     compiled = single.run_steps.lower(single.states[0], *single.arguments).compile()
     # The loop's own counter is among the operations.
     assert compiled.cost_analysis()["flops"] == pytest.approx(plain["compiled_flops"], rel=1e-5)

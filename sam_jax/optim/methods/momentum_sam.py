@@ -85,7 +85,7 @@ def momentum_sam(
     checks.check_transformation("optimiser", optimiser, example)
     if rho is None:
         raise ValueError(
-            "momentum_sam has no default radius: rho must be a number or a schedule, got None. "
+            "momentum_sam needs rho, the radius: rho must be a number or a schedule, got None. "
             f"Call for example {example}."
         )
     checks.check_not_negative("rho", rho)
