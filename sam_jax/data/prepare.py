@@ -230,7 +230,9 @@ def _prepare_and_say(name: str, data_dir: str | None, from_dir: str | None) -> N
         images = " with config.data.image_size, such as 224: images of several sizes"
     except ValueError as error:
         raise mistakes.UserMistake(str(error)) from error
-    except (ConnectionError, ImportError, RuntimeError) as error:
+    except (OSError, ImportError, RuntimeError) as error:
+        if mistakes.is_mistake(error):
+            raise
         sys.exit(str(error))
     sizes = prepared.split_sizes(directory)
     counts = " and ".join(f"{size} {split}" for split, size in sizes.items())

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from sam_jax.measuring.measured import Measured, Network
+from sam_jax.measuring.set_losses import number_of_examples, rows_of
 from sam_jax.metrics import Conditions
 from sam_jax.metrics.over_devices import even_batch_size
 from sam_jax.runs.randomness import stream
@@ -73,12 +74,12 @@ def set_batches(
       - The positions of all batches, [batches, batch_size]. Positions from n on count for nothing.
       - The weights of the batches. With them, the mean over batches is the mean over n examples.
     """
-    count = _count(examples)
+    count = number_of_examples(examples)
     batch_size = even_batch_size(count, batch_size, device_mesh().size)
     positions = jnp.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)
 
     def loss_fn(params: Params, positions: Batch) -> jax.Array:
-        batch = _at(examples, jnp.minimum(positions, count - 1))
+        batch = rows_of(examples, jnp.minimum(positions, count - 1))
         losses = network.losses(conditions, params, batch_stats, batch)
         return jnp.mean(losses, where=positions < count)
 
@@ -107,7 +108,7 @@ def plan_batches(
     Raises:
       ValueError: there are not that many examples.
     """
-    there = _count(measured.sets.train)
+    there = number_of_examples(measured.sets.train)
     if conditions.same_examples:
         wanted = settings.examples or there
         count = wanted // m
@@ -123,7 +124,7 @@ def plan_batches(
         key = stream(jax.random.key(settings.seed), "examples")
         among = wanted if conditions.examples == "first" else there
         rows = jax.random.permutation(key, among)[: count * m].reshape(count, m)
-        return _at(measured.sets.train, rows)
+        return rows_of(measured.sets.train, rows)
 
     return count, cut
 
@@ -141,13 +142,3 @@ def one_at_a_time(plans: dict[int, tuple[int, Callable[[], Batch]]]) -> Callable
         return cut()
 
     return batches_of
-
-
-def _count(examples: Batch) -> int:
-    """Return how many examples a set has."""
-    return len(jax.tree.leaves(examples)[-1])
-
-
-def _at(examples: Batch, rows: jax.Array) -> Batch:
-    """Return the examples of these rows."""
-    return jax.tree.map(lambda column: column[rows], examples)

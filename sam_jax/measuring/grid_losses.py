@@ -10,7 +10,7 @@ import numpy as np
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, check_policy
 from sam_jax.measuring.measured import Measured, Network, as_measured, needs_test_set
 from sam_jax.measuring.measured_points import compile_over_points, header, measure_points
-from sam_jax.measuring.set_losses import Sets
+from sam_jax.measuring.set_losses import Sets, number_of_examples
 from sam_jax.metrics.checks import check_moves
 from sam_jax.metrics.landscape.grids import values_at
 from sam_jax.pytree import vdot
@@ -66,7 +66,7 @@ def measure_grid(
         check_moves(name, direction, origin)
     weights = everywhere((origin, directions, measured.batch_stats))
     compiled = _compiled_measure(measured.network, batch_norm, batch_size)
-    sizes = [len(jax.tree.leaves(examples)[-1]) for examples in measured.sets]
+    sizes = list(map(number_of_examples, measured.sets))
     about_it = header(measure, weights, sizes, batch_norm, about)
     about_it |= {name: axis.tolist() for name, axis in axes.items()}
     points = np.stack([axis.ravel() for axis in np.meshgrid(*axes.values())], axis=1)

@@ -2,8 +2,9 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 from flax import linen as nn
 
 from sam_jax.measuring.batch_norm_policy import RUNNING, BatchNormPolicy
@@ -17,6 +18,21 @@ class Sets(NamedTuple):
 
     train: Batch
     test: Batch  # None where there is none
+
+
+def number_of_examples(examples: Batch) -> int:
+    """Return how many examples a set has; it may be streamed."""
+    return len(jax.tree.leaves(examples, is_leaf=_is_column)[-1])
+
+
+def rows_of(examples: Batch, rows: jax.Array) -> Batch:
+    """Return the examples of some rows; the set may be streamed."""
+    return jax.tree.map(lambda column: column[rows], examples, is_leaf=_is_column)
+
+
+def _is_column(x: Any) -> bool:
+    """Say whether x is an array, or a column of a streamed set, which JAX must not take apart."""
+    return hasattr(x, "shape")
 
 
 class SetLosses(NamedTuple):

@@ -94,7 +94,8 @@ def save(
         needed = sum(x.nbytes for x in jax.tree.leaves(data)) + disk.MORE
         from_first(lambda: disk.check_room(folder, needed))
         with disk.writing(folder, needed):
-            manager.save(epoch, args=ocp.args.Composite(**items))
+            if not manager.save(epoch, args=ocp.args.Composite(**items)):
+                raise RuntimeError(f"{folder} holds a checkpoint of {epoch} or later already.")
 
 
 def restore(

@@ -7,7 +7,7 @@ first field that holds something else, its value, what it may hold, and the near
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -112,15 +112,15 @@ def path() -> Field:
     return Field("a path as a string, or ''", lambda x: isinstance(x, str))
 
 
-def one_of(choices: Iterable[str]) -> Field:
-    """Return a field for one of some names.
+def one_of(choices: Collection[str]) -> Field:
+    """Return a field for one of some names; a dict that gets another name allows it.
 
     >>> check({"schedule": "cosin"}, {"schedule": one_of(("cosine", "linear"))})
     Traceback (most recent call last):
     ValueError: schedule must be one of cosine, linear, got 'cosin'. Did you mean 'cosine'?
     """
     names = tuple(choices)
-    return Field(f"one of {', '.join(names)}", lambda x: isinstance(x, str) and x in names, names)
+    return Field(f"one of {', '.join(names)}", lambda x: isinstance(x, str) and x in choices, names)
 
 
 def optional(field: Field) -> Field:

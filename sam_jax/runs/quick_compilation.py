@@ -9,7 +9,7 @@ import os
 # and runs as long. MobileNetV2 compiles more slowly without them, so a command asks for this.
 _FLAG = "--xla_cpu_use_fusion_emitters=false"
 # The first and the last version of jaxlib that know it: XLA ends a process with unknown flags.
-_KNOWN_IN = ((0, 8), (0, 12))
+_KNOWN_IN = ((0, 8), (0, 10))
 # Objects that are made before Python looks for cycles among the youngest; by default 700. With
 # those of the imports left out, tracing that epoch takes 0.64 s in place of 0.90 s.
 _YOUNGEST = 50_000

@@ -34,6 +34,7 @@ _INSTRUMENT = re.compile(r"(training\.)?instruments\.\w+\.")
 _PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training\.)?steps_per_call")
 # What is measured, and when something is written, changes no weight.
 _NO_WEIGHT = re.compile(r"(evaluation|instruments|checkpoint)\..*")
+_SHOWN = 8  # differing keys that an error names
 _EARLIER = "earlier_configs.jsonl"
 _PASS_BEFORE = {96: 480}  # of the digits
 # What a run does where numbers are not finite or grow: it may differ in a folder that was run
@@ -180,7 +181,7 @@ def refuse_another(
 
     differing = from_first(find)
     if differing:
-        raise UserMistake(refusal.format(workdir=workdir, differing="; ".join(differing)))
+        raise UserMistake(refusal.format(workdir=workdir, differing=_listed(differing)))
 
 
 def is_claimed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
@@ -199,6 +200,12 @@ def is_claimed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool
             return False  # it is damaged, and nobody knows
 
     return from_first(find)
+
+
+def _listed(differing: list[str]) -> str:
+    """Return differences in words, the first of many."""
+    more = len(differing) - _SHOWN
+    return "; ".join(differing[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _refuse_other_files(workdir: pathlib.Path) -> None:
@@ -271,7 +278,7 @@ def refuse_other_origin(
     if changing:
         raise UserMistake(
             f"{what} is of a run with another config than {workdir / 'config.json'}. Differing "
-            f"keys: {'; '.join(changing)}. Put the right file back: a copy of this config.json, or "
+            f"keys: {_listed(changing)}. Put the right file back: a copy of this config.json, or "
             "a checkpoint of this run; without one, train in another --workdir."
         )
     if differing and tell:
@@ -279,7 +286,7 @@ def refuse_other_origin(
             "%s was saved with other settings than %s has, which change no weight: %s.",
             what,
             workdir / "config.json",
-            "; ".join(differing),
+            _listed(differing),
         )
 
 

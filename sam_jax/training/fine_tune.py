@@ -141,7 +141,7 @@ def check(c: ml_collections.ConfigDict) -> None:
 
 
 def check_start(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Raise an error unless there is another run to start from.
+    """Raise an error unless there is another run to start from, or this one has begun.
 
     Args:
       c: the group `fine_tune` of a config.
@@ -156,6 +156,8 @@ def check_start(c: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     other = _start_of(c, workdir)
     if other.resolve() == workdir.resolve():
         raise UserMistake(f"fine_tune.workdir = {c.workdir!r} is the folder of this run itself.")
+    if from_first((workdir / "checkpoints").is_dir):
+        return  # what has begun needs no other run
     folder = other / "checkpoints" / (str(c.epoch) if c.epoch else "")
     if not from_first(folder.is_dir):
         raise FileNotFoundError(

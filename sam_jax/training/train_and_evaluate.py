@@ -106,6 +106,7 @@ def _train(
             state, first_epoch = checkpoints.restore_newest(
                 manager, functools.partial(restore_state, program, key, manager)
             )
+            interruption.forget(workdir)  # a later one that was refused would stand in the way
         if state is None:
             state = fresh_state(config, program, workdir)
         forget(workdir)

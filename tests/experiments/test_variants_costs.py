@@ -61,7 +61,7 @@ def test_a_step_is_counted_once_however_many_a_call_makes(plain):
     images, labels, order, *rest = calls.arguments
     single = calls._replace(arguments=(images, labels, order[:2], *rest))
     flops = single.traced().lower().cost_analysis()["flops"]
-    assert flops == pytest.approx(plain["flops"], rel=1e-6)  # what a call does apart from its steps
+    assert flops == pytest.approx(plain["flops"], rel=1e-5)  # what a call does apart from its steps
     compiled = single.run_steps.lower(single.states[0], *single.arguments).compile()
     # The loop's own counter is among the operations.
     assert compiled.cost_analysis()["flops"] == pytest.approx(plain["compiled_flops"], rel=1e-5)
