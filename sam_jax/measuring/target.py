@@ -184,6 +184,9 @@ def _problem(names: tuple[str, ...], leaf: Any, arrays: Arrays) -> str:
         return f"{text} is missing.{did_you_mean(text, ['/'.join(n) for n in arrays])}".rstrip(".")
     if arrays[names].shape != leaf.shape:
         return f"{text} has the shape {arrays[names].shape}, and the target wants {leaf.shape}"
+    dtype = arrays[names].dtype
+    if jnp.promote_types(dtype, leaf.dtype) != leaf.dtype:
+        return f"{text} has the dtype {dtype}, which the target's {leaf.dtype} would round"
     return ""
 
 

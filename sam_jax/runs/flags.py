@@ -140,7 +140,8 @@ def _check_distributed(values: Mapping[str, Any]) -> bool:
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
-    if f"--{config_flag.PRINT}" in arguments and "workdir" in flags.FLAGS:
+    names = [x.lstrip("-").split("=")[0] for x in arguments if x.startswith("-")]
+    if config_flag.PRINT in names and "workdir" in flags.FLAGS:
         arguments = [*arguments, "--workdir=."]  # which is needed for nothing
     try:
         with _flag_errors():
@@ -154,6 +155,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 
 # What absl says of a value of another type, and what it means.
 _WORDS = (
+    (r"flag --(\w+)=None: Flag --\w+ must have a value other than None", r"--\1 is missing"),
     (r"\('Non-boolean argument to boolean flag', (.*)\)", r"must be true or false, got \1"),
     (r"invalid literal for int\(\) with base 10: (.*)", r"must be a whole number, got \1"),
     (r"could not convert string to float: (.*)", r"must be a number, got \1"),
@@ -171,4 +173,5 @@ def _flag_errors() -> Iterator[None]:
         message = str(error)
         for pattern, words in _WORDS:
             message = re.sub(pattern, words, message)
-        raise UserMistake(f"{message.rstrip('.')}. {_HELP}") from error
+        end = "" if message.endswith("?") else "."
+        raise UserMistake(f"{message.rstrip('.')}{end} {_HELP}") from error

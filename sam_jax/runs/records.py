@@ -156,7 +156,8 @@ def rewrite(path: pathlib.Path, records: list[Record]) -> None:
         texts = (
             f"{p} {checksums.of_bytes(line)}\n" for p, line in zip(places, lines, strict=False)
         )
-        seals.write_text("".join(texts))
+        temporary.write_text("".join(texts))
+        temporary.replace(seals)
 
     from_first(write)
 

@@ -32,7 +32,7 @@ from sam_jax.runs.fields import (
 from sam_jax.training import example_losses, methods, optimiser, placement, schedules, weight_decay
 from sam_jax.training.nonfinite import ON_NONFINITE
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+DTYPES = ("float32", "bfloat16", "float16")
 MATMUL_PRECISIONS = (
     *("default", "high", "highest", "bfloat16", "tensorfloat32", "float32"),
     *(preset.name for preset in jax.lax.DotAlgorithmPreset if preset.name != "DEFAULT"),

@@ -3,8 +3,11 @@
 import gc
 import importlib.metadata
 import os
+import subprocess
+import sys
 
 import pytest
+from real_commands import ROOT
 
 from sam_jax.runs import quick_compilation
 
@@ -25,6 +28,19 @@ def test_small_nets_do_without_the_newer_emitters_unless_the_user_wants_them(
     monkeypatch.setenv("XLA_FLAGS", before)
     quick_compilation.for_small_nets()
     assert os.environ["XLA_FLAGS"] == after
+
+
+@pytest.mark.commands
+def test_the_library_here_starts_with_the_flag():
+    code = "from sam_jax.runs import quick_compilation as q; q.for_small_nets(); import jax; "
+    result = subprocess.run(
+        [sys.executable, "-c", code + "print(jax.devices())"],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0 and "Device" in result.stdout, result.stderr
 
 
 def test_a_library_that_may_not_know_the_flag_gets_none(monkeypatch):

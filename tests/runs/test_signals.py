@@ -130,6 +130,9 @@ def test_a_state_whose_log_was_changed_is_left_for_the_last_checkpoint(tmp_path,
     log = tmp_path / "run" / "metrics.jsonl"
     line = log.read_text()
     log.write_text("" if lost else line.replace("loss", "lost", 1))
+    stopped(config, tmp_path / "run", after=1)
+    kept = (tmp_path / "run" / "interrupted" / "checkpoints").iterdir()
+    assert [path.name for path in kept if path.name.isdigit()] == ["1"]  # an earlier step
     last = train_and_evaluate(config, tmp_path / "run")
     assert "is not what it was when a signal stopped the run after step 3" in caplog.text
     assert log.read_text().startswith(line) and last == whole
