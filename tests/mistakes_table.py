@@ -162,7 +162,7 @@ TRAINING = _fields(
 TRAIN_LINES = [
     Mistake("sam_jax.train", arguments, words, *workdir)
     for arguments, words, *workdir in [
-        ((), ("--config", "None")),
+        ((), ("--config", "is missing")),
         (("--config=configs/digit.py",), ("configs/digit.py", "Did you mean 'configs/digits.py'?")),
         (("--config=configs",), ("no config file 'configs'",)),
         (("--config=",), ("--config", "no config file ''")),
@@ -179,7 +179,7 @@ TRAIN_LINES = [
         ((SMOKE, "--process_count=2"), ("--distributed",)),
         (("--config.epochs=1", SMOKE), ("--config.epochs",)),
         ((SMOKE, "--config.method.rho"), ("config.method.rho",)),
-        ((SMOKE,), ("--workdir", "None"), None),
+        ((SMOKE,), ("--workdir", "is missing"), None),
         ((SMOKE,), ("--workdir", "''"), ""),
         ((SMOKE,), ("README.md", "is a file"), "README.md"),
         ((SMOKE,), ("README.md/below",), "README.md/below"),
@@ -191,7 +191,7 @@ EVALUATE = [
     Mistake("sam_jax.evaluate", arguments, words, *workdir)
     for arguments, words, *workdir in [
         ((), ("holds no config.json",)),
-        ((), ("--workdir", "None"), None),
+        ((), ("--workdir", "is missing"), None),
         ((), ("--workdir", "''"), ""),
         ((), ("of no training", "models/NAME/seed_S"), "tests/experiments/workdirs/variants"),
         (("--presets=sund",), ("presets", "sund", "Did you mean 'sound'?")),

@@ -149,7 +149,7 @@ def test_errors_say_what_to_do(tmp_path, arguments, messages):
 def test_a_missing_workdir_is_said(module):
     result = run_here(module, *([SMOKE] if module == "sam_jax.train" else []))
     assert result.returncode == 2
-    assert "--workdir must have a value other than None" in result.stderr
+    assert "--workdir is missing" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import jax
 import ml_collections
+import orbax.checkpoint as ocp
 import pytest
 from damaging import as_before, data_file, flip
 from training_problems import assert_same_bits, tiny_config
@@ -82,6 +83,24 @@ def test_a_finished_run_is_done_while_its_checkpoint_is_whole(finished, run, mon
     flip(data_file(checkpoint(run)))
     with pytest.raises(AssertionError, match="not done"):
         train_and_evaluate(tiny_config(**CONFIG), run)
+
+
+def test_what_runs_of_a_study_have_in_common_is_read_once(finished, run, monkeypatch):
+    """Reading it loses memory in the store below orbax, for ever."""
+    read, metadata = [], ocp.PyTreeCheckpointHandler.metadata
+
+    def count(handler, folder):
+        read.append(folder)
+        return metadata(handler, folder)
+
+    monkeypatch.setattr(checkpoint_damage, "_READABLE", set())
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "metadata", count)
+    for folder in (run, finished / "run", finished / "other"):
+        assert checkpoint_damage.find(checkpoint(folder)) == ""
+    assert len(read) == 1
+    words = checkpoint(run) / "default" / "_METADATA"
+    words.write_bytes(words.read_bytes()[:-100])
+    assert "cannot be read" in checkpoint_damage.find(checkpoint(run))
 
 
 def test_what_a_checkpoint_says_about_itself_is_checked(run):
