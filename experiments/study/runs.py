@@ -15,7 +15,7 @@ from experiments.study.compilation import compile_ahead
 from experiments.study.study import Run, Study, check_training
 from experiments.study.together import Work
 from sam_jax.mistakes import checking
-from sam_jax.runs import checkpoints, records, workdirs
+from sam_jax.runs import checkpoints, old_configs, records, workdirs
 from sam_jax.runs.distributed import process_count
 from sam_jax.training import build, fine_tune, replay
 from sam_jax.training.replay import NonFiniteError
@@ -217,7 +217,7 @@ def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
         if not (folder / "config.json").exists():  # it failed before it began
             continue
         configs = training_config(study, plan, workdir, arm, seed), workdirs.read_config(folder)
-        wanted, trained = (workdirs.without_warnings(workdirs.plain(c)) for c in configs)
+        wanted, trained = (old_configs.without_warnings(workdirs.plain(c)) for c in configs)
         del wanted["instruments"], trained["instruments"]  # they change no training
         if wanted != trained:
             found.append(f"{arm.label} seed {seed}")

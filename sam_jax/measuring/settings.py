@@ -6,7 +6,7 @@ import ml_collections
 
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Instrument
-from sam_jax.runs import fields, records, workdirs
+from sam_jax.runs import fields, old_configs, records, workdirs
 from sam_jax.runs.fields import Field, like, whole
 
 # Records of the first instruments name one digest of all their groups, as they always did. A later
@@ -80,7 +80,7 @@ def relevant(
         if name not in others or name in together
     }
     if "batch_size" in kept:
-        kept["batch_size"] = workdirs.pass_as_before(kept["batch_size"])
+        kept["batch_size"] = old_configs.pass_as_before(kept["batch_size"])
     whole = workdirs.plain(completed(settings))
     return kept | {group: whole.get(group, {}) for group in own - {_WITHOUT}}
 

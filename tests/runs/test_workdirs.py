@@ -6,7 +6,7 @@ import ml_collections
 import pytest
 from training_problems import tiny_config
 
-from sam_jax.runs import workdirs
+from sam_jax.runs import old_configs, workdirs
 
 
 def claim_and_run(workdir, config):
@@ -182,10 +182,10 @@ def test_a_config_that_lacks_newer_fields_has_what_its_run_did(tmp_path, group):
     config = tiny_config()
     whole = workdirs.plain(config)
     older = json.loads(json.dumps(whole))
-    for name, value in workdirs._WARNINGS_BEFORE.items():
+    for name, value in old_configs.WARNINGS_BEFORE.items():
         del older[name]
         whole[name] = value  # what the base config does is new
-    for path, value in leaves(workdirs._TRAINING_BEFORE):
+    for path, value in leaves(old_configs.TRAINING_BEFORE):
         parent, now = older, whole
         for name in path[:-1]:
             parent, now = parent.get(name, {}), now[name]
