@@ -92,7 +92,9 @@ def sentences(lines: Sequence[Line]) -> list[str]:
 def _share_of_goal(line: Line) -> float:
     """Return how many times its goal a ratio reaches: above 1 it is reached."""
     share = line.number.median / line.reach
-    return share if line.at_least else 1 / share
+    if line.at_least:
+        return share
+    return 1 / share if share else math.inf  # a clock or a count that shows nothing
 
 
 def _named(line: Line) -> str:
