@@ -91,10 +91,9 @@ def sentences(lines: Sequence[Line]) -> list[str]:
 
 def _share_of_goal(line: Line) -> float:
     """Return how many times its goal a ratio reaches: above 1 it is reached."""
-    share = line.number.median / line.reach
-    if line.at_least:
-        return share
-    return 1 / share if share else math.inf  # a clock or a count that shows nothing
+    value, goal = line.number.median, line.reach
+    above, below = (value, goal) if line.at_least else (goal, value)
+    return above / below if below else math.inf  # a count or a clock that shows nothing
 
 
 def _named(line: Line) -> str:
