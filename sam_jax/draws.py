@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,19 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from sam_jax import threefry
+from sam_jax.pytree import is_key
 from sam_jax.shardings import explicit_sharding, placed_as
 from sam_jax.typing import Key, PyTree
 
 # Leaves of up to so many numbers, half a megabyte each, share one stream.
 NUMBERS_OF_A_SMALL_LEAF = 2**17
 SAMPLERS = {"gaussian": jax.random.normal, "uniform": jax.random.uniform}
+
+
+def check_key(key: Any) -> None:
+    """Raise a ValueError unless `key` is one typed key."""
+    if not is_key(key) or key.ndim != 0:
+        raise ValueError(f"key must be one typed key, such as jax.random.key(0), got {key!r}.")
 
 
 # Compiled, so that without a mesh in the context the devices are known from the unused leaves.

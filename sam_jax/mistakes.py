@@ -78,6 +78,19 @@ def sentence(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def first_of(texts: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """Return the first of some texts in a line, and how many more there are.
+
+    >>> first_of(["losses[1]", "losses[2]", "losses[3]", "losses[4]", "sharpness"])
+    'losses[1], losses[2], losses[3] and 2 more'
+    >>> first_of(["rho (was 0.1, is 0.2)", "m (was 8, is 4)"], most=1, between="; ")
+    'rho (was 0.1, is 0.2); and 1 more'
+    """
+    more = len(texts) - most
+    rest = f"{between.strip(', ')} and {more} more" if more > 0 else ""
+    return between.join(texts[:most]) + rest
+
+
 def wants_traceback(arguments: Sequence[str] | None = None) -> bool:
     """Say whether the user asks for tracebacks, by a flag or the environment.
 

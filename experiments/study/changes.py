@@ -4,6 +4,7 @@ from typing import Any
 
 import ml_collections
 
+from sam_jax.runs import fields
 from sam_jax.suggestions import did_you_mean
 
 
@@ -42,12 +43,4 @@ def near_fields(config: ml_collections.ConfigDict, name: str) -> str:
     >>> near_fields(config, "method.roh")
     " Did you mean 'method.rho'?"
     """
-    return did_you_mean(name, _names(config))
-
-
-def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
-    found = []
-    for name, value in config.items():
-        is_group = isinstance(value, ml_collections.ConfigDict)
-        found += _names(value, f"{prefix}{name}.") if is_group else [f"{prefix}{name}"]
-    return found
+    return did_you_mean(name, [field for field, _ in fields.leaves(config)])

@@ -21,7 +21,7 @@ from experiments.study import launcher
 from experiments.study.arms import Plan
 from experiments.study.launcher import Launcher
 from experiments.study.provenance import KEY, command_line, provenance_of, software
-from experiments.study.runs import Fault, begin, is_trained, outdated, run, tasks_of, train
+from experiments.study.runs import Fault, Task, begin, is_trained, outdated, run, tasks_of, train
 from experiments.study.study import Settings, Study
 from sam_jax.mistakes import checking
 from sam_jax.runs import config_flag, heartbeat, locks, quick_compilation, signals, workdirs
@@ -104,8 +104,7 @@ def _command(study: Study, argv: Sequence[str]) -> int:
 
 def _what_failed(faults: Sequence[Fault]) -> str:
     """Return a sentence on the runs that a report lacks."""
-    names = [f"{fault.task.arm.label} seed {fault.task.seed}" for fault in faults]
-    named = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    named = _first_runs([fault.task for fault in faults])
     return f"Failed, and not in the report: {named}. The same command tries again."
 
 
@@ -113,15 +112,16 @@ def _what_is_left(study: Study, config: ml_collections.ConfigDict, workdir: path
     """Return a sentence on the runs of a study that was stopped."""
     plan = study.plan(config)
     tasks = tasks_of(study, plan)
-    open_tasks = [
-        f"{task.arm.label} seed {task.seed}"
-        for task in tasks
-        if not is_trained(study, plan, workdir, task)
-    ]
+    open_tasks = [task for task in tasks if not is_trained(study, plan, workdir, task)]
     trained = f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are trained"
-    first = ", ".join(open_tasks[:3]) + (", ..." if len(open_tasks) > 3 else "")
-    left = f"left to train: {first}" if open_tasks else "measurements are left"
+    left = f"left to train: {_first_runs(open_tasks)}" if open_tasks else "measurements are left"
     return f"Stopped. {trained}; {left}. The same command goes on."
+
+
+def _first_runs(tasks: Sequence[Task]) -> str:
+    """Return the names of the first runs of some tasks."""
+    names = [f"{task.arm.label} seed {task.seed}" for task in tasks[:3]]
+    return ", ".join([*names, "..."] if len(tasks) > 3 else names)
 
 
 def _has_small_nets(study: Study, config: ml_collections.ConfigDict) -> bool:

@@ -9,10 +9,11 @@ from jax import lax
 
 from sam_jax.data.autoaugment import CIFAR10_POLICY, SVHN_POLICY, Policy, autoaugment
 from sam_jax.data.autoaugment_levels import Levels
-from sam_jax.data.checks import check_key, check_source, check_whole, described
+from sam_jax.data.checks import check_source, check_whole, described
 from sam_jax.data.image_operations import paint_square
 from sam_jax.data.randaugment import check_magnitude, randaugment
 from sam_jax.data.sources import Source
+from sam_jax.draws import check_key
 from sam_jax.known import known
 from sam_jax.suggestions import did_you_mean
 from sam_jax.typing import Key

@@ -4,7 +4,6 @@ import numbers
 from typing import Any
 
 from sam_jax.data.sources import SOURCES, Source
-from sam_jax.pytree import is_key
 
 
 def check_whole(name: str, value: Any, least: int = 0, most: float = float("inf")) -> None:
@@ -31,12 +30,6 @@ def check_source(source: Any) -> None:
             f"source must be a Source, such as SOURCES[{name!r}] or load(NAME).source, got "
             f"{source!r}."
         )
-
-
-def check_key(key: Any) -> None:
-    """Raise a ValueError unless `key` is one typed key."""
-    if not is_key(key) or key.ndim != 0:
-        raise ValueError(f"key must be one typed key, such as jax.random.key(0), got {key!r}.")
 
 
 def described(value: Any) -> str:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sam_jax.data.checks import check_key, check_whole
+from sam_jax.data.checks import check_whole
 from sam_jax.data.splits import Examples, Split
+from sam_jax.draws import check_key
 from sam_jax.suggestions import did_you_mean
 from sam_jax.typing import Key, PyTree
 

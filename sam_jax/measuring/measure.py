@@ -11,9 +11,9 @@ from sam_jax import metrics
 from sam_jax.measuring import registry
 from sam_jax.measuring.instrument import Subject
 from sam_jax.measuring.measured import Measured, as_measured, check_conditions
-from sam_jax.measuring.nonfinite_places import in_words, nonfinite_places
+from sam_jax.measuring.nonfinite_places import nonfinite_places
 from sam_jax.measuring.settings import check, completed, settings_digest
-from sam_jax.mistakes import checking
+from sam_jax.mistakes import checking, first_of
 from sam_jax.runs import locks, records, workdirs
 from sam_jax.runs.progress import each
 from sam_jax.runs.records import Record
@@ -176,7 +176,7 @@ def record_measurements(
         result = records.as_read(measurements[number].take())
         if places := nonfinite_places(result):
             logging.warning(
-                "%s: %s is not finite at %s.", label, about_text(wanted[number]), in_words(places)
+                "%s: %s is not finite at %s.", label, about_text(wanted[number]), first_of(places)
             )
             result["not_finite"] = places
         record = {**wanted[number], **result}

@@ -6,8 +6,6 @@ from typing import Any
 
 from sam_jax.runs.records import Record
 
-_SHOWN = 3  # of the places, in a warning
-
 
 def nonfinite_places(result: Record) -> list[str]:
     """Return the places of numbers that are not finite: a field, or one of its points or draws.
@@ -22,16 +20,6 @@ def nonfinite_places(result: Record) -> list[str]:
     """
     fields = ((name, x) for name, x in result.items() if not name.endswith("stderr"))
     return [place for name, value in fields for place in _places(name, value)]
-
-
-def in_words(places: list[str]) -> str:
-    """Return the first of some places, and how many more there are.
-
-    >>> in_words(["losses[1]", "losses[2]", "losses[3]", "losses[4]", "sharpness"])
-    'losses[1], losses[2], losses[3] and 2 more'
-    """
-    more = len(places) - _SHOWN
-    return ", ".join(places[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _places(name: str, value: Any) -> Iterator[str]:

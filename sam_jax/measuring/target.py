@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy
 from sam_jax.measuring.set_losses import SetLosses, Sets
 from sam_jax.metrics import Conditions
-from sam_jax.mistakes import UserMistake
+from sam_jax.mistakes import UserMistake, first_of
 from sam_jax.runs import flax_checkpoints
 from sam_jax.runs.flax_checkpoints import Arrays
 from sam_jax.suggestions import did_you_mean
@@ -22,7 +22,6 @@ from sam_jax.typing import Batch, Params, PyTree
 
 # (variables, batch) -> one value for each example of the batch, [n]
 OfExamples = Callable[[Mapping[str, PyTree], Batch], jax.Array]
-_SHOWN = 3  # of what does not fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +154,7 @@ def fitted(target: Target, arrays: Arrays, where: str) -> dict[str, PyTree]:
     ]
     problems = [problem for problem in problems if problem]
     if problems:
-        more = len(problems) - _SHOWN
-        raise UserMistake(
-            f"{where} does not fit the target: {'; '.join(problems[:_SHOWN])}"
-            f"{f'; and {more} more' if more > 0 else ''}."
-        )
+        raise UserMistake(f"{where} does not fit the target: {first_of(problems, between='; ')}.")
     found = {}
     for name, tree in target.variables.items():
         leaves, structure = jax.tree.flatten(tree)

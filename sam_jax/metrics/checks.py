@@ -12,7 +12,7 @@ from jax.tree_util import keystr
 
 from sam_jax.known import is_known, known
 from sam_jax.metrics.placement import with_whole_first_axis
-from sam_jax.pytree import chosen_leaves, is_key, is_parameter
+from sam_jax.pytree import chosen_leaves, is_parameter
 from sam_jax.typing import AnyArray, Batch, Mask, Params, PyTree, Scalar
 
 
@@ -35,12 +35,6 @@ def check_positive(name: str, value: Scalar, *, or_zero: bool = False) -> None:
     fits = real and number.ndim == 0 and np.isfinite(number) and number >= 0
     if not fits or not (number or or_zero):
         raise ValueError(f"{name} must be {wanted}, got {value!r}.")
-
-
-def check_key(key: Any) -> None:
-    """Raise a ValueError unless `key` is one typed key."""
-    if not is_key(key) or key.ndim != 0:
-        raise ValueError(f"key must be one typed key, such as jax.random.key(0), got {key!r}.")
 
 
 def check_distribution(distribution: str, known: tuple[str, ...]) -> None:

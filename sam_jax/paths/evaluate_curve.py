@@ -12,7 +12,7 @@ from flax import linen as nn
 from sam_jax.measuring.batch_norm_policy import BatchNormPolicy, check_policy
 from sam_jax.measuring.measured import as_measured
 from sam_jax.measuring.measured_points import compile_over_points, header, measure_points
-from sam_jax.measuring.set_losses import Sets, make_set_losses
+from sam_jax.measuring.set_losses import Sets, make_set_losses, number_of_examples
 from sam_jax.metrics.paths import curve_geometry, curve_losses, curves
 from sam_jax.paths.checks import check_path, check_stacked, check_trained
 from sam_jax.runs import fields
@@ -100,7 +100,7 @@ def evaluate_curve(
     network = everywhere((controls, trained.state.batch_stats))
     # The running statistics that are given are not read.
     sets = as_measured(trained).sets
-    sizes = [len(labels) for _, labels in sets]
+    sizes = list(map(number_of_examples, sets))
     about = header("curve", network[0], sizes, batch_norm, {"kind": kind})
     values = measure_points(
         path,

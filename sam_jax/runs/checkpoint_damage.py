@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 from absl import logging
 
-from sam_jax.mistakes import UserMistake
+from sam_jax.mistakes import UserMistake, first_of
 from sam_jax.runs import checksums
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
@@ -115,7 +115,7 @@ def differing(about: About, found: dict[str, str]) -> str:
         for name in about.arrays.keys() | found.keys()
         if about.arrays.get(name) != found.get(name)
     )
-    return f"{_some(names)} differ from what was saved" if names else ""
+    return f"{first_of(names)} differ from what was saved" if names else ""
 
 
 def other_shapes(about: About, template: PyTree) -> str:
@@ -127,7 +127,7 @@ def other_shapes(about: About, template: PyTree) -> str:
     saved = {name: text.rpartition(" ")[0] for name, text in about.arrays.items()}
     names = sorted(n for n in wanted.keys() | saved.keys() if wanted.get(n) != saved.get(n))
     texts = [f"{n} ({saved.get(n, 'none')}, not {wanted.get(n, 'there')})" for n in names]
-    return _some(texts)
+    return first_of(texts)
 
 
 def cannot_be_read(error: Exception) -> str:
@@ -232,8 +232,3 @@ def _unreadable_tree(folder: pathlib.Path) -> str:
         _READABLE.clear()
     _READABLE.add(words)
     return ""
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

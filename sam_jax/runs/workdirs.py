@@ -14,8 +14,8 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from sam_jax.mistakes import UserMistake
-from sam_jax.runs import checksums, disk, old_configs, records
+from sam_jax.mistakes import UserMistake, first_of
+from sam_jax.runs import checksums, disk, fields, old_configs, records
 from sam_jax.runs.distributed import from_first
 from sam_jax.typing import PyTree
 
@@ -113,7 +113,9 @@ def refuse_another(
 
     differing = from_first(find)
     if differing:
-        raise UserMistake(refusal.format(workdir=workdir, differing=_listed(differing)))
+        raise UserMistake(
+            refusal.format(workdir=workdir, differing=first_of(differing, _SHOWN, "; "))
+        )
 
 
 def is_claimed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
@@ -132,12 +134,6 @@ def is_claimed(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool
             return False  # it is damaged, and nobody knows
 
     return from_first(find)
-
-
-def _listed(differing: list[str]) -> str:
-    """Return differences in words, the first of many."""
-    more = len(differing) - _SHOWN
-    return "; ".join(differing[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _refuse_other_files(workdir: pathlib.Path) -> None:
@@ -212,15 +208,16 @@ def refuse_other_origin(
     if changing:
         raise UserMistake(
             f"{what} is of a run with another config than {workdir / 'config.json'}. Differing "
-            f"keys: {_listed(changing)}. Put the right file back: a copy of this config.json, or "
-            "a checkpoint of this run; without one, train in another --workdir."
+            f"keys: {first_of(changing, _SHOWN, '; ')}. Put the right file back: a "
+            "copy of this config.json, or a checkpoint of this run; without one, train in another "
+            "--workdir."
         )
     if differing and tell:
         logging.warning(
             "%s was saved with other settings than %s has, which change no weight: %s.",
             what,
             workdir / "config.json",
-            _listed(differing),
+            first_of(differing, _SHOWN, "; "),
         )
 
 
@@ -278,18 +275,8 @@ def _keep_earlier(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
         records.append(workdir / _EARLIER, {"config": before})
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    old, new = _flatten(old), _flatten(new)
+    old, new = (dict(fields.leaves(tree)) for tree in (old, new))
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     # A config that is older than an instrument has no group for it, which changes nothing in it.
     names = [name for name in names if name in old or not _INSTRUMENT.match(name)]

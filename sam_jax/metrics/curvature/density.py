@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from sam_jax.draws import check_key
 from sam_jax.metrics.checks import (
     check_count,
-    check_key,
     check_positive,
     check_products,
     check_vector,

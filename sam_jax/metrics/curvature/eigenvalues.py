@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from sam_jax.metrics.checks import check_count, check_key, check_products
+from sam_jax.draws import check_key
+from sam_jax.metrics.checks import check_count, check_products
 from sam_jax.metrics.curvature.hessian import hessian_operator
 from sam_jax.metrics.curvature.lanczos import combine, ritz_pairs, tridiagonalise
 from sam_jax.metrics.evaluation import full_precision

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_jax.draws import random_like
+from sam_jax.draws import check_key, random_like
 from sam_jax.known import is_known
 from sam_jax.metrics.checks import (
     check_count,
@@ -14,7 +14,6 @@ from sam_jax.metrics.checks import (
     check_directions,
     check_distribution,
     check_finite,
-    check_key,
     is_zero,
 )
 from sam_jax.metrics.directions.normalisation import (

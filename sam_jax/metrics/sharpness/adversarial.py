@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from sam_jax.draws import check_key
 from sam_jax.known import known
 from sam_jax.metrics.checks import (
     check_batches,
     check_count,
-    check_key,
     check_loss,
     check_positive,
 )

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from sam_jax.draws import random_like
+from sam_jax.draws import check_key, random_like
 from sam_jax.metrics.checks import (
     check_batches,
     check_count,
     check_distribution,
-    check_key,
     check_loss,
     check_positive,
 )
