@@ -66,7 +66,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["sam_jax", "sam_jax.*"]),
     python_requires=">=3.11",
-    package_data={"sam_jax": ["py.typed"]},
+    package_data={"sam_jax": ["py.typed", "*/templates/*"]},
     install_requires=CORE,
     extras_require={
         "lab": LAB,
@@ -78,7 +78,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"sam-jax-{name} = sam_jax.commands:{name}"
-            for name in ("train", "evaluate", "prepare", "study")
+            for name in ("train", "evaluate", "prepare", "dashboard", "study")
         ]
     },
     classifiers=[

@@ -1,6 +1,6 @@
 """The commands that an installation brings: each is `python -m` of one module.
 
-`sam-jax-train`, `sam-jax-evaluate` and `sam-jax-prepare` run the commands of the package.
+`sam-jax-train`, `-evaluate`, `-prepare` and `-dashboard` run the commands of the package.
 `sam-jax-study NAME` runs a study of a checkout, which the package does not hold: experiments/NAME,
 or experiments/A/B for the name A.B.
 """
@@ -27,6 +27,11 @@ def evaluate() -> None:
 def prepare() -> None:
     """Run `python -m sam_jax.data.prepare`."""
     _run("sam_jax.data.prepare")
+
+
+def dashboard() -> None:
+    """Run `python -m sam_jax.dashboard`."""
+    _run("sam_jax.dashboard")
 
 
 def study() -> None:

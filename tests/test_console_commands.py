@@ -13,6 +13,7 @@ MODULES = {
     "train": ("sam_jax.train", ["--workdir=a"]),
     "evaluate": ("sam_jax.evaluate", ["--workdir=a"]),
     "prepare": ("sam_jax.data.prepare", ["mnist"]),
+    "dashboard": ("sam_jax.dashboard", ["runs"]),
     "study": ("experiments.even_better", ["even_better", "--workdir=a"]),
 }
 

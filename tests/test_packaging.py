@@ -55,8 +55,10 @@ def test_the_source_distribution_is_the_checkout_and_makes_the_wheel(tmp_path):
         names = set(wheel.namelist())
         wheel.extractall(site)
     modules = {name for name in tracked if re.fullmatch(r"sam_jax/.*\.py", name)}
+    pages = {name for name in tracked if re.fullmatch(r"sam_jax/.*/templates/.*", name)}
     information = {name for name in names if name.startswith(f"{stem}.dist-info/")}
-    assert names - information == modules | {"sam_jax/py.typed"}
+    assert names - information == modules | pages | {"sam_jax/py.typed"}
+    assert "sam_jax/live/templates/dashboard.html.j2" in pages
     text = (site / f"{stem}.dist-info/METADATA").read_text()
     assert f"\nVersion: {sam_jax.__version__}\n" in text
     assert re.search(r"^License(-Expression)?: Apache-2\.0$", text, re.M)

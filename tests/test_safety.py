@@ -117,8 +117,9 @@ def test_no_source_makes_code_of_data():
 
 
 def test_templates_show_nothing_as_it_is():
-    templates = sorted((ROOT / "experiments").rglob("*.j2"))
-    assert templates
+    folders = (ROOT / "experiments", ROOT / "sam_jax")
+    templates = [path for folder in folders for path in sorted(folder.rglob("*.j2"))]
+    assert len({path.is_relative_to(folders[1]) for path in templates}) == 2
     for path in templates:
         text = path.read_text()
         assert not re.search(r"\|\s*safe\b|autoescape\s+false", text), path
@@ -188,7 +189,10 @@ def test_values_of_a_config_and_of_records_are_text(tmp_path):
 
 # --- pages --------------------------------------------------------------------------------------
 
-TEMPLATES = ROOT / "experiments/study/templates"
+SCRIPTS = [
+    *(ROOT / "sam_jax/plotting/templates" / name for name in ("tables.js", "plotting_library.js")),
+    ROOT / "experiments/study/templates/page.js",
+]
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'> {{ 7 * 7 }} & | `x`"
 
 
@@ -215,7 +219,7 @@ def assert_shown_as_text(page):
     elements = Elements(page)
     # The page's own script, the library of its surfaces, and their numbers; no other runs.
     types = [value for name, value in elements.attributes if name == "type"]
-    own = (TEMPLATES / "page.js").read_text().strip()
+    own = "\n".join(['"use strict";', *(path.read_text().strip() for path in SCRIPTS)])
     data = len([kind for kind in types if kind in ("application/json", "text/plain")])
     assert elements.scripts[-1:] == [own] and len(elements.scripts) == 1 + data
     assert not elements.names & {"iframe", "object", "embed", "link", "form"}

@@ -1,8 +1,6 @@
 """What a page carries in itself, so that it needs no server, no network and no file beside it."""
 
 import base64
-import functools
-import gzip
 import io
 import pathlib
 
@@ -21,16 +19,3 @@ def image_uri(path: pathlib.Path) -> str:
     stream = io.BytesIO()
     small.save(stream, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-@functools.cache
-def plotting_library() -> str:
-    """Return plotly.js, which turns surfaces, as base64 of gzip: 2.0 MB instead of 4.8.
-
-    Plotly is the maintained one of the libraries with surfaces and contours that come inside a
-    package of PyPI, so that nothing is vendored and nothing is fetched. A page unpacks it where a
-    reader comes to the first surface.
-    """
-    from plotly.offline import get_plotlyjs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

@@ -1,9 +1,10 @@
 """The pages of a report: jinja2 templates, filled and written.
 
-templates/ holds `style.css`, `page.js`, `base.html.j2` for every page, `macros.html.j2` for tables,
-figures, surfaces, links and settings, and `report.html.j2`, a whole report: what was found, the
-verdicts, and the sections. A study may have templates of its own. A page is one file that needs no
-server and no network; a policy in its head forbids every request.
+templates/ holds `page.js`, `base.html.j2` for every page, `macros.html.j2` for tables, figures,
+surfaces, links and settings, and `report.html.j2`, a whole report: what was found, the verdicts, and
+the sections. `sam_jax.plotting.page_parts` brings what all pages of the project share. A study may
+have templates of its own. A page is one file that needs no server and no network; a policy in its
+head forbids every request.
 """
 
 import functools
@@ -19,6 +20,7 @@ from experiments.study import embedded, provenance
 from experiments.study.figures import ReportFigure, save_figures
 from experiments.study.grid import Grid, kind
 from experiments.study.surfaces import Surfaces
+from sam_jax.plotting import page_parts
 
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
 
@@ -66,7 +68,7 @@ def write_page(
       **values: the values that the template shows. Texts are escaped. What made the report is
         taken out of the `settings`.
     """
-    folders = [folder for folder in (templates, TEMPLATES) if folder]
+    folders = [folder for folder in (templates, TEMPLATES, page_parts.TEMPLATES) if folder]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         autoescape=True,
@@ -80,7 +82,7 @@ def write_page(
     settings = dict(values.pop("settings", {}))
     made_by = settings.pop(provenance.KEY, None)
     values = {**Opening()._asdict(), **values, "settings": settings, "provenance": made_by}
-    text = environment.get_template(template).render(**values, library=embedded.plotting_library)
+    text = environment.get_template(template).render(**values, library=page_parts.plotting_library)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path

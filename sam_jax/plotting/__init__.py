@@ -2,7 +2,7 @@
 
 from sam_jax import extras
 
-extras.needs(__name__, "lab", "matplotlib", "mpl_toolkits")
+extras.needs(__name__, "lab", "matplotlib", "mpl_toolkits", "plotly")
 
 from sam_jax.plotting.base import FONT_SIZE as FONT_SIZE
 from sam_jax.plotting.base import GREY as GREY

@@ -1,52 +1,7 @@
-"use strict";
-// Tables sort by a click on a head, figures open in full size, and surfaces turn. Nothing is fetched.
+// Tables sort, figures open in full size, and surfaces turn. Nothing is fetched.
 
-// --- tables ---------------------------------------------------------------------------------------
-
-// The first number of a cell; NaN for a text. "−" is a minus, "∞" a number.
-function numberOf(text) {
-  const plain = text.trim().replace(/−/g, "-").replace(/(\d)[,\u202f](?=\d{3})/g, "$1");
-  if (/^[+-]?∞/.test(plain)) return plain[0] === "-" ? -Infinity : Infinity;
-  const found = plain.match(/^[<≤≥~]?\s*([+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)(?![\w])/i);
-  return found ? Number(found[1]) : NaN;
-}
-
-function compareCells(a, b) {
-  const [x, y] = [numberOf(a), numberOf(b)];
-  if (!isNaN(x) && !isNaN(y)) return x - y || a.localeCompare(b);
-  if (isNaN(x) && isNaN(y)) return a.localeCompare(b, "en", { numeric: true });
-  return isNaN(x) ? 1 : -1;
-}
-
-// What has no number stays below in both orders.
-function sortRows(table, column, descending) {
-  const text = (row) => row.cells[column].textContent;
-  const missing = (t) => /^(—|not measured|no data|)$/.test(t.trim());
-  const rows = [...table.tBodies[0].rows];
-  rows.sort((a, b) => {
-    const [s, t] = [text(a), text(b)];
-    if (missing(s) || missing(t)) return missing(s) - missing(t);
-    return (descending ? -1 : 1) * compareCells(s, t);
-  });
-  table.tBodies[0].append(...rows);
-}
-
-for (const table of document.querySelectorAll("table.sortable")) {
-  if (table.tBodies[0].rows.length < 2) continue;
-  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-  heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.append(...head.childNodes);
-    button.title = "Sort by this column";
-    head.append(button);
-    button.addEventListener("click", () => {
-      const descending = head.getAttribute("aria-sort") === "ascending";
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      sortRows(table, column, descending);
-    });
-  });
-}
+for (const table of document.querySelectorAll("table.sortable"))
+  if (table.tBodies[0].rows.length > 1) makeSortable(table);
 
 // --- figures --------------------------------------------------------------------------------------
 
@@ -109,20 +64,6 @@ window.addEventListener("scroll", () => {
 markCurrent();
 
 // --- surfaces -------------------------------------------------------------------------------------
-
-let library;
-function plottingLibrary() {
-  library ??= (async () => {
-    const packed = atob(document.getElementById("plotting-library").textContent);
-    const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const script = document.createElement("script");
-    script.textContent = await new Response(stream).text();
-    document.head.append(script);
-    return window.Plotly;
-  })();
-  return library;
-}
 
 function hasWebGL() {
   const canvas = document.createElement("canvas");
