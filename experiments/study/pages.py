@@ -1,10 +1,10 @@
 """The pages of a report: jinja2 templates, filled and written.
 
 templates/ holds `page.js`, `base.html.j2` for every page, `macros.html.j2` for tables, figures,
-surfaces, links and settings, and `report.html.j2`, a whole report: what was found, the verdicts, and
-the sections. `sam_jax.plotting.page_parts` brings what all pages of the project share. A study may
-have templates of its own. A page is one file that needs no server and no network; a policy in its
-head forbids every request.
+surfaces, links and settings, and `report.html.j2`, a whole report: what was found, the verdicts,
+and the sections. `sam_jax.plotting.page_parts` brings what all pages of the project share. A study
+may have templates of its own. A page is one file that needs no server and no network; a policy in
+its head forbids every request.
 """
 
 import functools

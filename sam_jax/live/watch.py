@@ -124,4 +124,3 @@ def _same(files: Files, before: Files) -> bool:
         and files.nonfinite is before.nonfinite
         and (files.holder, files.found) == (before.holder, before.found)
     )
-
