@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sam_jax.live.logs import Record
 
 MOST_POINTS = 500
-DIGITS = 6  # of a number on the page
+_FORMAT = "%.6g"  # the digits of a number on the page
 
 
 class Chart(NamedTuple):
@@ -114,4 +114,4 @@ def plain(value: float | None) -> float | None:
     >>> plain(0.123456789), plain(float("nan"))
     (0.123457, None)
     """
-    return float(f"{value:.{DIGITS}g}") if value is not None and math.isfinite(value) else None
+    return float(_FORMAT % value) if value is not None and math.isfinite(value) else None

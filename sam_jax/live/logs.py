@@ -84,6 +84,6 @@ def _record(line: bytes) -> Record | None:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text.decode())
     except (ValueError, RecursionError):
         return None

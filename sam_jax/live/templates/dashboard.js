@@ -57,7 +57,7 @@ function say(words, isFault = false) {
 // --- the table ------------------------------------------------------------------------------------
 
 const decimal = (value, digits) => (value === null ? "—" : value.toFixed(digits).replace("-", "−"));
-const loss = (value) => (value !== null && (value >= 1e4 || (value !== 0 && value < 1e-3))
+const loss = (value) => (value && (Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3)
   ? value.toExponential(2).replace("-", "−") : decimal(value, 4));
 const percent = (value) => (value === null ? "—" : `${decimal(100 * value, 2)} %`);
 const rate = (value) => (value === null ? "—" : value >= 100
@@ -245,7 +245,7 @@ function traces(chart) {
         line: { width: 0 }, hoverinfo: "skip", ...band(curves) });
     const isShort = curves.every(({ x }) => x.length < 3);
     found.push({
-      type: "scatter", mode: isShort ? "lines+markers" : "lines", opacity: averaged ? 0.45 : 1,
+      type: "scatter", mode: isShort ? "lines+markers" : "lines", opacity: averaged ? 0.6 : 1,
       x: joined(curves, (curve) => curve.x), y: joined(curves, (curve) => scaled(curve.y)),
       text: joined(curves, (curve) => curve.x.map(() => label(curve.run))),
       line: { color: colour, dash, width: averaged ? 1 : 1.6 },
@@ -279,6 +279,13 @@ function band(curves) {
   return { x: joined(around, (part) => part.x), y: joined(around, (part) => part.y) };
 }
 
+// Of one value alone plotly would show the rounding.
+function isConstant(shown) {
+  const values = shown.flatMap((trace) => trace.y).filter((y) => y !== null);
+  const [low, high] = values.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, -Infinity]);
+  return high - low <= 1e-5 * Math.abs(high);
+}
+
 async function draw(figure) {
   figure.stale = false;
   const Plotly = await plottingLibrary();
@@ -286,6 +293,7 @@ async function draw(figure) {
   const [ink, rule] = [style.color, style.getPropertyValue("--rule")];
   const chart = figure.chart;
   const axis = { color: ink, gridcolor: rule, linecolor: rule, zeroline: false, automargin: true };
+  const shown = traces(chart);
   const isLogarithmic = byId("logarithmic").checked && !chart.is_fraction;
   const layout = {
     margin: { l: 46, r: 8, t: 6, b: 34 }, showlegend: false, hovermode: "closest",
@@ -293,9 +301,8 @@ async function draw(figure) {
     uirevision: isLogarithmic, // a zoom stays when news come
     xaxis: { ...axis, title: { text: "epoch", standoff: 4 }, rangemode: "tozero" },
     yaxis: { ...axis, type: isLogarithmic ? "log" : "linear", ticksuffix: chart.is_fraction ? " %" : "",
-      ...(isLogarithmic ? { exponentformat: "power", dtick: undefined } : { exponentformat: "e" }) },
+      tickformat: ".4~g", rangemode: isConstant(shown) ? "tozero" : "normal" },
   };
-  const shown = traces(chart);
   const plot = figure.querySelector(".plot");
   await Plotly.react(plot, shown, layout, { responsive: true, displayModeBar: false });
   figure.dataset.points = shown.reduce((n, t) => n + t.x.filter((x) => x !== null).length, 0);
