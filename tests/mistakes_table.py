@@ -246,6 +246,22 @@ PREPARE = [
     ]
 ]
 
+DASHBOARD = [
+    Mistake("sam_jax.dashboard", arguments, words, None)
+    for arguments, words in [
+        ((), ("DIR is missing",)),
+        (("/nowhere",), ("DIR must name a folder", "/nowhere does not exist")),
+        (("README.md",), ("DIR must name a folder", "README.md is a file")),
+        (("configs", "extra"), ("extra",)),
+        (("configs", "--port=65536"), ("port", "65536")),
+        (("configs", "--port=abc"), ("port", "abc")),
+        (("configs", "--prot=6007"), ("prot", "port")),
+        (("configs", "--host=203.0.113.1"), ("--host", "203.0.113.1")),
+        (("configs", "--once="), ("--once", "''")),
+        (("configs", "--once=/nowhere/page.html"), ("/nowhere/page.html",)),
+    ]
+]
+
 EVEN_BETTER = _fields(
     "experiments.even_better",
     ("--config=configs/even_better/digits.py:smoke",),
@@ -358,4 +374,4 @@ STUDIES = [
     ),
 ]
 
-ALL = [*TRAINING, *TRAIN_LINES, *EVALUATE, *OWN_CHECKPOINT, *PREPARE, *STUDIES]
+ALL = [*TRAINING, *TRAIN_LINES, *EVALUATE, *OWN_CHECKPOINT, *PREPARE, *DASHBOARD, *STUDIES]

@@ -71,7 +71,7 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
       most: how many are kept at most, an even number.
 
     >>> thinned([0.0, 1.0, 9.0, 2.0, 1.0, -3.0, 0.0, 4.0], most=6)
-    [0, 1, 2, 5, 6, 7]
+    [0, 1, 2, 4, 5, 7]
     """
     count = len(values)
     if count <= most:

@@ -40,8 +40,6 @@ class Server(ThreadingHTTPServer):
         Raises:
           UserMistake: the address cannot be had.
         """
-        self.watch = Watch(folder)
-        self.page = page(str(folder))
         if ":" in host:
             self.address_family = socket.AF_INET6
         try:
@@ -49,6 +47,8 @@ class Server(ThreadingHTTPServer):
         except OSError as error:
             raise UserMistake(_refusal(host, port, error)) from error
         self.host = host
+        self.watch = Watch(folder)
+        self.page = page(str(folder))
 
     @property
     def address(self) -> str:
