@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import grimp
 import pytest
-from absl import flags
+from real_commands import no_flags
 
 import experiments
 import sam_jax
@@ -193,11 +193,8 @@ MODULES = ["sam_jax", "experiments"] + [
 
 def load(name):
     """Import a module; the commands' flags are taken back, for two may not define the same."""
-    before = set(flags.FLAGS)
-    module = importlib.import_module(name)
-    for flag in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, flag)
-    return module
+    with no_flags():
+        return importlib.import_module(name)
 
 
 @pytest.mark.parametrize("name", MODULES)
