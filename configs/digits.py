@@ -190,6 +190,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # Further k, such as 5: the share of examples whose label is among the k largest logits.
     config.evaluation.top_k = ()
     config.evaluation.train_every_epochs = 0  # the training set without augmentation
+    # The adversarial sharpness of the training set, as the sound preset measures it below at its
+    # first m and rho; 0: never, and otherwise after the last epoch too. One measurement takes the
+    # time of three gradients of the set.
+    config.evaluation.sharpness_every_epochs = 0
 
     config.checkpoint = ml_collections.ConfigDict()
     config.checkpoint.every_epochs = 10  # and the last

@@ -11,9 +11,9 @@ from sam_jax.measuring.measured import Measured, Network
 from sam_jax.measuring.set_losses import number_of_examples, rows_of
 from sam_jax.metrics import Conditions
 from sam_jax.metrics.over_devices import even_batch_size
-from sam_jax.runs.randomness import stream
 from sam_jax.training.device_data import device_mesh
 from sam_jax.training.evaluation import means_over_set
+from sam_jax.training.sharpness import plan_rows
 from sam_jax.typing import Batch, LossFn, Params, PyTree
 
 
@@ -109,24 +109,8 @@ def plan_batches(
       ValueError: there are not that many examples.
     """
     there = number_of_examples(measured.sets.train)
-    if conditions.same_examples:
-        wanted = settings.examples or there
-        count = wanted // m
-    else:
-        wanted, count = wish * m, wish
-    if not 0 < wanted <= there or not count:
-        raise ValueError(
-            f"the instruments want {wanted} training examples in batches of m = {m}, and there "
-            f"are {there}; lower instruments.examples, m or batches."
-        )
-
-    def cut() -> Batch:
-        key = stream(jax.random.key(settings.seed), "examples")
-        among = wanted if conditions.examples == "first" else there
-        rows = jax.random.permutation(key, among)[: count * m].reshape(count, m)
-        return rows_of(measured.sets.train, rows)
-
-    return count, cut
+    count, choose = plan_rows(settings, conditions, there, m, wish)
+    return count, lambda: rows_of(measured.sets.train, choose())
 
 
 def one_at_a_time(plans: dict[int, tuple[int, Callable[[], Batch]]]) -> Callable[[int], Batch]:

@@ -31,7 +31,7 @@ TRAINING_BEFORE = {
         "generalised_cross_entropy": {"q": 0.7},
         "smallest_cross_entropy": {"removed": 0.2},
     },
-    "evaluation": {"top_k": []},
+    "evaluation": {"top_k": [], "sharpness_every_epochs": 0},
     "fine_tune": {"workdir": "", "epoch": 0},
     "method": {
         "synchronise": "local",

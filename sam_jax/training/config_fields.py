@@ -208,6 +208,7 @@ TRAINING: dict[str, Field] = {
     "evaluation.test_every_epochs": whole(0),
     "evaluation.top_k": several(whole(2), distinct=True),
     "evaluation.train_every_epochs": whole(0),
+    "evaluation.sharpness_every_epochs": whole(0),
     "checkpoint.every_epochs": whole(0),
     "checkpoint.keep": whole(1),
 }

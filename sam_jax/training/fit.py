@@ -41,6 +41,12 @@ class Round(NamedTuple):
         loss, accuracy = map(np.concatenate, zip(*map(_values, self.metrics), strict=True))
         return _mean(loss), _mean(accuracy)
 
+    def norms(self) -> tuple[float, float]:
+        """Return the means of the norms of gradient and perturbation over the same steps."""
+        norms = [_taken(call, call.gradient_norm, call.perturbation_norm) for call in self.metrics]
+        gradient, perturbation = map(np.concatenate, zip(*norms, strict=True))
+        return _mean(gradient), _mean(perturbation)
+
     def losses(self) -> np.ndarray:
         """Return the losses of the steps that were not skipped, once they are there."""
         return np.concatenate([_values(metrics)[0] for metrics in self.metrics])
@@ -145,9 +151,12 @@ def _show(progress: Progress, batch_size: int, metrics: StepMetrics) -> None:
 
 def _values(metrics: StepMetrics) -> tuple[np.ndarray, np.ndarray]:
     """Return losses and accuracies of the steps that were not skipped, whose sums do not round."""
+    return _taken(metrics, metrics.loss, metrics.accuracy)
+
+
+def _taken(metrics: StepMetrics, one: jax.Array, other: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     taken = ~np.asarray(metrics.skipped)
-    loss, accuracy = (np.asarray(x, np.float64)[taken] for x in (metrics.loss, metrics.accuracy))
-    return loss, accuracy
+    return np.asarray(one, np.float64)[taken], np.asarray(other, np.float64)[taken]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -78,7 +78,7 @@ def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> 
         if steps:
             one: Any = jax.ShapeDtypeStruct((steps,), jnp.float32)
             flag: Any = jax.ShapeDtypeStruct((steps,), jnp.bool_)
-            template["metrics"] = StepMetrics(one, one, one, finite=flag, skipped=flag)
+            template["metrics"] = StepMetrics(one, one, one, one, finite=flag, skipped=flag)
             shardings["metrics"] = NamedSharding(program.placement.mesh, PartitionSpec())
         try:
             found = checkpoints.restore(manager, template, step, shardings, run=workdir)

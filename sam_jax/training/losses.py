@@ -23,6 +23,8 @@ class PassOutputs(NamedTuple):
     batch_stats: PyTree  # running statistics of the batch norm layers after the pass
     losses: jax.Array  # [n], the loss of each example
     logits: jax.Array  # [n, C]
+    # The norm of epsilon at the pass, where a training step asks for it.
+    perturbation_norm: jax.Array | None = None
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import ml_collections
 import optax
 
 from sam_jax import optim
-from sam_jax.typing import Key, Params, PyTree, Scalar, ScalarOrSchedule
+from sam_jax.typing import Key, Params, PyTree, Scalar
 
 
 class Run(NamedTuple):
@@ -66,10 +67,36 @@ def _in_its_part(
     config: ml_collections.ConfigDict, method: optim.SharpnessAwareTransformation, run: Run
 ) -> optim.SharpnessAwareTransformation:
     """Return the method between two shares of the training; outside is the plain gradient."""
-    shares = config.from_share, config.until_share
-    if shares == (0, 1):
+    if (config.from_share, config.until_share) == (0, 1):
         return method
-    return optim.between(method, *(round(share * run.total_steps) for share in shares))
+    return optim.between(method, *_part(config, run))
+
+
+def _part(config: ml_collections.ConfigDict, run: Run) -> tuple[int, int]:
+    """Return the first step of the method's part of the training, and the first one after it."""
+    return round(config.from_share * run.total_steps), round(config.until_share * run.total_steps)
+
+
+def radius(config: ml_collections.ConfigDict, rho: Scalar, run: Run, step: Any) -> Any:
+    """Return the radius rho of a step: the method's own, by its schedule where it has one.
+
+    Args:
+      config: `config.method`.
+      rho: `config.method.rho`, concrete or traced.
+      run: the run that the method is part of.
+      step: counted from zero, concrete or traced.
+
+    Returns:
+      A float32 scalar: zero for the plain gradient and outside the method's part of the training,
+      NaN for a method that has no rho. What the steps that a method leaves out are perturbed by is
+      told by the norm of epsilon.
+    """
+    if config.name == "none":
+        return jnp.float32(0)
+    own = _gsam_rho(config.gsam, rho, run)(step) if config.name == "gsam" else rho
+    first, end = _part(config, run)
+    own = jnp.float32(jnp.nan if config.name in WITHOUT_RHO else own)
+    return jnp.where((first <= step) & (step < end), own, jnp.float32(0))
 
 
 def no_perturbation() -> optim.SharpnessAwareTransformation:
@@ -85,14 +112,17 @@ def no_perturbation() -> optim.SharpnessAwareTransformation:
 
 
 def _gsam(a: _Arguments) -> optim.SharpnessAwareTransformation:
-    rho: ScalarOrSchedule = optim.gsam_rho(
-        a.run.learning_rate,
-        a.options.rho_min,
-        a.rho,
-        a.run.lowest_learning_rate,
-        a.run.highest_learning_rate,
+    return optim.gsam(_gsam_rho(a.options, a.rho, a.run), a.options.alpha)
+
+
+def _gsam_rho(options: ml_collections.ConfigDict, rho: Scalar, run: Run) -> Callable[[Any], Any]:
+    return optim.gsam_rho(
+        run.learning_rate,
+        options.rho_min,
+        rho,
+        run.lowest_learning_rate,
+        run.highest_learning_rate,
     )
-    return optim.gsam(rho, a.options.alpha)
 
 
 def _ae_sam(a: _Arguments) -> optim.SharpnessAwareTransformation:
@@ -163,5 +193,7 @@ METHODS: dict[str, Callable[[_Arguments], optim.SharpnessAwareTransformation]] =
     "entropy_sgd": lambda a: optim.entropy_sgd(key=a.key, **a.options),
     "extrap_sgd": lambda a: optim.extrap_sgd(**a.options),
 }
+# What these take in its place is in their own options.
+WITHOUT_RHO = ("saf", "mesa", "smooth_out", "awp", "amp", "entropy_sgd", "extrap_sgd")
 # These take the optimiser's place in the chain: they return the update.
 WRAPPERS = ("decoupled_wsam", "momentum_sam")

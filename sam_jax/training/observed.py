@@ -9,6 +9,7 @@ import numpy as np
 
 from sam_jax import pytree
 from sam_jax.training.losses import BatchFunctions, PassOutputs
+from sam_jax.training.perturbation_norms import difference
 from sam_jax.typing import Gradients, Params, PyTree
 
 Observe = Callable[[str, PyTree], None]  # the name of a quantity, and its arrays
@@ -88,7 +89,7 @@ def observed_functions(
             nonlocal passes
             passes += 1
             name = f"of pass {passes}"
-            observe(f"perturbation epsilon {name}", jax.tree.map(_difference, at, params))
+            observe(f"perturbation epsilon {name}", difference(at, params))
             gradients, outputs = gradient(at, *args, **kwargs)
             observe(f"logits {name}", outputs.logits)
             observe(f"loss {name}", outputs.loss)
@@ -102,7 +103,3 @@ def observed_functions(
         grad_fn=watched(functions.grad_fn),
         ascent_grad_fn=None if ascent is None else watched(ascent),
     )
-
-
-def _difference(at: Any, before: Any) -> Any:
-    return at - before if pytree.is_parameter(at) else at

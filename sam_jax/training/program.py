@@ -94,6 +94,8 @@ class Program(NamedTuple):
     evaluate_noisy: Callable[[Params, PyTree, jax.Array, jax.Array], NoisyEvaluation]
     evaluated_state: Callable[[TrainState, jax.Array], TrainState]
     prepare_images: Callable[[Key, jax.Array], jax.Array]  # augmentation, without mixup
+    # (step, traced) -> the learning rate and the radius rho of a step.
+    step_sizes: Callable[[int, Mapping[str, Scalar]], dict[str, jax.Array]]
 
 
 @functools.lru_cache(maxsize=64)
@@ -249,6 +251,12 @@ def compile_program(spec: ProgramSpec) -> Program:
         ),
         evaluated_state=evaluated_state,
         prepare_images=prepare_images,
+        step_sizes=jax.jit(
+            lambda step, traced: {
+                "learning_rate": jnp.float32(run.learning_rate(step)),
+                "rho": methods.radius(spec.method, traced["rho"], run, step),
+            }
+        ),
     )
 
 

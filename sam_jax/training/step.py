@@ -14,6 +14,7 @@ from sam_jax.optim import SharpnessAwareTransformation
 from sam_jax.runs.randomness import stream
 from sam_jax.training.losses import BatchFunctions
 from sam_jax.training.observed import Observe, observed_functions, unobserved
+from sam_jax.training.perturbation_norms import with_perturbation_norms
 from sam_jax.typing import Batch, Key, Params, PyTree
 
 DEVICES = "devices"  # the one mesh axis, over which the batch is split
@@ -47,6 +48,8 @@ class StepMetrics(NamedTuple):
     loss: jax.Array
     accuracy: jax.Array
     gradient_norm: jax.Array  # of the method's result, before clipping
+    # Of epsilon at the perturbed pass, a mean over sub-batches; 0 in a step without such a pass.
+    perturbation_norm: jax.Array
     # Whether loss and gradient are finite, and where steps are skipped all that the step changes.
     # The last step of a call answers for its parameters, too.
     finite: jax.Array  # bool
@@ -82,7 +85,8 @@ def train_step(
     """
     observe("images", inputs.batch[0])
     observe("parameters before the step", state.params)
-    functions = observed_functions(make_functions(state.batch_stats), state.params, observe)
+    functions = with_perturbation_norms(make_functions(state.batch_stats), state.params)
+    functions = observed_functions(functions, state.params, observe)
     # A method takes what it needs; under jit the rest is never computed.
     result, method_state = method.gradient(
         functions.grad_fn,
@@ -118,7 +122,10 @@ def train_step(
         skipped = ~finite
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_state, state)
         new_state = kept._replace(step=new_state.step)
-    return new_state, StepMetrics(outputs.loss, outputs.accuracy, gradient_norm, finite, skipped)
+    perturbed: Any = result.perturbed_aux
+    return new_state, StepMetrics(
+        outputs.loss, outputs.accuracy, gradient_norm, perturbed.perturbation_norm, finite, skipped
+    )
 
 
 def with_last_parameters(metrics: StepMetrics, state: TrainState) -> StepMetrics:

@@ -16,11 +16,11 @@ from sam_jax.runs import checkpoints, heartbeat, locks, metrics_log, records, wo
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
-from sam_jax.training import build, fine_tune, interruption
+from sam_jax.training import build, fine_tune, interruption, sharpness
 from sam_jax.training.device_data import DeviceData, RunSteps, epoch_calls
 from sam_jax.training.fit import Later, Round, due, fit, saving
 from sam_jax.training.nonfinite import NonFiniteStepError, growth, watch_steps
-from sam_jax.training.program import Program
+from sam_jax.training.program import Program, full_precision
 from sam_jax.training.replay import NonFiniteError, Replay, explained, forget, fresh_state
 from sam_jax.training.step import order_after_previous
 from sam_jax.training.trained import begin_evaluations, read_evaluations, restore_state
@@ -93,6 +93,7 @@ def _train(
         changed = True
     fine_tune.check_start(config.fine_tune, workdir)
     _, data, program = build.data_and_program(config)  # what does not fit writes nothing
+    sharpness.check(config, len(data.train_labels))
     if changed:  # another config may have other steps in an epoch
         interruption.forget(workdir)
     workdirs.claim(workdir, config, accept_config_changes)
@@ -220,11 +221,21 @@ def _begin_record(
         "validation": config.evaluation.test_every_epochs,
     }
     names = tuple(name for name in every if due(epoch, every[name]))
-    state = program.evaluated_state(epoch.state, data.train_images) if names else epoch.state
+    every_epochs = config.evaluation.sharpness_every_epochs
+    is_measured = bool(every_epochs) and due(epoch, every_epochs)
+    state = epoch.state
+    if names or is_measured:
+        state = program.evaluated_state(state, data.train_images)
     evaluations = begin_evaluations(program, data, state, names)
+    if is_measured:
+        model = full_precision(program.model)
+        evaluations |= sharpness.begin_sharpness(config, model, program.inputs, data, state)
+    traced = build.traced_hyperparameters(config)
+    step_sizes = program.step_sizes(epoch.step - 1, traced)
 
     def read() -> records.Record:
         loss, accuracy = epoch.means()
+        gradient_norm, perturbation_norm = epoch.norms()
         return {
             "epoch": epoch.number,
             "step": epoch.step,
@@ -232,6 +243,9 @@ def _begin_record(
             "batch_accuracy": accuracy,
             "nonfinite_steps": epoch.nonfinite_steps(),
             "skipped_steps": epoch.skipped_steps(),
+            **read_evaluations(step_sizes),
+            "gradient_norm": gradient_norm,
+            "perturbation_norm": perturbation_norm,
             **read_evaluations(evaluations),
             **this_machine(config)._asdict(),
         }

@@ -31,7 +31,7 @@ def train(happened, rounds, save_every):
     def run_steps(state, number):
         happened.append(f"call {number}")
         losses = jnp.array([4.0, 5.0]) * number
-        metrics = StepMetrics(losses, losses / 64, losses, losses > -1, losses < -1)
+        metrics = StepMetrics(losses, losses / 64, losses, losses / 2, losses > -1, losses < -1)
         return state._replace(step=state.step + 2, params=state.params + 1), metrics
 
     def hook(done):
@@ -94,7 +94,7 @@ def test_nothing_is_saved_after_a_record_that_failed(happened):
         return write
 
     saved = []
-    metrics = StepMetrics(*(jnp.ones(1),) * 3, jnp.ones(1, bool), jnp.zeros(1, bool))
+    metrics = StepMetrics(*(jnp.ones(1),) * 4, jnp.ones(1, bool), jnp.zeros(1, bool))
     with pytest.raises(KeyboardInterrupt):
         fit.fit(
             TrainState(jnp.array(0), {}, {}, {}, {}),

@@ -65,7 +65,7 @@ def steps_of(mix, devices=1, steps=3, start=0):
         (images, shares), (previous, _) = inputs.batch, inputs.previous_batch
         values = images[0, 0, 0, 0], shares[0, 0], previous[0, 0, 0, 0]
         return state._replace(step=state.step + 1), StepMetrics(
-            *values, jnp.array(True), jnp.array(False)
+            *values, jnp.array(0.0), jnp.array(True), jnp.array(False)
         )
 
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), (DEVICES,))

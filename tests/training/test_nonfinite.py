@@ -196,7 +196,7 @@ def test_what_diverges(loss, factor, diverged):
 
 def test_the_first_step_of_a_call_is_named():
     numbers = jnp.array([1.0, jnp.inf, jnp.nan])
-    metrics = StepMetrics(numbers, numbers, numbers, jnp.isfinite(numbers), numbers < 0)
+    metrics = StepMetrics(numbers, numbers, numbers, numbers, jnp.isfinite(numbers), numbers < 0)
     with pytest.raises(NonFiniteStepError, match="step 12 has the loss inf"):
         watch_steps("stop")(10, metrics)
     watch_steps("skip")(10, metrics)

@@ -219,7 +219,7 @@ def test_every_device_and_every_step_augments_with_a_key_of_its_own():
         mean, square = (jax.lax.pmean(v, DEVICES) for v in (value, value**2))
         spread = square - mean**2
         return state._replace(step=state.step + 1), StepMetrics(
-            mean, spread, mean, mean > -9, mean < -9
+            mean, spread, mean, mean, mean > -9, mean < -9
         )
 
     mesh = Mesh(np.array(jax.devices()[:8]), (DEVICES,))
@@ -246,7 +246,7 @@ def test_a_step_sees_the_batch_before_it_as_it_was_augmented_then():
         (images, labels), (previous, before) = inputs.batch, inputs.previous_batch
         values = images[0, 0, 0, 0], previous[0, 0, 0, 0], labels[0] + 10 * before[0]
         return state._replace(step=state.step + 1), StepMetrics(
-            *values, jnp.array(True), jnp.array(False)
+            *values, jnp.array(0.0), jnp.array(True), jnp.array(False)
         )
 
     mesh = Mesh(np.array(jax.devices()[:1]), (DEVICES,))

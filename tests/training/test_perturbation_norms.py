@@ -1,0 +1,171 @@
+"""The norm of the perturbation that every step reports, by closed forms and in every form."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from training_problems import Linear, global_norm, random_batch, softmax_gradient, tiny_config
+
+from sam_jax import optim
+from sam_jax.runs.randomness import stream
+from sam_jax.training import build, losses, methods
+from sam_jax.training.program import compile_program
+from sam_jax.training.step import StepInputs, TrainState, epoch_order, train_step
+
+RHO = 0.05
+# A point is rounded to float32 before epsilon is taken back out of it: numbers near 1 lose 6e-8,
+# which is 1e-5 of an epsilon of some hundred weights with the norm 0.05.
+ROUNDING = 2e-5
+eight_devices = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
+
+
+def linear_step(method, seed=0):
+    """One step of softmax regression; also its parameters, images and labels."""
+    model, (images, labels) = Linear(), random_batch(seed=seed)
+    images = jnp.float32(images)
+    params = model.init(jax.random.key(seed), images)["params"]
+    optimiser = optax.sgd(0.1)
+    state = TrainState(jnp.int32(0), params, {}, method.init(params), optimiser.init(params))
+    batch = images, jnp.asarray(labels)
+    inputs = StepInputs(batch, batch, jnp.arange(len(labels)))
+    _, metrics = train_step(
+        state, inputs, lambda stats: losses.make_functions(model, stats), method, optimiser
+    )
+    return metrics, jax.tree.map(np.float64, params["dense"]), np.float64(images), labels
+
+
+def of_batch(method):
+    return optim.m_sam(method, 8)
+
+
+def test_it_is_rho_for_sam():
+    metrics, *_ = linear_step(of_batch(optim.sam(RHO)))
+    assert abs(metrics.perturbation_norm - RHO) < ROUNDING * RHO
+    assert metrics.perturbation_norm.dtype == jnp.float32
+    other, *_ = linear_step(of_batch(optim.sam(2 * RHO)))
+    assert abs(other.perturbation_norm - 2 * RHO) < ROUNDING * RHO
+
+
+def test_it_is_rho_times_the_norm_of_the_gradient_for_usam():
+    metrics, *where = linear_step(of_batch(optim.usam(RHO)))
+    wanted = RHO * global_norm(softmax_gradient(*where))
+    assert abs(metrics.perturbation_norm - wanted) < ROUNDING * wanted
+    assert abs(wanted - RHO) > 0.1 * RHO  # sam's would be another
+
+
+def test_it_is_that_of_the_ellipsoid_for_asam():
+    """epsilon = rho T^2 g / ||T g|| with T = |w| + eta, for biases 1."""
+    eta = 0.01
+    metrics, params, images, labels = linear_step(of_batch(optim.asam(RHO, eta)))
+    gradient = softmax_gradient(params, images, labels)
+    scales = {"kernel": np.abs(params["kernel"]) + eta, "bias": np.ones(3)}
+    scaled = global_norm({k: scales[k] * gradient[k] for k in params})
+    wanted = RHO * global_norm({k: scales[k] ** 2 * gradient[k] for k in params}) / scaled
+    assert abs(metrics.perturbation_norm - wanted) < ROUNDING * RHO
+    assert abs(wanted - RHO) > 0.1 * RHO
+
+
+def test_it_is_zero_without_a_perturbation():
+    metrics, *_ = linear_step(of_batch(methods.no_perturbation()))
+    assert metrics.perturbation_norm == 0
+    late, *_ = linear_step(of_batch(optim.between(optim.sam(RHO), 1, 2)))
+    assert late.perturbation_norm == 0  # the first step is before the part with SAM
+    now, *_ = linear_step(of_batch(optim.between(optim.sam(RHO), 0, 1)))
+    assert now.perturbation_norm > 0
+
+
+@pytest.mark.parametrize("strategy", ["scan", "vmap"])
+def test_it_is_the_mean_over_sub_batches(strategy):
+    m = 2
+    metrics, params, images, labels = linear_step(optim.m_sam(optim.usam(RHO), m, strategy))
+    norms = [
+        global_norm(softmax_gradient(params, images[i : i + m], labels[i : i + m]))
+        for i in range(0, 8, m)
+    ]
+    wanted = RHO * np.mean(norms)
+    assert abs(metrics.perturbation_norm - wanted) < ROUNDING * wanted
+    of_mean = RHO * global_norm(softmax_gradient(params, images, labels))
+    assert abs(wanted - of_mean) > 0.1 * wanted
+
+
+def two_steps(config):
+    """The metrics of two steps of a small net from the digits' format."""
+    build.check(config)
+    source, data = build.load_data(config)
+    program = compile_program(build.program_spec(config, source, len(data.train_labels)))
+    key = jax.random.key(config.seed)
+    order = epoch_order(stream(key, "order"), 0, 64, config.batch_size)
+    images, labels = np.asarray(data.train_images), np.asarray(data.train_labels)
+    return program.run_steps(
+        program.init(key),
+        images,
+        labels,
+        np.concatenate([order[:1], order]),
+        key,
+        build.traced_hyperparameters(config),
+    )[1]
+
+
+# The methods whose clean pass alone moves the parameters, or that take their place.
+AT_W = ("none", "saf", "mesa")
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_every_method_of_the_config_reports_it(name):
+    more = {"method__late_phase_sam__tail": 1.0} if name == "late_phase_sam" else {}
+    more |= {"method__ss_sam__probability": 1.0} if name == "ss_sam" else {}
+    more |= {"method__weight_noise__relative": 0.1} if name == "weight_noise" else {}
+    metrics = two_steps(tiny_config(method__name=name, method__entropy_sgd__steps=4, **more))
+    norms = np.asarray(metrics.perturbation_norm)
+    assert norms.shape == (2,) and np.isfinite(norms).all() and (norms >= 0).all()
+    assert (norms.max() > 0) == (name not in AT_W)
+
+
+FORMS = {
+    "a device": {"method__name": "usam"},
+    "two examples": {"method__name": "usam", "method__m": 2},
+    "groups of devices": {"method__name": "usam", "method__synchronise": "2"},
+    "the batch": {"method__name": "usam", "method__synchronise": "all"},
+}
+
+
+@eight_devices
+@pytest.mark.devices
+@pytest.mark.parametrize("fields", FORMS.values(), ids=FORMS)
+def test_split_parameters_report_the_same(fields):
+    whole = two_steps(tiny_config(**fields)).perturbation_norm
+    split = two_steps(
+        tiny_config(**fields, split_parameters=("data",), model__features=(64, 64))
+    ).perturbation_norm
+    wide = two_steps(tiny_config(**fields, model__features=(64, 64))).perturbation_norm
+    np.testing.assert_allclose(split, wide, rtol=1e-4)
+    assert np.abs(np.asarray(whole) / wide - 1).max() > 1e-2
+
+
+@eight_devices
+@pytest.mark.devices
+def test_the_number_of_devices_does_not_matter():
+    """The sub-batches of two examples are the same on eight devices and on one."""
+    config = tiny_config(method__name="usam", method__m=2, data__augmentation=())
+    eight = two_steps(config).perturbation_norm
+    source, data = build.load_data(config)
+    spec = build.program_spec(config, source, len(data.train_labels))
+    by_jit = dataclasses.replace(spec.placement, form="jit")
+    assert spec.placement.share_count == 8 and by_jit.form == "jit"
+    params_of = compile_program(spec)
+    key = jax.random.key(config.seed)
+    state = params_of.init(key)
+    order = np.asarray(epoch_order(stream(key, "order"), 0, 64, config.batch_size))[0]
+    images = spec.inputs(jnp.asarray(np.asarray(data.train_images)[order]))
+    labels = jnp.asarray(np.asarray(data.train_labels)[order])
+    functions = losses.make_functions(spec.model, jax.device_get(state.batch_stats))
+    params = jax.device_get(state.params)
+    norms = []
+    for i in range(0, 32, 2):  # one sub-batch after the other, on one device
+        gradient, _ = functions.grad_fn(params, (images[i : i + 2], labels[i : i + 2]))
+        norms.append(RHO * global_norm(gradient))
+    config_rho = config.method.rho
+    np.testing.assert_allclose(eight[0], np.mean(norms) * config_rho / RHO, rtol=1e-4)
