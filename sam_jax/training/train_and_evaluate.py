@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from sam_jax.mistakes import UserMistake
-from sam_jax.runs import checkpoints, heartbeat, locks, metrics_log, records, workdirs
+from sam_jax.runs import checkpoints, heartbeat, locks, metrics_log, records, speed_log, workdirs
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -37,9 +37,9 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     """Train, evaluate, log and save; go on where a cut run stopped, and do nothing when it is done.
 
-    Writes to workdir: config.json, metrics.jsonl (a record an epoch), tensorboard/, checkpoints/,
-    and fine_tune.json where the training starts from another run. On CPU a run that was cut and
-    resumed equals an uninterrupted one bit for bit.
+    Writes to workdir: config.json, metrics.jsonl (a record an epoch), speed.jsonl, tensorboard/,
+    checkpoints/, and fine_tune.json where the training starts from another run. On CPU a run that
+    was cut and resumed equals an uninterrupted one bit for bit, but for its speeds.
     Every record has m, the examples that share a perturbation, and the numbers of devices and
     processes; on another number of devices a run goes on only where m stays the same.
 
@@ -120,7 +120,9 @@ def _train(
             read = _begin_record(config, program, data, epoch)
 
             def write() -> None:
-                log.write(_with_growth(read(), epoch, written, config.divergence_factor))
+                found = _with_growth(read(), epoch, written, config.divergence_factor)
+                log.write(found)
+                speeds.write(epoch.number)
 
             return write
 
@@ -143,6 +145,9 @@ def _train(
         images_per_epoch = program.steps_per_epoch * config.batch_size
         begin = first_epoch + skip / program.steps_per_epoch
         tell()
+        speeds = speed_log.SpeedLog(
+            workdir, first_epoch, images_per_epoch, skip * config.batch_size
+        )
         progress = Progress(label, config.epochs, images_per_epoch, begin)
         try:
             fit(
