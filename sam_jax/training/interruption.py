@@ -4,6 +4,7 @@ It lies in a folder of its own: the checkpoints of a run are those of an uninter
 often it was stopped.
 """
 
+import functools
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -78,10 +79,20 @@ def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> 
         if steps:
             one: Any = jax.ShapeDtypeStruct((steps,), jnp.float32)
             flag: Any = jax.ShapeDtypeStruct((steps,), jnp.bool_)
-            template["metrics"] = StepMetrics(one, one, one, one, finite=flag, skipped=flag)
+            metrics = StepMetrics(one, one, one, one, finite=flag, skipped=flag)
+            template["metrics"] = metrics._asdict()
             shardings["metrics"] = NamedSharding(program.placement.mesh, PartitionSpec())
+        restore = functools.partial(
+            checkpoints.restore, manager, epoch=step, sharding=shardings, run=workdir
+        )
         try:
-            found = checkpoints.restore(manager, template, step, shardings, run=workdir)
+            try:
+                found = restore(template)
+            except UserMistake:
+                if not steps:
+                    raise
+                del template["metrics"]["perturbation_norm"]  # as it was saved before
+                found = restore(template)
             written = checkpoints.log_of(manager, step)
         except DamagedCheckpoint as error:
             logging.warning("%s The run goes on from an earlier checkpoint.", error)
@@ -98,7 +109,9 @@ def load(workdir: pathlib.Path, program: Program, key: Key, last_epoch: int) -> 
             step,
         )
         return None
-    return Interruption(epoch, steps, found["state"], (found["metrics"],) if steps else ())
+    unknown = {"perturbation_norm": jnp.full(steps, jnp.nan)}
+    metrics = (StepMetrics(**(unknown | found["metrics"])),) if steps else ()
+    return Interruption(epoch, steps, found["state"], metrics)
 
 
 def _has_its_log(workdir: pathlib.Path, written: list[str] | None, epochs: int) -> bool:

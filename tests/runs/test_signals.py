@@ -1,5 +1,6 @@
 """Signals: what they stop, what is kept, and that what was stopped ends as if it was not."""
 
+import math
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from training_problems import assert_same_bits, tiny_config
 from sam_jax.measuring.measure import Measurement, record_measurements
 from sam_jax.mistakes import UserMistake
 from sam_jax.runs import records, signals
+from sam_jax.training import interruption
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained
 
@@ -105,6 +107,25 @@ def stopped(config, workdir, after):
         stop_after(patch, after)
         with signals.handled():
             train_and_evaluate(config, workdir)
+
+
+def test_a_training_that_was_stopped_before_norms_were_kept_goes_on(tmp_path, monkeypatch):
+    config = config_of(checkpoint__every_epochs=1)
+    save = interruption.save
+
+    def save_as_before(workdir, step, state, metrics):
+        kept = [{n: x for n, x in m._asdict().items() if n != "perturbation_norm"} for m in metrics]
+        save(workdir, step, state, tuple(kept))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "save", save_as_before)
+        stopped(config, tmp_path / "cut", after=3)
+    train_and_evaluate(config, tmp_path / "cut")
+    train_and_evaluate(config, tmp_path / "whole")
+    cut, whole = (records.read(tmp_path / x / "metrics.jsonl") for x in ("cut", "whole"))
+    norms = [record["perturbation_norm"] for record in cut]
+    assert math.isnan(norms[1]) and not math.isnan(norms[0] + norms[2])
+    assert cut[2] == whole[2] and cut[1]["gradient_norm"] == whole[1]["gradient_norm"]
 
 
 def test_the_state_of_another_run_is_refused(tmp_path):
