@@ -115,6 +115,13 @@ def test_a_server_that_is_away_is_a_warning(tmp_path, monkeypatch, caplog):
     assert len(records.read(tmp_path / "metrics.jsonl")) == 2
 
 
+def test_a_store_that_cannot_be_used_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserMistake, match=r"MLflow cannot begin the run \(http://127.0.0.1:1\): "):
+        metrics_log.MetricsLog(tmp_path, 0, ("mlflow",))
+
+
 def test_what_does_not_end_is_left(caplog):
     release = threading.Event()
     start = time.monotonic()

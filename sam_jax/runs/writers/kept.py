@@ -1,16 +1,18 @@
 """What writers of services share: the id that a run keeps, its name, and an end in seconds."""
 
+import contextlib
 import pathlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from absl import logging
 
+from sam_jax.mistakes import UserMistake
 from sam_jax.runs import disk
 
 FILE = "run_id.txt"
-SECONDS = 5.0  # at most, until a writer is closed: a signal leaves a command eight
+SECONDS = 3.0  # at most, until a writer is closed: a signal gives a command about ten for all
 
 
 def run_id(folder: pathlib.Path) -> str | None:
@@ -32,6 +34,25 @@ def keep_run_id(folder: pathlib.Path, found: str) -> None:
 def run_name(workdir: pathlib.Path) -> str:
     """Return the name of a run, that of its folder."""
     return workdir.resolve().name
+
+
+@contextlib.contextmanager
+def beginning(who: str, where: str) -> Iterator[None]:
+    """Turn what a service says against a run in this block into a UserMistake.
+
+    Args:
+      who: the service.
+      where: what it writes to, or how.
+    """
+    try:
+        yield
+    except disk.NoRoom:
+        raise
+    except Exception as error:  # of whatever service
+        raise UserMistake(
+            f"{who} cannot begin the run ({where}): {error} Change its variables in the "
+            "environment, or leave it out of config.writers; the same command goes on."
+        ) from error
 
 
 def end(who: str, function: Callable[[], object], seconds: float = SECONDS) -> None:

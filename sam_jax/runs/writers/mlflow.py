@@ -20,8 +20,13 @@ extras.needs('The writer "mlflow"', "mlflow", "mlflow")
 FOLDER = "mlflow"
 EXPERIMENT = "sam_jax"  # where MLFLOW_EXPERIMENT_NAME names none
 AT_ONCE = 100  # parameters that one call may have
-# Read when MLflow is imported or opens a store. Its newer versions ask for the first.
-VARIABLES = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# What MLflow reads, where the environment says nothing else: its newer versions refuse a store of
+# files without the first, and a training does not wait for a server through its seven retries.
+VARIABLES = {
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
 
 
 class Mlflow:
@@ -33,11 +38,12 @@ class Mlflow:
         for name, value in VARIABLES.items():
             os.environ.setdefault(name, value)
         import mlflow
+        import mlflow.entities
 
         self._entities = mlflow.entities
         self._folder = workdir / FOLDER
         store = os.environ.get("MLFLOW_TRACKING_URI") or (self._folder / "store").resolve().as_uri()
-        with disk.writing(self._folder):
+        with kept.beginning("MLflow", store), disk.writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._client = mlflow.MlflowClient(tracking_uri=store)
             run = self._known(mlflow.MlflowException) or self._begun(kept.run_name(workdir))

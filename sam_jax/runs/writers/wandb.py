@@ -35,7 +35,8 @@ class Wandb:
         if run_id is None:
             run_id = secrets.token_hex(4)
             kept.keep_run_id(folder, run_id)
-        with disk.writing(folder):
+        mode = os.environ.get("WANDB_MODE", "offline" if offline else "online")
+        with kept.beginning("Weights & Biases", f"mode {mode}"), disk.writing(folder):
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
                 dir=str(workdir),
