@@ -36,6 +36,8 @@ LAB = [
 ]
 TFDS = [*LAB, "tensorflow-cpu>=2.19"]  # prepares sets; reading them needs no TensorFlow
 SAFETENSORS = [*LAB, "safetensors>=0.5"]  # measures checkpoints in this format
+WANDB = [*LAB, "wandb>=0.20"]
+MLFLOW = [*LAB, "mlflow-skinny>=3.1"]
 NOTEBOOKS = [*LAB, "ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 TEST = [
     "beartype",
@@ -73,7 +75,9 @@ setup(
         "tfds": TFDS,
         "notebooks": NOTEBOOKS,
         "safetensors": SAFETENSORS,
-        "test": [*TFDS, *NOTEBOOKS, *SAFETENSORS, *TEST],
+        "wandb": WANDB,
+        "mlflow": MLFLOW,
+        "test": [*TFDS, *NOTEBOOKS, *SAFETENSORS, *WANDB, *MLFLOW, *TEST],
     },
     entry_points={
         "console_scripts": [

@@ -32,6 +32,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     # A mean loss of an epoch above so many times the loss of the first step is a warning and
     # `diverged` in the record; 0: never.
     config.divergence_factor = 10.0
+    # What gets the finite numbers of every epoch besides metrics.jsonl: "tensorboard", "wandb",
+    # "mlflow", or () for none. It may change as a run goes on, too. The last two are extras.
+    config.writers = ("tensorboard",)
 
     # The axes of the devices and their sizes; -1: the devices that are left. All but "model" split
     # the batch.

@@ -134,7 +134,7 @@ class Command:
         """Return all that the command leaves, as far as it is the same each time."""
         found = {}
         for path in sorted(workdir.rglob("*.jsonl")):
-            if path.name != "costs.jsonl":  # seconds
+            if path.name not in ("costs.jsonl", "speed.jsonl"):  # seconds
                 found[str(path.relative_to(workdir))] = path.read_bytes()
         for config in sorted(workdir.rglob("checkpoints")):
             found[str(config.relative_to(workdir))] = saved_bits(config.parent)

@@ -40,7 +40,7 @@ def test_train(trained):
         f"test accuracy {last['test_accuracy']:.2%}; everything is in FOLDER"
     )
     names = {path.name for path in workdir.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "tensorboard", "checkpoints"}
+    assert names == {"config.json", "metrics.jsonl", "speed.jsonl", "tensorboard", "checkpoints"}
 
 
 def test_evaluate(trained):

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 # What the tests alone need comes as it is newest.
-LISTS = re.compile(r"^(CORE|LAB|TFDS|SAFETENSORS|NOTEBOOKS) = \[(.*?)\]", re.M | re.S)
+LISTS = re.compile(r"^(CORE|LAB|TFDS|SAFETENSORS|WANDB|MLFLOW|NOTEBOOKS) = \[(.*?)\]", re.M | re.S)
 
 
 def needed():

@@ -23,7 +23,7 @@ from experiments.study.arms import seed_folder
 from experiments.study.compilation import compile_training
 from experiments.study.runs import Fault, Task, measure, tasks_of, train, training_config
 from experiments.study.study import Study
-from sam_jax.runs import checkpoints, compilation_cache, records, signals, workdirs
+from sam_jax.runs import checkpoints, compilation_cache, records, signals, speed_log, workdirs
 from sam_jax.training import build
 
 NAMES = ("local", "slurm")
@@ -244,9 +244,10 @@ def _finished(
     """Return what a finished run was asked for, and the files that it has written."""
     training = training_config(study, study.plan(config), workdir, task.arm, task.seed)
     written = seed_folder(workdir, task.arm, task.seed).glob("*.jsonl")
+    kept = sorted(path for path in written if path.name != speed_log.NAME)  # nothing depends on it
     return {
         "settings": records.digest([workdirs.plain(c) for c in (training, config)]),
-        "files": {path.name: path.stat().st_size for path in sorted(written)},
+        "files": {path.name: path.stat().st_size for path in kept},
     }
 
 

@@ -217,7 +217,7 @@ def outdated(study: Study, plan: Plan, workdir: pathlib.Path) -> list[str]:
         if not (folder / "config.json").exists():  # it failed before it began
             continue
         configs = training_config(study, plan, workdir, arm, seed), workdirs.read_config(folder)
-        wanted, trained = (old_configs.without_warnings(workdirs.plain(c)) for c in configs)
+        wanted, trained = (old_configs.without_changeable(workdirs.plain(c)) for c in configs)
         del wanted["instruments"], trained["instruments"]  # they change no training
         if wanted != trained:
             found.append(f"{arm.label} seed {seed}")

@@ -25,7 +25,7 @@ CHARTS = (
     Chart("test_loss", "Test loss", is_sparse=True),
     Chart("test_accuracy", "Test accuracy", is_fraction=True, is_sparse=True),
     Chart("learning_rate", "Learning rate"),
-    Chart("rho", "Radius ρ of the perturbation"),
+    Chart("rho", "Radius ρ of the perturbation", is_sparse=True),  # some methods have none
     Chart("gradient_norm", "Norm of the gradient"),
     Chart("perturbation_norm", "Norm of the perturbation"),
     Chart("sharpness", "Sharpness", error="sharpness_stderr", is_sparse=True),

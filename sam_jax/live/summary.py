@@ -11,7 +11,7 @@ from sam_jax.mistakes import first_of
 
 STATES = ("training", "finished", "stopped", "waiting", "failed")
 # Other numbers are NaN where nobody asked for them.
-_ALWAYS_ASKED = ("batch_loss", "learning_rate", "rho", "gradient_norm", "perturbation_norm")
+_ALWAYS_ASKED = ("batch_loss", "learning_rate", "gradient_norm", "perturbation_norm")
 _RECENT = 5  # epochs, whose time says how long the next ones take
 
 

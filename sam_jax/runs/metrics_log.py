@@ -4,24 +4,36 @@ A checkpoint keeps the checksums of the lines that the log had when it was saved
 before has none: then the log must have a line for each epoch up to it, in their order.
 """
 
-import math
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sam_jax.mistakes import UserMistake
-from sam_jax.runs import checkpoint_damage, checksums, records, workdirs
+from sam_jax.runs import checkpoint_damage, checksums, fields, records, workdirs, writers
 from sam_jax.runs.checkpoint_damage import DamagedCheckpoint, epochs_in
 from sam_jax.runs.distributed import from_first, is_first
-from sam_jax.runs.events import Events
 from sam_jax.runs.records import Record
 
 NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """The metrics of a run, one record an epoch: `metrics.jsonl` and TensorBoard events."""
+    """The metrics of a run, one record an epoch: `metrics.jsonl` and other writers."""
 
-    def __init__(self, workdir: pathlib.Path, first_epoch: int) -> None:
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        first_epoch: int,
+        to: Sequence[str] = ("tensorboard",),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         """Open the log and drop the records of a cut run after the epoch that is resumed.
+
+        Args:
+          workdir: the folder of the run.
+          first_epoch: the one that is resumed.
+          to: of writers.NAMES, which get the finite numbers besides `metrics.jsonl`.
+          config: the fields of the run, for the writers that show them.
 
         Raises:
           ValueError: as `read`.
@@ -30,20 +42,27 @@ class MetricsLog:
         kept = [record for record in read(workdir) if record["epoch"] <= first_epoch]
         from_first(lambda: records.cut(self._path, len(kept)))
         self.records = kept  # all that the log holds
-        self._events = Events(workdir / "tensorboard", first_epoch + 1) if is_first() else None
+        flat = dict(fields.leaves(config or {}))
+        to = to if is_first() else ()
+        self._writers = writers.opened(to, workdir, first_epoch + 1, flat)
 
-    def write(self, record: Record) -> None:
-        """Write one epoch's record; its "epoch" is the step of the events."""
+    def write(self, record: Record, more: Mapping[str, float] | None = None) -> None:
+        """Write one epoch's record, whose "epoch" is the step of the writers.
+
+        Args:
+          record: the line of `metrics.jsonl`.
+          more: numbers of the epoch for the writers alone.
+        """
         records.append(self._path, record, sealed=False)  # by the checkpoints
         self.records.append(record)
-        if self._events is not None:
-            numbers = {n: x for n, x in record.items() if n != "epoch" and math.isfinite(x)}
-            self._events.write(record["epoch"], numbers)
+        numbers = writers.finite(record | dict(more or {}))
+        for writer in self._writers:
+            writer.write(record["epoch"], numbers)
 
     def close(self) -> None:
-        """Flush the events to disk."""
-        if self._events is not None:
-            self._events.close()
+        """Close the writers."""
+        for writer in self._writers:
+            writer.close()
 
 
 def read(workdir: pathlib.Path, of_this_config: bool = True) -> list[Record]:

@@ -4,10 +4,14 @@ from typing import Any
 
 _ABSENT = object()
 _PASS_BEFORE = {96: 480}  # of the digits
-# What a run does where numbers are not finite or grow: it may differ in a folder that was run
-# before, so that a run that stopped can go on by another choice, and no digest names it. Trainings
-# of before went on.
-WARNINGS_BEFORE = {"on_nonfinite": "continue", "divergence_factor": 0.0}
+# What a run does where numbers are not finite or grow, and what gets its numbers. It may differ in
+# a folder that was run before, so that a run that stopped can go on by another choice, and no
+# digest names it. Trainings of before went on, and wrote events.
+CHANGEABLE_BEFORE = {
+    "on_nonfinite": "continue",
+    "divergence_factor": 0.0,
+    "writers": ["tensorboard"],
+}
 _BASE_BEFORE = {"augmentation": ["crop_zero"], "pad": 1, "cutout_size": 16}
 # Fields that trainings of before lack, with the values of what they did.
 TRAINING_BEFORE = {
@@ -54,9 +58,9 @@ TRAINING_BEFORE = {
 }
 
 
-def without_warnings(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the plain config of a training without what it does where numbers are not finite."""
-    return {name: value for name, value in found.items() if name not in WARNINGS_BEFORE}
+def without_changeable(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the plain config of a training without the fields that may change as it goes on."""
+    return {name: value for name, value in found.items() if name not in CHANGEABLE_BEFORE}
 
 
 def pass_as_before(images: int) -> int:
@@ -73,7 +77,7 @@ def pass_as_before(images: int) -> int:
 
 def without_later_fields(found: dict[str, Any]) -> dict[str, Any]:
     """Return a plain config without the fields that came later and hold what was done before."""
-    found = without_warnings(found)
+    found = without_changeable(found)
     return _without(found, TRAINING_BEFORE) if "optimiser" in found else found
 
 
@@ -94,7 +98,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
             if data["name"] == "digits" and data.items() >= _BASE_BEFORE.items():
                 data.update(dict.fromkeys(_BASE_BEFORE))
         if "optimiser" in part:
-            _fill(part, TRAINING_BEFORE | WARNINGS_BEFORE)
+            _fill(part, TRAINING_BEFORE | CHANGEABLE_BEFORE)
     return config
 
 

@@ -35,7 +35,7 @@ _PASS = re.compile(r"(training\.)?(evaluation|instruments)\.batch_size|(training
 _NO_WEIGHT = re.compile(r"(evaluation|instruments|checkpoint)\..*")
 _SHOWN = 8  # differing keys that an error names
 _EARLIER = "earlier_configs.jsonl"
-_WARNINGS = re.compile(r"(training\.)?(" + "|".join(old_configs.WARNINGS_BEFORE) + ")")
+_CHANGEABLE = re.compile(r"(training\.)?(" + "|".join(old_configs.CHANGEABLE_BEFORE) + ")")
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -280,5 +280,5 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     # A config that is older than an instrument has no group for it, which changes nothing in it.
     names = [name for name in names if name in old or not _INSTRUMENT.match(name)]
-    names = [n for n in names if not _PASS.fullmatch(n) and not _WARNINGS.fullmatch(n)]
+    names = [n for n in names if not _PASS.fullmatch(n) and not _CHANGEABLE.fullmatch(n)]
     return [f"{n} (was {old.get(n, 'absent')!r}, is {new.get(n, 'absent')!r})" for n in names]

@@ -13,7 +13,7 @@ import jax
 from sam_jax import data, models
 from sam_jax.data.augmentation import AUGMENTATIONS
 from sam_jax.data.label_noise import KINDS
-from sam_jax.runs import fields
+from sam_jax.runs import fields, writers
 from sam_jax.runs.fields import (
     Field,
     ascending,
@@ -50,6 +50,7 @@ RUN: dict[str, Field] = {
     "steps_per_call": whole(0),
     "on_nonfinite": one_of(ON_NONFINITE),
     "divergence_factor": NOT_NEGATIVE,
+    "writers": several(one_of(writers.NAMES), distinct=True),
     "matmul_precision": one_of(MATMUL_PRECISIONS),
     "mesh": Field(
         'pairs of a name and a size, such as (("data", -1), ("model", 1))',

@@ -12,7 +12,16 @@ import numpy as np
 from absl import logging
 
 from sam_jax.mistakes import UserMistake
-from sam_jax.runs import checkpoints, heartbeat, locks, metrics_log, records, speed_log, workdirs
+from sam_jax.runs import (
+    checkpoints,
+    heartbeat,
+    locks,
+    metrics_log,
+    records,
+    speed_log,
+    workdirs,
+    writers,
+)
 from sam_jax.runs.machine import check_same_m, this_machine
 from sam_jax.runs.progress import Progress
 from sam_jax.runs.randomness import stream
@@ -37,9 +46,9 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     """Train, evaluate, log and save; go on where a cut run stopped, and do nothing when it is done.
 
-    Writes to workdir: config.json, metrics.jsonl (a record an epoch), speed.jsonl, tensorboard/,
-    checkpoints/, and fine_tune.json where the training starts from another run. On CPU a run that
-    was cut and resumed equals an uninterrupted one bit for bit, but for its speeds.
+    Writes to workdir: config.json, metrics.jsonl (a record an epoch), speed.jsonl, checkpoints/, a
+    folder of each of config.writers, and fine_tune.json where the training starts from another run.
+    On CPU a run that was cut and resumed equals an uninterrupted one bit for bit, but for speeds.
     Every record has m, the examples that share a perturbation, and the numbers of devices and
     processes; on another number of devices a run goes on only where m stays the same.
 
@@ -70,6 +79,7 @@ def train_and_evaluate(
             workdirs.refuse_another(workdir, config)
         _check_config(workdir, config, accept_config_changes)
         return done
+    writers.check(config.writers)
     with locks.held(workdir, "training"), heartbeat.doing(label):
         return _train(config, workdir, label, accept_config_changes, tell)
 
@@ -111,7 +121,7 @@ def _train(
         if state is None:
             state = fresh_state(config, program, workdir)
         forget(workdir)
-        log = metrics_log.MetricsLog(workdir, first_epoch)
+        log = metrics_log.MetricsLog(workdir, first_epoch, config.writers, workdirs.plain(config))
         # Where the config has fewer epochs than the checkpoints, return the newest checkpoint's
         # record.
         written = log.records
@@ -121,8 +131,7 @@ def _train(
 
             def write() -> None:
                 found = _with_growth(read(), epoch, written, config.divergence_factor)
-                log.write(found)
-                speeds.write(epoch.number)
+                log.write(found, speeds.write(epoch.number))
 
             return write
 

@@ -92,7 +92,7 @@ def files_of(run, newest):
     checkpoint = run / "checkpoints" / str(newest)
     inside = [path for path in checkpoint.rglob("*") if path.is_file()]
     inside.sort(key=lambda path: (str(path.parent.relative_to(run)), path.stat().st_size))
-    names = ("config.json", "metrics.jsonl", EVALUATIONS, "evaluations.crc32")
+    names = ("config.json", "metrics.jsonl", "speed.jsonl", EVALUATIONS, "evaluations.crc32")
     return [run / name for name in names] + inside
 
 

@@ -182,7 +182,7 @@ def test_a_config_that_lacks_newer_fields_has_what_its_run_did(tmp_path, group):
     config = tiny_config()
     whole = workdirs.plain(config)
     older = json.loads(json.dumps(whole))
-    for name, value in old_configs.WARNINGS_BEFORE.items():
+    for name, value in old_configs.CHANGEABLE_BEFORE.items():
         del older[name]
         whole[name] = value  # what the base config does is new
     for path, value in leaves(old_configs.TRAINING_BEFORE):

@@ -15,17 +15,19 @@ from tensorboardX.record_writer import RecordWriter
 
 from sam_jax.runs import disk
 
+FOLDER = "tensorboard"
 SECONDS = 120  # at most, until an event is in the file
 _events: Any = event_pb2  # whose classes are made when it is imported
 _summaries: Any = summary_pb2
 
 
-class Events:
+class Tensorboard:
     """A file of events in a folder, from a step on, in place of such events in older files."""
 
-    def __init__(self, folder: pathlib.Path, first_step: int) -> None:
-        """Open a new file."""
-        self._folder = folder
+    def __init__(self, workdir: pathlib.Path, first_step: int, fields: Mapping[str, Any]) -> None:
+        """Open a new file; events have no place for the config."""
+        del fields
+        self._folder = folder = workdir / FOLDER
         start = _events.SessionLog(status=_events.SessionLog.START)
         with disk.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -36,14 +38,14 @@ class Events:
         self._write(step=first_step, file_version="brain.Event:2")
         self._write(step=first_step, session_log=start)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write the numbers of a step as one event; an event for each takes several times as long.
 
         Args:
           step: of the event.
-          values: finite numbers by name.
+          numbers: finite numbers by name.
         """
-        summary = [_summaries.Summary.Value(tag=n, simple_value=x) for n, x in values.items()]
+        summary = [_summaries.Summary.Value(tag=n, simple_value=x) for n, x in numbers.items()]
         self._write(step=step, summary=_summaries.Summary(value=summary))
 
     def close(self) -> None:
@@ -62,3 +64,6 @@ class Events:
             if time.monotonic() - self._last_flush > SECONDS:
                 self._file.flush()
                 self._last_flush = time.monotonic()
+
+
+WRITER = Tensorboard
