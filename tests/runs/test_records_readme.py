@@ -30,10 +30,13 @@ ELSEWHERE = {
     # They are measured by name only: test_measured_by_name.py and test_landscape_instruments.py
     # compare the records that they measure.
     **{name: set(named(TEXT, name)) for name in BY_NAME},
-    # No committed run holds examples out, asks for more accuracies than one, or counts its steps
-    # that are not finite: test_nonfinite.py does.
+    # No committed run holds examples out, asks for more accuracies than one, counts its steps that
+    # are not finite, or has rates and norms: test_nonfinite.py and test_recorded_quantities.py do.
     "metrics.jsonl": HELD_OUT_AND_TOP_K
-    | {"nonfinite_steps", "skipped_steps", "start_loss", "diverged"},
+    | {"nonfinite_steps", "skipped_steps", "start_loss", "diverged"}
+    | {"learning_rate", "rho", "gradient_norm", "perturbation_norm"}
+    | {"sharpness", "sharpness_stderr"},
+    "speed.jsonl": set(named(TEXT, "speed.jsonl")),  # test_recorded_quantities.py reads them
     # All that is committed is finite: test_record_measurements.py measures what is not.
     EVERY: {"not_finite"},
     # Those of a training set with noisy labels: test_training_evaluation.py compares them.
