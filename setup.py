@@ -34,7 +34,9 @@ LAB = [
     "tensorstore>=0.1.71",  # orbax keeps arrays in it
     "tqdm>=4.66",
 ]
-TFDS = [*LAB, "tensorflow-cpu>=2.19"]  # prepares sets; reading them needs no TensorFlow
+# Prepares sets; reading them needs no TensorFlow. 2.19 holds protobuf below 6, which the files of
+# tensorflow-metadata refuse.
+TFDS = [*LAB, "tensorflow-cpu>=2.20"]
 SAFETENSORS = [*LAB, "safetensors>=0.5"]  # measures checkpoints in this format
 WANDB = [*LAB, "wandb>=0.20"]
 MLFLOW = [*LAB, "mlflow-skinny>=3.1"]

@@ -136,11 +136,12 @@ def _train(
             return write
 
         def pause(part: Round) -> None:
-            log.close()
             if part.step == first_epoch * program.steps_per_epoch + skip:
+                log.close()
                 progress.finish("stopped before its first step")
                 return
             interruption.save(workdir, part.step, part.state, part.metrics)
+            log.close()  # last: a service may take its seconds
             epochs = part.step / program.steps_per_epoch
             progress.finish(
                 f"stopped after step {part.step}, epoch {epochs:.4g}/{config.epochs}; the state is "
