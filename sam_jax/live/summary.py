@@ -1,6 +1,7 @@
 """What the page shows of a run: its row in the table, its notes and its curves, from its files."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ def summary(files: Files, root: str) -> dict[str, Any]:
             field: last_number(records, field)
             for field in ("batch_loss", "batch_accuracy", "test_loss", "test_accuracy")
         }
-        | {"images_per_second": last_number(speeds, "images_per_second")},
+        | {"images_per_second": recent_speed(speeds)},
         "ends_at": ends_at(speeds, epoch, epochs) if state == "training" else None,
         "notes": notes(files, records),
         "curves": {field: points for field, points in drawn.items() if points},
@@ -86,6 +87,23 @@ def last_number(records: Sequence[Record], field: str) -> float | None:
     return plain(next((x for x in values if x is not None and not math.isnan(x)), None))
 
 
+def recent_speed(speeds: Sequence[Record]) -> float | None:
+    """Return the median images/s of the newest epochs; None where there is none.
+
+    The line of one epoch may hold a compilation, or time of its neighbour: epochs are written while
+    the next ones compute.
+
+    Args:
+      speeds: the records of speed.jsonl by ascending epochs.
+
+    >>> recent_speed([{"epoch": i, "images_per_second": x} for i, x in enumerate((5.0, 7.0, 900.0))])
+    7.0
+    """
+    found = [number(record.get("images_per_second")) for record in speeds[-_RECENT:]]
+    known = [speed for speed in found if speed is not None and math.isfinite(speed)]
+    return plain(statistics.median(known)) if known else None
+
+
 def ends_at(speeds: Sequence[Record], epoch: int, epochs: int | None) -> float | None:
     """Return when a training is done, if its epochs take as long as the newest ones.
 
@@ -105,7 +123,7 @@ def ends_at(speeds: Sequence[Record], epoch: int, epochs: int | None) -> float |
     time = number(speeds[-1].get("time")) if speeds else None
     if epochs is None or not known or time is None or not math.isfinite(time):
         return None
-    return time + sum(known) / len(known) * (epochs - epoch)
+    return time + statistics.median(known) * (epochs - epoch)
 
 
 def notes(files: Files, records: Sequence[Record]) -> list[str]:
