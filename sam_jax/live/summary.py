@@ -96,7 +96,7 @@ def recent_speed(speeds: Sequence[Record]) -> float | None:
     Args:
       speeds: the records of speed.jsonl by ascending epochs.
 
-    >>> recent_speed([{"epoch": i, "images_per_second": x} for i, x in enumerate((5.0, 7.0, 900.0))])
+    >>> recent_speed([{"images_per_second": speed} for speed in (5.0, 7.0, 900.0)])
     7.0
     """
     found = [number(record.get("images_per_second")) for record in speeds[-_RECENT:]]
