@@ -17,14 +17,14 @@ step steps temporary_bytes times_epochs
 """
 _NUMBERS = """
 batch_accuracy batch_loss bottom_eigenvalue bottom_residual compiled_flops distance factor
-first_share flops gradient_norm index learning_rate length limit loss lower margin max_distance
-mean_absolute_odd mean_absolute_odd_stderr mean_eigenvalue mean_eigenvalue_stderr mean_even
-mean_even_stderr mean_test_loss_rise mean_test_loss_rise_stderr mean_train_loss_rise
+first_share flops gradient_norm images_per_second index learning_rate length limit loss lower margin
+max_distance mean_absolute_odd mean_absolute_odd_stderr mean_eigenvalue mean_eigenvalue_stderr
+mean_even mean_even_stderr mean_test_loss_rise mean_test_loss_rise_stderr mean_train_loss_rise
 mean_train_loss_rise_stderr mean_width mean_width_stderr measured_rho negative_share
 negative_share_stderr perturbation_norm perturbed_loss ratio rho rise second_share sharpness
 sharpness_stderr signed_mean signed_stderr start_loss step_size test_accuracy_integral
 test_accuracy_maximum test_accuracy_mean test_accuracy_minimum test_barrier test_barrier_position
-test_loss_integral test_loss_maximum test_loss_mean test_loss_minimum test_topK_accuracy
+test_loss_integral test_loss_maximum test_loss_mean test_loss_minimum test_topK_accuracy time
 top_eigenvalue top_residual trace trace_stderr train_accuracy_integral train_accuracy_maximum
 train_accuracy_mean train_accuracy_minimum train_barrier train_barrier_position train_clean_accuracy
 train_clean_loss train_loss_integral train_loss_maximum train_loss_mean train_loss_minimum
@@ -39,11 +39,11 @@ optimiser preset settings shape step_rule target
 _LISTS = """
 call_passes checkpoints coordinates density distances eigenvalues grid landmarks losses minus
 minus_censored not_finite pair per_batch_loss per_batch_perturbed_loss per_draw_perturbed_loss plus
-plus_censored positions ratios reference_seconds residuals ritz_values ritz_weights seconds signed
+plus_censored positions ratios reference_seconds residuals ritz_values ritz_weights signed
 squared_norm xs ys
 """
 # One number in some records, a list in others.
-_NUMBERS_OR_LISTS = "stderr test_accuracy test_loss train_accuracy train_loss"
+_NUMBERS_OR_LISTS = "seconds stderr test_accuracy test_loss train_accuracy train_loss"
 _TYPES = {
     "integer": (int,),
     "number": (int, float),
