@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from sam_jax import pytree
 from sam_jax.training.losses import BatchFunctions, PassOutputs
@@ -36,8 +35,7 @@ def with_perturbation_norms(functions: BatchFunctions, params: Params) -> BatchF
         def grad_fn(at: Params, *args: Any, **kwargs: Any) -> tuple[Gradients, PassOutputs]:
             gradients, outputs = gradient(at, *args, **kwargs)
             moved = [x for x in jax.tree.leaves(difference(at, params)) if pytree.is_parameter(x)]
-            norm = jnp.float32(pytree.norm(moved))
-            return gradients, outputs._replace(perturbation_norm=norm)
+            return gradients, outputs._replace(perturbation_norm=pytree.norm(moved))
 
         return grad_fn
 
