@@ -99,9 +99,7 @@ def recent_speed(speeds: Sequence[Record]) -> float | None:
     >>> recent_speed([{"images_per_second": speed} for speed in (5.0, 7.0, 900.0)])
     7.0
     """
-    found = [number(record.get("images_per_second")) for record in speeds[-_RECENT:]]
-    known = [speed for speed in found if speed is not None and math.isfinite(speed)]
-    return plain(statistics.median(known)) if known else None
+    return plain(_recent_median(speeds, "images_per_second"))
 
 
 def ends_at(speeds: Sequence[Record], epoch: int, epochs: int | None) -> float | None:
@@ -118,12 +116,18 @@ def ends_at(speeds: Sequence[Record], epoch: int, epochs: int | None) -> float |
     >>> ends_at([{"epoch": 1, "seconds": 60.0, "time": 1000.0}], epoch=1, epochs=3)
     1120.0
     """
-    took = [number(record.get("seconds")) for record in speeds[-_RECENT:]]
-    known = [seconds for seconds in took if seconds is not None and math.isfinite(seconds)]
+    seconds = _recent_median(speeds, "seconds")
     time = number(speeds[-1].get("time")) if speeds else None
-    if epochs is None or not known or time is None or not math.isfinite(time):
+    if epochs is None or seconds is None or time is None or not math.isfinite(time):
         return None
-    return time + statistics.median(known) * (epochs - epoch)
+    return time + seconds * (epochs - epoch)
+
+
+def _recent_median(speeds: Sequence[Record], field: str) -> float | None:
+    """Return the median of a field over the newest epochs; None where none has a finite one."""
+    found = [number(record.get(field)) for record in speeds[-_RECENT:]]
+    known = [value for value in found if value is not None and math.isfinite(value)]
+    return statistics.median(known) if known else None
 
 
 def notes(files: Files, records: Sequence[Record]) -> list[str]:
