@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import digits
+from sam_jax.runs.randomness import stream
+from sam_jax.training import build
 from sam_jax.training.optimiser import make_optimiser
+from sam_jax.training.step import epoch_order
 
 
 class Linear(nn.Module):
@@ -55,6 +58,21 @@ def tiny_config(**changes):
             group = group[g]
         group[field] = value
     return config
+
+
+def run_two_steps(program, data, config):
+    """The state after two steps on the 64 images of the smoke variant, and their metrics."""
+    key = jax.random.key(config.seed)
+    order = epoch_order(stream(key, "order"), 0, 64, config.batch_size)
+    images, labels = np.asarray(data.train_images), np.asarray(data.train_labels)
+    return program.run_steps(
+        program.init(key),
+        images,
+        labels,
+        np.concatenate([order[:1], order]),
+        key,
+        build.traced_hyperparameters(config),
+    )
 
 
 def make_sgd(learning_rate, momentum=0.0, nesterov=False, clip_norm=0.0, weight_decay=0.0):

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from training_problems import Linear, global_norm, random_batch, softmax_gradient, tiny_config
+from training_problems import (
+    Linear,
+    global_norm,
+    random_batch,
+    run_two_steps,
+    softmax_gradient,
+    tiny_config,
+)
 
 from sam_jax import optim
 from sam_jax.runs.randomness import stream
@@ -94,17 +101,7 @@ def two_steps(config):
     build.check(config)
     source, data = build.load_data(config)
     program = compile_program(build.program_spec(config, source, len(data.train_labels)))
-    key = jax.random.key(config.seed)
-    order = epoch_order(stream(key, "order"), 0, 64, config.batch_size)
-    images, labels = np.asarray(data.train_images), np.asarray(data.train_labels)
-    return program.run_steps(
-        program.init(key),
-        images,
-        labels,
-        np.concatenate([order[:1], order]),
-        key,
-        build.traced_hyperparameters(config),
-    )[1]
+    return run_two_steps(program, data, config)[1]
 
 
 # Their passes are all made at the parameters.

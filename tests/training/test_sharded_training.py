@@ -12,16 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
-from training_problems import assert_same_bits, tiny_config
+from training_problems import assert_same_bits, run_two_steps, tiny_config
 
 from sam_jax.measuring import measure
 from sam_jax.runs import checkpoints, machine
 from sam_jax.runs.mesh_axes import mesh_axes
-from sam_jax.runs.randomness import stream
 from sam_jax.training import build, device_data, placement
 from sam_jax.training.placement import Placement, spec_of
 from sam_jax.training.program import compile_program
-from sam_jax.training.step import epoch_order
 from sam_jax.training.train_and_evaluate import train_and_evaluate
 from sam_jax.training.trained import load_trained, restore_state
 
@@ -59,17 +57,7 @@ def program_of(config, width=64, **changes):
 def two_steps(config, **changes):
     """The state after two steps and their metrics, from NumPy arrays."""
     data, program = program_of(config, **changes)
-    key = jax.random.key(config.seed)
-    order = epoch_order(stream(key, "order"), 0, 64, config.batch_size)
-    images, labels = np.asarray(data.train_images), np.asarray(data.train_labels)
-    return program.run_steps(
-        program.init(key),
-        images,
-        labels,
-        np.concatenate([order[:1], order]),
-        key,
-        build.traced_hyperparameters(config),
-    )
+    return run_two_steps(program, data, config)
 
 
 def numbers(result):
