@@ -33,8 +33,9 @@ def records(workdir):
 
 
 def outcomes(workdir):
-    """Return the records without the costs, which no two measurements repeat."""
-    return {name: data for name, data in records(workdir).items() if "costs" not in name}
+    """Return the records without the times that no two runs repeat."""
+    timed = ("costs.jsonl", "speed.jsonl")
+    return {name: data for name, data in records(workdir).items() if not name.endswith(timed)}
 
 
 def times(workdir):
