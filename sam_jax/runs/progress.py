@@ -23,6 +23,7 @@ class Progress:
         self._label, self._epochs, self._images_per_epoch = label, epochs, images_per_epoch
         self._first = self._done = round(first_epoch * images_per_epoch)
         self._start = self._last_line = time.perf_counter()
+        self._timed_from: tuple[float, int] | None = None  # when, after so many images
         self._bar = None
         self._shown = is_first()
         if self._shown and sys.stderr.isatty():
@@ -50,14 +51,22 @@ class Progress:
         now = time.perf_counter()
         if self._shown and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            rate = (self._done - self._first) / (now - self._start)
-            left = (self._epochs * self._images_per_epoch - self._done) / rate
             print(
                 f"{self._label}: epoch {epoch:.4g}/{self._epochs}, loss {loss:.4f}, "
-                f"accuracy {accuracy:.2%}, {rate:.0f} images/s, {left:.0f} s left",
+                f"accuracy {accuracy:.2%}{self._speed(now)}",
                 flush=True,
             )
             heartbeat.shown()
+        if self._timed_from is None:  # the first steps were compiled too, and say nothing of the rest
+            self._timed_from = now, self._done
+
+    def _speed(self, now: float) -> str:
+        """Return images/s and the time left, with the comma before them; "" if not known yet."""
+        if self._timed_from is None or now <= self._timed_from[0]:
+            return ""
+        rate = (self._done - self._timed_from[1]) / (now - self._timed_from[0])
+        left = (self._epochs * self._images_per_epoch - self._done) / rate
+        return f", {rate:.0f} images/s, {duration(left)} left"
 
     def finish(self, message: str) -> None:
         """Close the bar and print one line on how the run ended."""
@@ -103,8 +112,25 @@ def each(
             last_line = now
             elapsed = now - start
             left = elapsed / done * (len(items) - done)
-            print(f"{label}: {done}/{len(items)}, {elapsed:.0f} s, {left:.0f} s left", flush=True)
+            times = f"{duration(elapsed)}, {duration(left)} left"
+            print(f"{label}: {done}/{len(items)}, {times}", flush=True)
             heartbeat.shown()
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, in the two units that suit it.
+
+    >>> duration(12.4), duration(200), duration(15_000), duration(200_000)
+    ('12 s', '3 min 20 s', '4 h 10 min', '2 d 07 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
 
 
 def _place(label: str, number: int, count: int, name: str) -> str:
