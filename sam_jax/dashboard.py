@@ -72,7 +72,7 @@ def serve(folder: pathlib.Path) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise signals.Stopped(number)
+    raise signals.Stopped(number, advice="")
 
 
 def _counted(runs: int) -> str:

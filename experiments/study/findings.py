@@ -35,6 +35,7 @@ WORDS = {
 }
 UNITS = ("%", "nats")
 SETS = ("test", "train")  # which stand below the quantity in a heading, and before it in a sentence
+MOST_NAMES = 3  # of arms in a tie
 DECISIVE = ("holds", "fails")
 
 
@@ -88,16 +89,16 @@ def of_arms(
     ordered, texts = [arms[i] for i in order], _texts(cells, len(results.seeds), column)
     reference = arms[0] if reference is None else reference
     best_end, worst_end = ("highest", "lowest") if column.best == "max" else ("lowest", "highest")
-    best, worst = ordered[0], ordered[-1]
-    found = [
-        f"{best.label} has the {best_end} {name_of(column)} of {len(order)} arms, "
-        f"{texts[order[0]]}{_over(results)}."
-    ]
-    if len(ordered) > 1:
-        rivals = [arm for arm in (reference, ordered[1]) if arm in ordered and arm != best]
-        leads = [_lead(results, column, best, arm) for arm in dict.fromkeys(rivals)]
-        last = f"{worst.label} has the {worst_end}, {texts[order[-1]]}."
-        found += [*leads[:1], _separated(results, column, ordered), *leads[1:], last]
+    means = [cells[i].mean for i in order]
+    first = ordered[: means.count(means[0])]  # more than one in a tie
+    last = ordered[len(ordered) - means.count(means[-1]) :]
+    name = f"{name_of(column)} of {len(order)} arms"
+    found = [f"{_have(first, best_end)} {name}, {texts[order[0]]}{_over(results)}."]
+    if first != last:
+        rivals = [arm for arm in (reference, ordered[len(first)]) if arm in ordered[len(first) :]]
+        leads = [_lead(results, column, first[0], arm) for arm in dict.fromkeys(rivals)]
+        end = f"{_have(last, worst_end)}, {texts[order[-1]]}."
+        found += [*leads[:1], _separated(results, column, ordered), *leads[1:], end]
     return found[:most]
 
 
@@ -162,7 +163,8 @@ def of_contrasts(
     best = min(means, key=lambda label: sign * means[label].mean)
     (text,) = _texts([means[best]], len(results.seeds), column)
     least = "highest" if column.best == "max" else "lowest"
-    sentences.append(f"The {least} mean of all is that of {best}, {text}.")
+    alike = [label for label, cell in means.items() if cell.mean == means[best].mean]
+    sentences.append(f"The {least} mean of all is that of {_joined(alike)}, {text}.")
     return sentences
 
 
@@ -175,7 +177,7 @@ def of_claims(tested: Sequence[Tested], most: int = 5) -> list[str]:
     """
     counts = collections.Counter(each.verdict for each in tested)
     parts = [f"{counts[key]} {WORDS[key][counts[key] > 1]}" for key in WORDS if counts[key]]
-    sentences = [f"Of {len(tested)} claims {_joined(parts)}."]
+    sentences = [f"Of {len(tested)} claims, {_joined(parts)}."]
     known = [each for each in tested if any(math.isfinite(p.effect) for p in each.parts)]
     known.sort(key=lambda each: (each.verdict in DECISIVE, _clarity(each)), reverse=True)
     for each in known[: most - 1]:
@@ -242,6 +244,15 @@ def opening(folder: pathlib.Path, found: Sequence[str], tested: Sequence[Tested]
     """
     verdicts = write_table(folder, "verdicts", claims_csv(tested), tests_grid(tested))
     return Opening(found, [verdicts] if tested else [])
+
+
+def _have(arms: Sequence[Arm], end: str) -> str:
+    """Return that an arm has the highest or lowest of something, or that several share it."""
+    verb = "has" if len(arms) == 1 else "share"
+    names = [arm.label for arm in arms]
+    if len(names) > MOST_NAMES:
+        names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
+    return f"{_joined(names)} {verb} the {end}"
 
 
 def _lead(results: Results, column: Column, arm: Arm, other: Arm) -> str:

@@ -42,6 +42,20 @@ class Provenance(NamedTuple):
     comparisons: Sequence[Comparison] = ()
     records: Sequence[Records] = ()
 
+    @property
+    def is_trial(self) -> bool:
+        """Say whether the command ran in seconds what takes hours, so that numbers mean nothing.
+
+        >>> Provenance("sam-jax-study variants --config=configs/variants/digits.py:smoke").is_trial
+        True
+        >>> Provenance("sam-jax-study variants --workdir=smoke").is_trial
+        False
+        """
+        return any(
+            word in ("--smoke", "--preset=smoke") or word.endswith(".py:smoke")
+            for word in shlex.split(self.command)
+        )
+
 
 def software() -> dict[str, str]:
     """Return the versions and the device that this process computes with."""
@@ -56,6 +70,8 @@ def software() -> dict[str, str]:
 def command_line() -> str:
     """Return the line that started this process, as a shell takes it."""
     program, *arguments = sys.orig_argv
+    if arguments and pathlib.Path(arguments[0]).name.startswith("sam-jax-"):  # an installed command
+        program, *arguments = arguments
     return shlex.join([pathlib.Path(program).name, *arguments])
 
 

@@ -103,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(http.HTTPStatus.NOT_FOUND)
 
+    do_HEAD = do_GET
+
     def _send(self, content: bytes, kind: str) -> None:
         packs = "gzip" in self.headers.get("Accept-Encoding", "") and kind == "application/json"
         if packs:
@@ -112,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers | ({"Content-Encoding": "gzip"} if packs else {})).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing of requests."""

@@ -52,6 +52,7 @@ def summary(files: Files, root: str) -> dict[str, Any]:
             for field in ("batch_loss", "batch_accuracy", "test_loss", "test_accuracy")
         }
         | {"images_per_second": recent_speed(speeds)},
+        "began_at": began_at(speeds),
         "ends_at": ends_at(speeds, epoch, epochs) if state == "training" else None,
         "notes": notes(files, records),
         "curves": {field: points for field, points in drawn.items() if points},
@@ -100,6 +101,21 @@ def recent_speed(speeds: Sequence[Record]) -> float | None:
     7.0
     """
     return plain(_recent_median(speeds, "images_per_second"))
+
+
+def began_at(speeds: Sequence[Record]) -> float | None:
+    """Return when the first epoch that has a speed began, in seconds since 1970; None for none.
+
+    Args:
+      speeds: the records of speed.jsonl by ascending epochs.
+
+    >>> began_at([{"epoch": 1, "seconds": 60.0, "time": 1000.0}])
+    940.0
+    """
+    if not speeds:
+        return None
+    time, seconds = (number(speeds[0].get(field)) for field in ("time", "seconds"))
+    return None if time is None or seconds is None else plain(time - seconds)
 
 
 def ends_at(speeds: Sequence[Record], epoch: int, epochs: int | None) -> float | None:

@@ -28,10 +28,10 @@ ONE_PRESS = 1.0  # seconds; a terminal and a launcher pass on the same press of 
 class Stopped(SystemExit):
     """The end that a signal asked for: an exit with the code 128 + signal, and no failure."""
 
-    def __init__(self, number: int) -> None:
-        """Take the number of the signal."""
+    def __init__(self, number: int, advice: str = "The same command goes on.") -> None:
+        """Take the number of the signal, and what the user is told after its name."""
         super().__init__(128 + number)
-        self.name = signal.Signals(number).name
+        self.name, self.advice = signal.Signals(number).name, advice
 
 
 class _Heard:
@@ -110,7 +110,7 @@ def stop_if_asked() -> None:
 
 def end(stopped: Stopped) -> NoReturn:
     """End this process in order, without waiting for the threads that compile what comes next."""
-    print(f"Ended by {stopped.name}. The same command goes on.", file=sys.stderr)
+    print(f"Ended by {stopped.name}. {stopped.advice}".rstrip(), file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     code = stopped.code

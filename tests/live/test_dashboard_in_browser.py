@@ -119,6 +119,52 @@ def test_arms_hide_and_tables_sort(browser, study, tmp_path):
     assert browser.errors() == [] and browser.requests() == [file.as_uri()]
 
 
+def test_paper_has_every_chart_in_black_on_white(browser, study, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_bytes(page("runs", everything(study)))
+    browser.open(file.as_uri(), width=DESK, dark=True)
+    drawn = "[...document.querySelectorAll('#charts figure')].filter((f) => f.dataset.points).length"
+    ink = "document.querySelector('#charts .plot').layout.font.color"
+    browser.wait(f"{drawn} > 0")
+    assert browser.run(drawn) < len(FIELDS)  # those that nobody has scrolled to are not drawn
+    browser.run("window.inks = []")
+    browser.run(
+        "document.querySelector('#charts .plot').on('plotly_afterplot',"
+        f" () => window.inks.push({ink}))"
+    )
+    browser.printed(tmp_path / "page.pdf")
+    browser.wait(f"{drawn} === {len(FIELDS)}")
+    browser.wait("window.inks.length >= 2")
+    inks = browser.run("window.inks")
+    assert inks[0] == "#000" and inks[-1] not in ("#000", "rgb(0, 0, 0)")
+    assert browser.errors() == []
+
+
+def test_arms_keep_their_colours_where_one_is_added(browser, study, tmp_path):
+    """An arm that begins later comes last, wherever its name stands."""
+    file = tmp_path / "page.html"
+    colours = (
+        "Object.fromEntries([...document.querySelectorAll('#arms [aria-pressed]')].map((button) =>"
+        " [button.textContent, button.querySelector('line').getAttribute('stroke')]))"
+    )
+    shown = []
+    for is_added in (False, True):
+        if is_added:
+            later = make_run(study / "models/adam/seed_0", 40, 3)
+            lines = (later / "speed.jsonl").read_text().splitlines()
+            late = [json.loads(line) for line in lines]
+            late = [json.dumps(each | {"time": each["time"] + 1e6}) for each in late]
+            (later / "speed.jsonl").write_text("\n".join(late) + "\n")
+        file.write_bytes(page("runs", everything(study)))
+        browser.open(file.as_uri(), width=DESK)
+        browser.wait("document.querySelectorAll('#arms button').length")
+        shown.append(browser.run(colours))
+    before, after = shown
+    began = [arm for arm in before if arm != "old"]
+    assert len(began) == 3 and {arm: after[arm] for arm in began} == {a: before[a] for a in began}
+    assert after["adam"] not in [after[arm] for arm in began]
+
+
 @pytest.mark.parametrize("width", [PHONE, DESK])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_it_fits_the_window_and_its_colours(browser, study, tmp_path, width, dark):

@@ -12,15 +12,16 @@ const STROKES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3" };
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const runs = new Map(); // by name, in the order of the server
-const arms = new Map(); // by name: its number, which gives its colour and stays
+const arms = new Map(); // by name: its number, which gives its colour and stays; the first began first
 const hidden = new Set(); // arms
 const rows = new Map();
 let version = 0;
 let clock = 0; // seconds since 1970 where the runs are
+let onPaper = false; // while the page is printed, black on white
 
 function styleOf(arm) {
   const number = arms.get(arm);
-  const colours = dark.matches ? DARK : LIGHT;
+  const colours = dark.matches && !onPaper ? DARK : LIGHT;
   return { colour: colours[number % colours.length],
     dash: DASHES[Math.floor(number / colours.length) % DASHES.length] };
 }
@@ -34,7 +35,7 @@ function take(answer) {
   const before = new Map(runs);
   runs.clear();
   for (const name of answer.names) runs.set(name, came.get(name) ?? before.get(name));
-  for (const run of runs.values()) if (!arms.has(run.arm)) arms.set(run.arm, arms.size);
+  numberArms();
   [version, clock] = [answer.version, answer.now];
   const counts = about.states.map((state) =>
     [state, [...runs.values()].filter((run) => run.state === state).length]);
@@ -47,6 +48,16 @@ function take(answer) {
     showArms();
     showCharts();
   }
+}
+
+// A page that is loaded anew gives the arms the colours that they had as they began.
+function numberArms() {
+  const began = new Map(); // the new arms, in the order of the server
+  for (const run of runs.values()) {
+    if (arms.has(run.arm)) continue;
+    began.set(run.arm, Math.min(began.get(run.arm) ?? Number.MAX_VALUE, run.began_at ?? Number.MAX_VALUE));
+  }
+  for (const [arm] of [...began].sort(([, a], [, b]) => a - b)) arms.set(arm, arms.size);
 }
 
 function say(words, isFault = false) {
@@ -81,12 +92,17 @@ function cell(row, text, { kind = "", value, title = "" } = {}) {
   return made;
 }
 
+// Texts with places where a line may end, as a name without spaces has none.
+const breakable = (text) => text.split(/(?<=[_,=\/-])/)
+  .flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
+
 function fill(row, run) {
   row.replaceChildren();
   const dot = document.createElement("span");
   dot.className = "dot";
   dot.style.background = styleOf(run.arm).colour;
-  cell(row, run.arm, { kind: "text", title: run.name }).prepend(dot);
+  const arm = cell(row, "", { kind: "text", title: run.name });
+  arm.append(dot, ...breakable(run.arm));
   cell(row, run.seed ?? "—");
   const state = document.createElement("span");
   [state.className, state.textContent] = [run.state, run.state];
@@ -139,7 +155,9 @@ function showArms() {
   const seeds = (arm) => [...runs.values()].filter((run) => run.arm === arm).length;
   const buttons = present.map((arm) => {
     const button = document.createElement("button");
-    button.append(swatch(styleOf(arm)), seeds(arm) > 1 ? `${arm} (${seeds(arm)})` : arm);
+    const name = document.createElement("span");
+    name.append(...breakable(arm), seeds(arm) > 1 ? ` (${seeds(arm)})` : "");
+    button.append(swatch(styleOf(arm)), name);
     button.setAttribute("aria-pressed", !hidden.has(arm));
     button.title = "Hide or show this arm";
     button.addEventListener("click", () => {
@@ -290,7 +308,7 @@ async function draw(figure) {
   figure.stale = false;
   const Plotly = await plottingLibrary();
   const style = getComputedStyle(document.body);
-  const [ink, rule] = [style.color, style.getPropertyValue("--rule")];
+  const [ink, rule] = onPaper ? ["#000", "#bbb"] : [style.color, style.getPropertyValue("--rule")];
   const chart = figure.chart;
   const axis = { color: ink, gridcolor: rule, linecolor: rule, zeroline: false, automargin: true };
   const shown = traces(chart);
@@ -326,5 +344,12 @@ async function ask() {
 makeSortable(byId("runs"));
 for (const id of ["logarithmic", "means"]) byId(id).addEventListener("change", showCharts);
 dark.addEventListener("change", refresh);
+// Paper has all charts, also those that nobody has scrolled to.
+for (const [event, prints] of [["beforeprint", true], ["afterprint", false]])
+  addEventListener(event, () => {
+    onPaper = prints;
+    refresh();
+    if (prints) for (const figure of figures.values()) draw(figure);
+  });
 if (still) take(still);
 else ask();

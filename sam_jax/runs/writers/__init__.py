@@ -32,12 +32,15 @@ class Writer(Protocol):
 
 
 def check(names: Iterable[str]) -> None:
-    """Raise a UserMistake that names the extra to install, where a writer lacks its package."""
+    """Raise a UserMistake that names the extras to install, where writers lack their packages."""
+    missing = []
     for name in names:
         try:
             _module(name)
         except MissingExtra as error:
-            raise UserMistake(str(error)) from error
+            missing.append(error)
+    if missing:
+        raise UserMistake(" ".join(map(str, missing))) from missing[0]
 
 
 def opened(
