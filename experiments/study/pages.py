@@ -21,6 +21,7 @@ from experiments.study.figures import ReportFigure, save_figures
 from experiments.study.grid import Grid, kind
 from experiments.study.surfaces import Surfaces
 from sam_jax.plotting import page_parts
+from sam_jax.runs.config_changes import shortened
 
 TEMPLATES = pathlib.Path(__file__).with_name("templates")
 
@@ -77,7 +78,13 @@ def write_page(
         lstrip_blocks=True,
     )
     image = functools.partial(_image, path.parent)
-    shown = {"kind": kind, "anchor": anchor, "flat": flat_settings, "headings": headings}
+    shown = {
+        "kind": kind,
+        "anchor": anchor,
+        "flat": flat_settings,
+        "headings": headings,
+        "shortened": shortened,
+    }
     environment.filters |= {**shown, "image": image}
     settings = dict(values.pop("settings", {}))
     made_by = settings.pop(provenance.KEY, None)

@@ -73,7 +73,22 @@ def _made(module: Mapping[str, Any]) -> ml_collections.ConfigDict | None:
     return made if isinstance(made, ml_collections.ConfigDict) else None
 
 
-def as_text(title: str, base: Base, config: ml_collections.ConfigDict, apart: str = "") -> str:
+def shortened(text: str, most: int = 80) -> str:
+    """Return the beginning of a text that is too long for its place, and how long it is.
+
+    >>> shortened("(0, 1, 2, 3)", most=8), shortened("(0, 1)", most=8)
+    ('(0, 1, 2… (12 characters)', '(0, 1)')
+    """
+    return text if len(text) <= most else f"{text[:most].rstrip()}… ({len(text):,} characters)"
+
+
+def as_text(
+    title: str,
+    base: Base,
+    config: ml_collections.ConfigDict,
+    apart: str = "",
+    is_whole: bool = False,
+) -> str:
     """Return a config as its changes of a base, one a line.
 
     Args:
@@ -81,6 +96,7 @@ def as_text(title: str, base: Base, config: ml_collections.ConfigDict, apart: st
       base: what it starts from.
       config: what is run.
       apart: a group whose changes are counted alone, in the last line.
+      is_whole: show long values whole.
 
     >>> base = Base("base.py", ml_collections.ConfigDict({"epochs": 30, "m": {"rho": (0.1,)}}))
     >>> config = ml_collections.ConfigDict({"epochs": 2, "m": {"rho": (0.1, 0.2)}})
@@ -95,10 +111,12 @@ def as_text(title: str, base: Base, config: ml_collections.ConfigDict, apart: st
     """
     found = changes(base.config, config)
     if not found:
-        return f"config {title}: as {base.name}"
+        same = "" if title == base.name else f" as {base.name}"
+        return f"config {title}:{same} without changes; its file explains every field"
     shown = [c for c in found if not apart or not c.name.startswith(f"{apart}.")]
     wide = max((len(change.name) for change in shown), default=0)
-    lines = [f"  {c.name:<{wide}}  {c.now}  (was {c.base})" for c in shown]
+    text = str if is_whole else shortened
+    lines = [f"  {c.name:<{wide}}  {text(c.now)}  (was {text(c.base)})" for c in shown]
     hidden = [change for change in found if change not in shown]
     if hidden:
         lines.append(f"  {apart}: {_count(hidden)}, which --print_config shows")

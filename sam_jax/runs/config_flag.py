@@ -73,16 +73,17 @@ def read_config(path: str) -> ml_collections.ConfigDict:
     return config
 
 
-def description(apart: str = "") -> str:
+def description(apart: str = "", is_whole: bool = False) -> str:
     """Return what the config of the command line changes of its base, a field a line.
 
     Args:
       apart: a group whose changes are counted alone.
+      is_whole: show long values whole.
     """
     parser: Any = flags.FLAGS[NAME].parser
     config: Any = flags.FLAGS[NAME].value
     base = config_changes.base_of(parser.path.partition(":")[0], _executed(parser.path), config)
-    return config_changes.as_text(parser.path, base, config, apart)
+    return config_changes.as_text(parser.path, base, config, apart, is_whole)
 
 
 def _executed(path: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> None:
         with distributed.processes(_cluster(values)) if together else contextlib.nullcontext():
             try:
                 if values.get(config_flag.PRINT):
-                    print(config_flag.description())
+                    print(config_flag.description(is_whole=True))
                     return 0
                 with _flag_errors(), heartbeat.beating():
                     return main(argv)

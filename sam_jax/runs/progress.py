@@ -57,7 +57,7 @@ class Progress:
                 flush=True,
             )
             heartbeat.shown()
-        if self._timed_from is None:  # the first steps were compiled too, and say nothing of the rest
+        if self._timed_from is None:  # the time of the first steps holds their compilation
             self._timed_from = now, self._done
 
     def _speed(self, now: float) -> str:

@@ -74,6 +74,15 @@ def test_one_seed_separates_nothing_and_no_number_is_said():
     assert len(findings.of_arms(made([[0.5], [math.nan]]), LOSS)) == 1  # no lead over nothing
 
 
+def test_a_tie_is_no_lead():
+    found = findings.of_arms(made([[0.5, 0.6], [0.2, 0.4], [0.4, 0.2], [0.5, 0.6]]), LOSS)
+    assert found[0].startswith("B and C share the lowest test loss of 4 arms, 0.30 ± 0.10 (mean")
+    assert found[1].startswith("The difference of B from A is −0.25")
+    assert found[-1].startswith("A and D share the highest, 0.55")
+    (alone,) = findings.of_arms(made([[0.5, 0.6]] * 5), LOSS)
+    assert alone.startswith("A, B, C and 2 more share the lowest test loss of 5 arms")
+
+
 def test_contrasts_say_how_often_and_how_much():
     results = made(VALUES)
     a, b, c, d = results.arms
@@ -93,7 +102,7 @@ def test_claims_of_pairs_hold_fail_and_stay_undecided():
     tested = findings.better_than(results, LOSS, pairs)
     assert [each.verdict for each in tested] == ["holds", "fails", "undecided"]
     found = findings.of_claims(tested)
-    assert found[0] == "Of 3 claims 1 holds, 1 fails and 1 is undecided."
+    assert found[0] == "Of 3 claims, 1 holds, 1 fails and 1 is undecided."
     assert len(found) == 4 and "is undecided" in found[3]
     assert {"“B: a lower test loss than A” holds" in text for text in found} == {True, False}
     reversed_ones = findings.better_than(results, ACCURACY, pairs)
@@ -127,6 +136,9 @@ def test_the_command_line_is_that_of_this_process(monkeypatch):
     line = ["/usr/bin/python3", "-m", "experiments.toy", "--workdir=a b"]
     monkeypatch.setattr("sys.orig_argv", line)
     assert provenance.command_line() == "python3 -m experiments.toy '--workdir=a b'"
+    line = ["/usr/bin/python3", "/venv/bin/sam-jax-study", "variants", "--workdir=out"]
+    monkeypatch.setattr("sys.orig_argv", line)
+    assert provenance.command_line() == "sam-jax-study variants --workdir=out"
 
 
 @pytest.mark.parametrize("text", ["", "<b>"])

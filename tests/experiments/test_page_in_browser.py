@@ -51,9 +51,10 @@ def page(tmp_path_factory):
     path = Path(np.array([[-0.5, 0.0], [0.5, 0.5]]), {"start": (-0.5, 0.0)})
     turned = Surfaces("Figure 2", "planes", "Two bowls.", planes, paths={"steep <b>": path})
     change = provenance.Change("training.method.rho", "0.05", "0.1")
+    many = provenance.Change("methods", str(tuple(range(500))), "(0,)")
     made_by = provenance.Provenance(
-        "python -m experiments.toy --workdir=out",
-        [provenance.Comparison("configs/digits.py", [change])],
+        "python -m experiments.toy --config=configs/toy.py:smoke --workdir=out",
+        [provenance.Comparison("configs/digits.py", [change, many])],
         [provenance.Records("SAM", [("seed 0", "../models/sam/seed_0/records.jsonl")])],
     )
     sections = [
@@ -93,6 +94,17 @@ def choose(browser, number):
 
 def drawn(browser, name):
     browser.wait(f"document.querySelector('figure.surface').dataset.drawn === {name!r}")
+
+
+def test_a_trial_says_so_and_a_long_value_opens(browser, page):
+    browser.open(page.as_uri(), width=PHONE)
+    assert "numbers mean nothing" in browser.run("document.querySelector('.lost').textContent")
+    value = "document.querySelector('del details')"
+    assert "… (2,390 characters)" in browser.run(f"{value}.querySelector('summary').textContent")
+    height = browser.run(f"{value}.closest('tr').offsetHeight")
+    browser.run(f"{value}.open = true")
+    assert browser.run(f"{value}.closest('tr').offsetHeight") > 5 * height
+    assert browser.run("document.documentElement.scrollWidth") <= PHONE
 
 
 def test_tables_sort_figures_open_and_surfaces_turn(browser, page):

@@ -4,10 +4,11 @@ import pathlib
 import runpy
 
 import pytest
+from ml_collections import ConfigDict
 from real_commands import ROOT, run_here
 
 from configs import cifar10, digits
-from sam_jax.runs.config_changes import base_of, changes
+from sam_jax.runs.config_changes import Base, as_text, base_of, changes
 
 BASES = {
     "digits": "digits",
@@ -55,6 +56,22 @@ def test_changes_make_the_config_of_the_base():
             group = group[name]
         group[field] = eval(change.now)  # as a config file has it
     assert changes(base, config) == [] and base.to_json() == config.to_json()
+
+
+def test_a_long_value_is_shown_whole_where_it_is_asked_for():
+    base = Base("base.py", ConfigDict({"seeds": (0,), "epochs": 3}))
+    config = ConfigDict({"seeds": tuple(range(100)), "epochs": 4})
+    whole = str(tuple(range(100)))
+    shown = as_text("mine.py", base, config).splitlines()
+    assert shown[1].startswith("  seeds   (0, 1, ") and shown[1].endswith("(was (0,))")
+    assert f"… ({len(whole)} characters)" in shown[1] and max(map(len, shown)) < 140
+    assert f"  seeds   {whole}  (was (0,))" in as_text("mine.py", base, config, is_whole=True)
+
+
+def test_a_base_has_no_changes_of_itself():
+    config = digits.get_config()
+    words = "config configs/digits.py: without changes; its file explains every field"
+    assert as_text("configs/digits.py", Base("configs/digits.py", config), config) == words
 
 
 @pytest.mark.parametrize(

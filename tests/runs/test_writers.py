@@ -174,6 +174,14 @@ def test_a_missing_package_names_the_extra_before_anything_is_written(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_all_missing_packages_are_named_at_once(monkeypatch):
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda package: None)
+    for name in ("wandb", "mlflow"):
+        monkeypatch.delitem(sys.modules, f"{writers.__name__}.{name}", raising=False)
+    with pytest.raises(UserMistake, match=r"sam_jax\[wandb\].*sam_jax\[mlflow\]"):
+        writers.check(["wandb", "mlflow"])
+
+
 def test_a_run_goes_on_with_other_writers(tmp_path):
     train_and_evaluate(tiny_config(epochs=1, writers=()), tmp_path)
     assert not (tmp_path / "tensorboard").exists()
