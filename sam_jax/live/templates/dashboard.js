@@ -8,6 +8,7 @@ const PATIENCE = 2000; // milliseconds from one question to the next
 const LIGHT = ["#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"];
 const DARK = ["#f2f2f2", "#4da6e0", "#ff8a47", "#2fc79a", "#f5b83d", "#e3a0c4", "#9bd4f7"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
+const PAPER = { width: 480, height: 280 }; // of a chart, two of which stand on a line of A4
 const STROKES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3" };
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -314,6 +315,7 @@ async function draw(figure) {
   const shown = traces(chart);
   const isLogarithmic = byId("logarithmic").checked && !chart.is_fraction;
   const layout = {
+    ...(onPaper ? PAPER : {}),
     margin: { l: 46, r: 8, t: 6, b: 34 }, showlegend: false, hovermode: "closest",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 11 },
     uirevision: isLogarithmic, // a zoom stays when news come
