@@ -162,7 +162,8 @@ def colour_bar(
     bar.set_label(value_label, fontsize=base.FONT_SIZE)
     named = scale.levels[::2]
     bar.set_ticks(list(named), labels=level_texts(named))
-    bar.long_axis.set_minor_locator(NullLocator())
+    axis = bar.ax.yaxis if location == "right" else bar.ax.xaxis
+    axis.set_minor_locator(NullLocator())
     bar.ax.tick_params(labelsize=base.FONT_SIZE - 2)
 
 

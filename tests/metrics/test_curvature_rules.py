@@ -99,10 +99,12 @@ def test_memory_is_one_basis(name):
         memory = compiled.lower(params, batches).compile().memory_analysis()
         return memory.temp_size_in_bytes / (4 * 2 * 32 * 256)
 
-    # One more step is one more row of the basis, not two, and the rest does not grow.
+    # One more step is one more row of the basis, not two (but in older XLA, which copies it), and
+    # the rest does not grow.
     # The density is evaluated on steps * 1024 points, a sixteenth of a vector each.
     few, many = vectors(20), vectors(60)
-    assert 0.95 < (many - few) / 40 < 1.2
+    rows = 1 if jax.__version_info__ >= (0, 10) else 2
+    assert 0.95 * rows < (many - few) / 40 < 1.2 * rows
     assert few - 20 < 12
 
 

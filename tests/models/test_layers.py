@@ -20,8 +20,9 @@ def test_batch_norm_with_a_large_mean_against_float64(use_fast_variance):
     expected = (exact - mean) / np.sqrt(variance + norms.EPSILON)
     assert variables["params"]["scale"].tolist() == [1, 1, 1]
     error = np.abs(normalised - expected).max()
-    # The mean alone is rounded to 1000 * 2^-24 = 6e-5 standard deviations.
-    assert error < 2e-4 if not use_fast_variance else error > 0.02
+    # The mean alone is rounded to 1000 * 2^-24 = 6e-5 standard deviations, and older XLA adds its
+    # 4,096 numbers with errors of a few of these.
+    assert error < 5e-4 if not use_fast_variance else error > 0.02
 
 
 def direct_convolution(x, kernel, stride, depthwise):

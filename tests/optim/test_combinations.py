@@ -164,7 +164,7 @@ LABELS = {"LayerNorm_0": "a", "Dense_0": "b"}
 HIDING = {
     "masked": lambda: optax.chain(optax.masked(sam(), HALF), SGD),
     "partition": lambda: optax.partition({"a": optax.chain(sam(), SGD), "b": SGD}, LABELS),
-    "selective_transform": lambda: optax.selective_transform(
+    "selective_transform": lambda: optax.transforms.selective_transform(
         optax.chain(sam(), SGD), freeze_mask=HALF
     ),
 }
@@ -260,8 +260,9 @@ def test_a_search_along_the_methods_direction(name):
     for steps in (1, 2, 3):
         losses.append(loss(run(tx, steps, value_fn=value_fn, **extra)[0]))
     assert all(later < earlier for earlier, later in zip(losses, losses[1:], strict=False))
-    with pytest.raises(TypeError, match="not consumed by `value_fn`: .'grad_fn'"):
-        run(tx, value_fn=lambda params: loss(params), **extra)
+    if tuple(map(int, optax.__version__.split("."))) >= (0, 2, 8):  # older ones leave it out
+        with pytest.raises(TypeError, match="not consumed by `value_fn`: .'grad_fn'"):
+            run(tx, value_fn=lambda params: loss(params), **extra)
 
 
 def test_a_search_that_keeps_the_value_and_the_gradient():
