@@ -13,18 +13,20 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def machine() -> dict[str, Any]:
     """Return the processor, the cores that this process may use, memory, system and versions."""
-    allowed = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     return {
         "processor": processor(pathlib.Path("/proc/cpuinfo")),
-        "cores": allowed,
+        "cores": cores(),
         "memory": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "sam_jax": sam_jax.__version__,
         "commit": _commit(),
     }
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor(path: pathlib.Path) -> str:

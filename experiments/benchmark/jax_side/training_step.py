@@ -5,11 +5,14 @@ from typing import Any
 
 from experiments.benchmark.jax_side import networks
 from experiments.benchmark.jax_side.steps import lowered_step, make_step, repeated
+from experiments.benchmark.machine import cores
 from experiments.benchmark.worker import Prepared
 
 
 def prepare(case: dict[str, Any]) -> Prepared:
-    """Compile a step of each of `case["methods"]`, several at once.
+    """Compile a step of each of `case["methods"]`, as many at once as there are cores.
+
+    What was compiled before the time was over is in the cache when the row is tried again.
 
     Args:
       case: "net", "batch", "precision", "methods", and "m" where one of them is m-SAM.
@@ -18,7 +21,7 @@ def prepare(case: dict[str, Any]) -> Prepared:
     batch = networks.random_batch(case["net"], case["batch"])
     made = {method: make_step(net, method, case.get("m", 0)) for method in case["methods"]}
     lowered = [lowered_step(step, batch, case["precision"]) for step in made.values()]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         compiled = list(pool.map(lambda program: program.compile(), lowered))
     steps = zip(made.items(), compiled, strict=True)
     calls = {method: repeated(step, program, batch) for (method, step), program in steps}
