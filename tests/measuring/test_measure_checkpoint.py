@@ -87,7 +87,9 @@ def test_the_command_and_the_checkpoint_of_a_flax_program(tmp_path):
     loss = np.mean(own_checkpoint.losses(variables, test))
     np.testing.assert_allclose(record["test_accuracy"], accuracy, rtol=1e-6)
     np.testing.assert_allclose(record["test_loss"], loss, rtol=1e-4)
-    assert result.stdout.startswith("evaluation: train_loss ")
+    opening, measured, *_ = result.stdout.splitlines()
+    assert opening.startswith("checkpoint ") and "measured with the loss and the data of" in opening
+    assert measured.startswith("evaluation: train_loss ")
 
 
 def test_the_weights_of_nnx_are_a_tree_like_any_other(tmp_path):
