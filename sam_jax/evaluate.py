@@ -86,9 +86,6 @@ def _measure() -> list[records.Record]:
         raise app.UsageError(f"--checkpoint and --target go together, and {missing} is missing")
     if _EPOCH.value is not None:
         raise app.UsageError("--epoch chooses a checkpoint of a run; leave it out of --checkpoint")
-    if is_first():
-        words = f"checkpoint {checkpoint}: measured with the loss and the data of {target}"
-        print(words, flush=True)
     return measure_checkpoint(checkpoint, target, _WORKDIR.value, _PRESETS.value, _MEASURES.value)
 
 

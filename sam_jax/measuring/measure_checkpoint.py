@@ -19,6 +19,7 @@ from sam_jax.measuring.settings import check, fields_of_instruments
 from sam_jax.measuring.target import Target, TargetNetwork, fitted, load_target
 from sam_jax.mistakes import UserMistake, checking
 from sam_jax.runs import fields, flax_checkpoints, locks
+from sam_jax.runs.distributed import is_first
 from sam_jax.runs.records import Record
 from sam_jax.suggestions import did_you_mean
 from sam_jax.training.device_data import everywhere
@@ -71,6 +72,8 @@ def measure_checkpoint(
         "data_digest": _digest(tuple(measured.sets)),
     }
     wanted = with_settings(found, settings)
+    if is_first():
+        print(f"{path.name}: measured with the loss and the data of {target}", flush=True)
     with locks.held(workdir, "evaluation"):
         return record_measurements(workdir / EVALUATIONS, wanted, about, measured.name)
 

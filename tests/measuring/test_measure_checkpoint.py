@@ -88,7 +88,7 @@ def test_the_command_and_the_checkpoint_of_a_flax_program(tmp_path):
     np.testing.assert_allclose(record["test_accuracy"], accuracy, rtol=1e-6)
     np.testing.assert_allclose(record["test_loss"], loss, rtol=1e-4)
     opening, measured, *_ = result.stdout.splitlines()
-    assert opening.startswith("checkpoint ") and "measured with the loss and the data of" in opening
+    assert opening.startswith("checkpoint: measured with the loss and the data of ")
     assert measured.startswith("evaluation: train_loss ")
 
 
