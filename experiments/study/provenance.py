@@ -2,6 +2,7 @@
 
 import pathlib
 import platform
+import re
 import shlex
 import sys
 import urllib.parse
@@ -18,6 +19,7 @@ from sam_jax.runs.config_flag import read_config
 
 ROOT = pathlib.Path(__file__).parents[2]  # where the paths of configs start
 KEY = "provenance"  # of a Provenance among the settings that a report is given
+_TRIAL = re.compile(r"(\s--smoke|\s--preset[ =]smoke|\.py:smoke)(['\s]|$)")
 TRAINING_BASE = "configs/digits.py"  # the complete commented config of a training
 
 
@@ -51,10 +53,7 @@ class Provenance(NamedTuple):
         >>> Provenance("sam-jax-study variants --workdir=smoke").is_trial
         False
         """
-        return any(
-            word in ("--smoke", "--preset=smoke") or word.endswith(".py:smoke")
-            for word in shlex.split(self.command)
-        )
+        return _TRIAL.search(self.command) is not None
 
 
 def software() -> dict[str, str]:
