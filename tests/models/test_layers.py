@@ -22,7 +22,8 @@ def test_batch_norm_with_a_large_mean_against_float64(use_fast_variance):
     error = np.abs(normalised - expected).max()
     # The mean alone is rounded to 1000 * 2^-24 = 6e-5 standard deviations, and older XLA adds its
     # 4,096 numbers with errors of a few of these.
-    assert error < 5e-4 if not use_fast_variance else error > 0.02
+    bound = 2e-4 if jax.__version_info__ >= (0, 10) else 5e-4
+    assert error < bound if not use_fast_variance else error > 0.02
 
 
 def direct_convolution(x, kernel, stride, depthwise):
