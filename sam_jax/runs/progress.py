@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, label: str, epochs: int, images_per_epoch: int, first_epoch: float) -> None:
         """Start at `first_epoch` (finished epochs, not zero when resumed) of `epochs`."""
         self._label, self._epochs, self._images_per_epoch = label, epochs, images_per_epoch
-        self._first = self._done = round(first_epoch * images_per_epoch)
+        self._done = round(first_epoch * images_per_epoch)
         self._start = self._last_line = time.perf_counter()
         self._timed_from: tuple[float, int] | None = None  # when, after so many images
         self._bar = None
@@ -29,7 +29,7 @@ class Progress:
         if self._shown and sys.stderr.isatty():
             self._bar = tqdm(
                 total=epochs * images_per_epoch,
-                initial=self._first,
+                initial=self._done,
                 desc=label,
                 unit="img",
                 unit_scale=True,
